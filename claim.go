@@ -1,0 +1,440 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Claim binds the guest of the request to an account and makes the visitor a member for the rest of the request.
+// Call it once the app knows who signed in. It is done exactly once: repeat it as you like.
+//
+// It is never a reason to fail a login. On any error the guest and its cookie are kept; if Receipt.Pending is set
+// the claim goes on by itself. The error is [ErrClaimed] if another account has the guest, [ErrCrossOrigin] or
+// [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account ID is empty or over 512 bytes, or
+// wraps [ErrUnavailable] or what OnClaim returned. Without a guest the receipt says so and there is no error.
+func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption) (Receipt, error) {
+	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	if err := checkAccountID(accountID); err != nil {
+		return receipt, err
+	}
+	v := m.visitorOf(r)
+	defer v.finishClaim(w, accountID)
+	held, err := v.claimable(r)
+	if err != nil {
+		m.refused(r.Context(), "a claim from an unsafe cookie")
+		return receipt, err
+	}
+	return m.claimAll(r.Context(), v, held, accountID, rulesOf(opts))
+}
+
+// A ClaimOption changes one claim; see [With].
+type ClaimOption struct {
+	kind *kind
+	rule mergeFunc
+}
+
+// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may win. Should the
+// claim be interrupted and finished by another process, that one uses the declared rule.
+func With[T any](kind KindOf[T], rule Merge[T]) ClaimOption {
+	return ClaimOption{kind.define(), kind.mergeWith(rule)}
+}
+
+func rulesOf(opts []ClaimOption) map[*kind]mergeFunc {
+	rules := map[*kind]mergeFunc{}
+	for _, o := range opts {
+		rules[o.kind] = o.rule
+	}
+	return rules
+}
+
+// ClaimHandler serves POST requests that claim: account tells who is signed in. The answers are 200 with the receipt
+// as JSON; 401 if account returns an error or ""; 403 if the request comes from another site; 405 for other methods;
+// 409 if the guest is another account's, or ambiguous; 503 with Retry-After and the receipt if the claim is Pending.
+func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "claims are POST requests", http.StatusMethodNotAllowed)
+			return
+		}
+		if crossOrigin.Check(r) != nil {
+			http.Error(w, "a claim must come from the same site", http.StatusForbidden)
+			return
+		}
+		id, err := account(r)
+		if err != nil || id == "" {
+			http.Error(w, "sign in first", http.StatusUnauthorized)
+			return
+		}
+		receipt, err := m.Claim(w, r, id)
+		switch {
+		case err == nil:
+			writeReceipt(w, http.StatusOK, receipt)
+		case errors.Is(err, ErrClaimed), errors.Is(err, ErrAmbiguous):
+			http.Error(w, "this guest cannot be claimed by this account", http.StatusConflict)
+		case errors.Is(err, ErrInvalid):
+			http.Error(w, "the account cannot be used", http.StatusUnauthorized)
+		default:
+			w.Header().Set("Retry-After", "1")
+			writeReceipt(w, http.StatusServiceUnavailable, receipt)
+		}
+	})
+}
+
+func writeReceipt(w http.ResponseWriter, status int, receipt Receipt) {
+	body, err := json.Marshal(receipt)
+	if err != nil {
+		http.Error(w, "the receipt cannot be shown", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}
+
+// Preview tells what a claim of the visitor's guest by this account would do, without doing it.
+func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error) {
+	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	if err := checkAccountID(accountID); err != nil {
+		return receipt, err
+	}
+	v := FromContext(ctx)
+	if v == nil {
+		return receipt, ErrNoVisitor
+	}
+	v.mu.Lock()
+	key, id := v.key, v.guest.id
+	v.mu.Unlock()
+	if key == "" {
+		return receipt, nil
+	}
+	receipt.GuestID = id.String()
+	guest, err := m.get(ctx, key)
+	if err != nil {
+		return receipt, err
+	}
+	if guest[fieldState] != "" {
+		return receipt, ErrClaimed
+	}
+	account, err := m.get(ctx, accountKey(accountID))
+	if err != nil {
+		return receipt, err
+	}
+	_, receipt.Kinds, err = m.merger(nil).merge(key, dataOf(guest), accountKey(accountID), account)
+	return receipt, err
+}
+
+const longestAccountID = 512
+
+func checkAccountID(id string) error {
+	if id == "" || len(id) > longestAccountID {
+		return fmt.Errorf("%w: an account ID has 1 to %d bytes, not %d: use the account's primary key", ErrInvalid, longestAccountID, len(id))
+	}
+	return nil
+}
+
+// visitorOf returns the visitor of a request, also of one that is not behind Middleware.
+func (m *Manager) visitorOf(r *http.Request) *Visitor {
+	if v := FromContext(r.Context()); v != nil && v.m == m {
+		return v
+	}
+	v := &Visitor{m: m, open: true}
+	if held := m.held(r); len(held.tokens) > 0 {
+		v.become(held.tokens[0].token)
+		v.stored = true
+		v.held, v.ambiguous = held.tokens, held.ambiguous
+	}
+	return v
+}
+
+// guests returns those that a claim or Forget is about: the one that this request wrote to, else those that it named,
+// claimed ones too, as a claim may be repeated. The caller holds v.mu.
+func (v *Visitor) guests() []presented {
+	if v.isNew && v.wrote {
+		return []presented{{v.guest, ""}}
+	}
+	return v.held
+}
+
+// claimable returns the guests that the request proves to be its own.
+func (v *Visitor) claimable(r *http.Request) ([]presented, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	guests := v.guests()
+	named := slices.ContainsFunc(v.held, func(p presented) bool { return p.name != "" })
+	switch {
+	case v.ambiguous:
+		return nil, ErrAmbiguous
+	case named && crossOrigin.Check(r) != nil: // a header is never sent by another site's page
+		return nil, ErrCrossOrigin
+	case v.isNew && !v.wrote: // it was made in vain
+		v.unmint()
+	}
+	return guests, nil
+}
+
+// finishClaim ends the visitor's time as a guest: from now on it is a member.
+func (v *Visitor) finishClaim(w http.ResponseWriter, accountID string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.account = accountID
+	v.version.Add(1)
+	v.stamp(w.Header())
+}
+
+// claimAtSignIn claims what a signed-in request holds, unless it proves too little or failed just before.
+func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
+	if m.cfg.ManualClaim || checkAccountID(v.account) != nil {
+		return
+	}
+	held, err := v.claimable(r)
+	if err != nil {
+		return
+	}
+	var due []presented
+	for _, p := range held {
+		if again, failed := m.later.get(p.id); !failed || time.Now().After(again.at) {
+			due = append(due, p)
+		}
+	}
+	if _, err := m.claimAll(r.Context(), v, due, v.account, nil); errors.Is(err, ErrClaimed) {
+		v.replaced = true
+	}
+}
+
+// claimAll claims these guests and clears the cookies of those that are done with. The receipt is the first one's.
+func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, accountID string, rules map[*kind]mergeFunc) (receipt Receipt, err error) {
+	receipt = Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	for i, p := range held {
+		r, e := m.claimGuest(ctx, p.token, accountID, rules, mostHops)
+		if i == 0 {
+			receipt = r
+		}
+		err = errors.Join(err, e)
+		if e == nil || errors.Is(e, ErrClaimed) {
+			m.moved.put(p.id, token{})
+			v.release(p)
+		}
+	}
+	return receipt, err
+}
+
+// release takes the guest's token back from the client: it is worth nothing any more.
+func (v *Visitor) release(p presented) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.isNew && p.id == v.guest.id:
+		v.unmint()
+	case p.name != "":
+		v.drop(p.name)
+	}
+	if p.id == v.guest.id {
+		v.key = ""
+	}
+}
+
+// unmint takes back a guest whose token was not sent yet. The caller holds v.mu.
+func (v *Visitor) unmint() {
+	v.unline("Set-Cookie", spareName(v.m.cfg.Cookie.Name, v.guest.id))
+	v.unline(http.CanonicalHeaderKey(v.m.cfg.Header), "")
+	v.key, v.isNew = "", false
+}
+
+// claimGuest runs the protocol for one guest and one account.
+func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rules map[*kind]mergeFunc, hops int) (Receipt, error) {
+	key := guestKey(t.id.String())
+	c := m.newClaim(key, ownerAccount(accountID))
+	c.merge = m.mergeWith(key, rules)
+	c = m.drive(ctx, c)
+	switch c.outcome {
+	case claimed:
+		m.later.delete(t.id)
+		receipt := c.receipt()
+		if !receipt.Replayed {
+			m.claimed(ctx, receipt)
+		}
+		return receipt, nil
+
+	case lost:
+		if sibling, ok := c.holder.owner.guest(); ok && hops > 0 { // absorbed: its data are the sibling's
+			if c.holder.sealed {
+				if f := m.drive(ctx, m.newClaim(key, c.holder.owner).finish()); f.outcome == failed {
+					return m.pending(ctx, t.id, f, accountID)
+				}
+			}
+			return m.claimGuest(ctx, sibling, accountID, rules, hops-1)
+		}
+		m.refused(ctx, "a claim of another account's guest")
+		return Receipt{AccountID: accountID, Kinds: []KindReceipt{}}, ErrClaimed
+	}
+	return m.pending(ctx, t.id, c, accountID)
+}
+
+func (m *Manager) pending(ctx context.Context, id guestID, c claim, accountID string) (Receipt, error) {
+	again, _ := m.later.get(id)
+	m.later.put(id, again.next())
+	receipt := c.receipt()
+	receipt.AccountID = accountID
+	receipt.Pending = true
+	m.warn("a claim is pending", c.err)
+	m.claimed(ctx, receipt)
+	return receipt, fmt.Errorf("guest: the claim is pending and will be tried again: %w", c.err)
+}
+
+func (m *Manager) claimed(ctx context.Context, receipt Receipt) {
+	if m.cfg.Hooks.Claimed != nil {
+		m.cfg.Hooks.Claimed(ctx, receipt)
+	}
+}
+
+func (c claim) receipt() Receipt {
+	milli, _ := strconv.ParseInt(c.at, 10, 64)
+	r := Receipt{
+		ID:        c.incarnation,
+		GuestID:   strings.TrimPrefix(c.guest, "g:"),
+		AccountID: c.owner.account(),
+		Kinds:     append([]KindReceipt{}, c.kinds...),
+		Claimed:   c.merged,
+		Replayed:  c.replayed,
+	}
+	if milli > 0 {
+		r.At = time.UnixMilli(milli).UTC()
+	}
+	return r
+}
+
+// newClaim prepares a run of the protocol under the declared merge rules.
+func (m *Manager) newClaim(guest string, o owner) claim {
+	ttl := m.cfg.AccountTTL
+	if !o.isAccount() {
+		ttl = m.cfg.TTL
+	}
+	return claim{
+		guest:        guest,
+		owner:        o,
+		fresh:        newIncarnation(),
+		now:          time.Now().UnixMilli(),
+		tombstoneTTL: m.cfg.TombstoneTTL,
+		targetTTL:    ttl,
+		// A sealed guest lives for TombstoneTTL, or what was left of its TTL, which is no longer than that.
+		markerLife: m.cfg.TombstoneTTL + day,
+		merge:      m.mergeWith(guest, nil),
+	}
+}
+
+func (c claim) finish() claim {
+	c.finishOnly = true
+	return c
+}
+
+func (m *Manager) merger(rules map[*kind]mergeFunc) *merger {
+	return &merger{m.ring, m.declared, rules, Quota{2 * m.cfg.Quota.Fields, 2 * m.cfg.Quota.Bytes}}
+}
+
+func (m *Manager) mergeWith(guest string, rules map[*kind]mergeFunc) func(Fields, string, Fields) (Update, []KindReceipt, error) {
+	return func(data Fields, target string, fields Fields) (Update, []KindReceipt, error) {
+		return m.merger(rules).merge(guest, data, target, fields)
+	}
+}
+
+// drive runs the protocol against the store. A caller that goes away does not stop it half way; ClaimTimeout does,
+// and whoever comes next finishes it.
+func (m *Manager) drive(ctx context.Context, c claim) claim {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.ClaimTimeout)
+	defer cancel()
+	for c.phase != done {
+		var r reply
+		var err error
+		switch cmd := c.command(); cmd.do {
+		case doGet:
+			r.fields, err = m.get(ctx, cmd.key)
+		case doUpdate:
+			r.result, err = m.update(ctx, cmd.key, cmd.update)
+		case doHook:
+			r.err = m.callOnClaim(ctx, c)
+		}
+		if err != nil && c.phase != strike { // a note that stays is struck by Recover
+			return c.fail(err)
+		}
+		c = c.next(r)
+	}
+	return c
+}
+
+// hookCalls are the OnClaim calls under way, by claim.
+type hookCalls struct {
+	mu      sync.Mutex
+	running map[string]bool
+}
+
+func (h *hookCalls) begin(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running[id] {
+		return false
+	}
+	if h.running == nil {
+		h.running = map[string]bool{}
+	}
+	h.running[id] = true
+	return true
+}
+
+func (h *hookCalls) end(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.running, id)
+}
+
+// callOnClaim waits for the app's hook until ctx ends. A hook that does not heed ctx runs on, but the login does not
+// wait for it; meanwhile it is not called again for this claim by this process.
+func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
+	if m.cfg.OnClaim == nil || !c.owner.isAccount() {
+		return nil
+	}
+	receipt := c.receipt()
+	if !m.hooks.begin(receipt.ID) {
+		return errors.New("guest: Config.OnClaim is still running from an earlier attempt")
+	}
+	result := make(chan error, 1)
+	go func() {
+		err := m.tryOnClaim(ctx, receipt)
+		m.hooks.end(receipt.ID)
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("guest: Config.OnClaim did not return in time: %w", ctx.Err())
+	}
+}
+
+func (m *Manager) tryOnClaim(ctx context.Context, receipt Receipt) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("guest: Config.OnClaim panicked: %v", p)
+		}
+	}()
+	return m.cfg.OnClaim(ctx, receipt)
+}
+
+// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … 1 h.
+type retry struct {
+	at    time.Time
+	pause time.Duration
+}
+
+func (r retry) next() retry {
+	pause := max(time.Second, min(2*r.pause, time.Hour))
+	return retry{time.Now().Add(pause), pause}
+}

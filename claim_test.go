@@ -1,0 +1,852 @@
+package guest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
+)
+
+func TestClaimIntoANewAndAnExistingAccount(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.add("tea")
+	b.add("cup")
+	b.request("POST", "/theme/dark")
+	guestID := b.page().Guest
+
+	c := b.login("ann")
+	if c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed || c.Receipt.Pending || c.Receipt.ID == "" ||
+		c.Receipt.GuestID != guestID || c.Receipt.AccountID != "ann" || time.Since(c.Receipt.At).Abs() > time.Minute {
+		t.Errorf("receipt %+v", c)
+	}
+	if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Moved, GuestItems: 2, GuestTotal: 3, ResultItems: 2, ResultTotal: 3}) {
+		t.Errorf("cart: %+v", k)
+	}
+	if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Moved {
+		t.Errorf("theme: %+v", k)
+	}
+	if got := b.cookies(); len(got) != 0 {
+		t.Errorf("guest cookies after the claim: %v", got)
+	}
+	b.user = "ann"
+	if p := b.page(); p.Account != "ann" || p.IsGuest || p.Guest != "" || p.Theme != "dark" || !maps.Equal(p.Cart, map[string]int64{"tea": 2, "cup": 1}) {
+		t.Errorf("member's page: %+v", p)
+	}
+
+	b.user = "" // logs out: a fresh, empty guest
+	if p := b.page(); !p.New || p.Replaced || p.Guest == guestID || len(p.Cart) != 0 || p.Theme != "" {
+		t.Errorf("after logging out: %+v", p)
+	}
+	b.add("tea")
+	b.add("pot")
+	b.request("POST", "/theme/light")
+	c = b.login("ann")
+	if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Merged, GuestItems: 2, GuestTotal: 2, AccountItems: 2, AccountTotal: 3, ResultItems: 3, ResultTotal: 5}) {
+		t.Errorf("cart: %+v", k)
+	}
+	if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Kept {
+		t.Errorf("theme: %+v", k)
+	}
+	want := map[string]int64{"tea": 3, "cup": 1, "pot": 1}
+	if got := s.account("ann"); !maps.Equal(got, want) {
+		t.Errorf("the account holds %v, want %v", got, want)
+	}
+	b.user = "ann"
+	for range 3 { // reloads merge nothing twice
+		if p := b.page(); !maps.Equal(p.Cart, want) || p.Theme != "dark" {
+			t.Errorf("member's page: %+v", p)
+		}
+	}
+	if n := outbox(t, s.store); n != 0 {
+		t.Errorf("%d notes left", n)
+	}
+}
+
+func TestClaimIsDoneOnce(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	tabs := make([]*browser, 16)
+	for i := range tabs {
+		tabs[i] = b.copy()
+	}
+	var first atomic.Int64
+	ids := make([]string, len(tabs))
+	var wg sync.WaitGroup
+	for i, tab := range tabs {
+		wg.Go(func() {
+			c := tab.login("ann")
+			if c.Err != "" || !c.Receipt.Claimed {
+				t.Errorf("%+v", c)
+			}
+			if !c.Receipt.Replayed {
+				first.Add(1)
+			}
+			if k := kept(t, c.Receipt, "cart"); k.Outcome != guest.Moved || k.ResultTotal != 1 {
+				t.Errorf("cart: %+v", k)
+			}
+			ids[i] = c.Receipt.ID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Errorf("receipts %v", ids)
+		}
+	}
+	if got := s.account("ann"); got["tea"] != 1 {
+		t.Errorf("the account holds %v", got)
+	}
+	old := b.copy()
+	if c := old.login("ann"); !c.Receipt.Claimed || !c.Receipt.Replayed || c.Receipt.ID != ids[0] {
+		t.Errorf("again: %+v", c)
+	}
+	if got := s.account("ann"); got["tea"] != 1 {
+		t.Errorf("the account holds %v", got)
+	}
+}
+
+func TestOneAccountWins(t *testing.T) {
+	for round := range 20 {
+		s := newSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		var won atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 8 {
+			tab := b.copy()
+			wg.Go(func() {
+				c := tab.login(fmt.Sprintf("account-%d", i))
+				switch {
+				case c.Err == "" && c.Receipt.Claimed:
+					won.Add(1)
+				case c.Err != guest.ErrClaimed.Error():
+					t.Errorf("%+v", c)
+				case strings.Contains(fmt.Sprint(c), "account-") && c.Receipt.AccountID != fmt.Sprintf("account-%d", i):
+					t.Errorf("the owner is disclosed: %+v", c)
+				}
+			})
+		}
+		wg.Wait()
+		total := int64(0)
+		for i := range 8 {
+			total += s.account(fmt.Sprintf("account-%d", i))["tea"]
+		}
+		if won.Load() != 1 || total != 1 {
+			t.Fatalf("round %d: %d accounts won, %d of 1 cups of tea are there", round, won.Load(), total)
+		}
+	}
+}
+
+func TestTheOldCookieIsWorthNothing(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	thief := b.copy()
+	b.login("ann")
+	if p := thief.page(); len(p.Cart) != 0 || p.Theme != "" || !p.Replaced || p.Account != "" {
+		t.Errorf("the old cookie reads %+v", p)
+	}
+	thief.user = "eve"
+	if p := thief.page(); len(p.Cart) != 0 || p.Account != "eve" {
+		t.Errorf("the old cookie, signed in as another: %+v", p)
+	}
+	if got := s.account("eve"); len(got) != 0 {
+		t.Errorf("eve got %v", got)
+	}
+	if got := s.account("ann"); got["tea"] != 1 {
+		t.Errorf("ann has %v", got)
+	}
+}
+
+func TestASignedInRequestClaims(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.user = "ann" // the app's login knew nothing of guests
+	if p := b.page(); p.Cart["tea"] != 1 || p.Account != "ann" {
+		t.Errorf("%+v", p)
+	}
+	if got := b.cookies(); len(got) != 0 {
+		t.Errorf("cookies %v", got)
+	}
+
+	s = newSite(t, func(c *guest.Config) { c.ManualClaim = true })
+	b = s.browser()
+	b.add("tea")
+	b.user = "ann"
+	if p := b.page(); len(p.Cart) != 0 || len(b.cookies()) != 1 {
+		t.Errorf("ManualClaim: %+v, cookies %v", p, b.cookies())
+	}
+	if c := b.login("ann"); !c.Receipt.Claimed || s.account("ann")["tea"] != 1 {
+		t.Errorf("ManualClaim: %+v", c)
+	}
+}
+
+func TestAClaimTakesTheSiblingsToo(t *testing.T) {
+	s := newSite(t, nil)
+	b, parallel := s.browser(), s.browser()
+	b.add("tea")
+	res, _ := parallel.request("POST", "/add/cup")
+	b.Jar.SetCookies(res.Request.URL, res.Cookies())
+	if len(b.cookies()) != 2 {
+		t.Fatal(b.cookies())
+	}
+	b.user = "ann"
+	if p := b.page(); !maps.Equal(p.Cart, map[string]int64{"tea": 1, "cup": 1}) || len(b.cookies()) != 0 {
+		t.Errorf("%+v, cookies %v", p, b.cookies())
+	}
+}
+
+func TestClaimWithoutAGuest(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	c := b.login("ann") // minted by this very request: nothing to claim
+	if c.Err != "" || c.Receipt.Claimed || c.Receipt.Pending {
+		t.Errorf("%+v", c)
+	}
+	if got := b.cookies(); len(got) != 0 {
+		t.Errorf("cookies %v", got)
+	}
+	if keys := s.store.keys(t, ""); len(keys) != 0 {
+		t.Errorf("records %v", keys)
+	}
+}
+
+func TestClaimOfAnEmptyGuestLeavesTheAccountAlone(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Create = guest.OnFirstWrite })
+	b := s.browser()
+	b.page()
+	b.page()
+	old := b.copy()
+	c := b.login("ann")
+	if !c.Receipt.Claimed || len(c.Receipt.Kinds) != 0 || len(b.cookies()) != 0 {
+		t.Errorf("%+v", c)
+	}
+	if keys := s.store.keys(t, "a:"); len(keys) != 0 {
+		t.Errorf("records %v", keys)
+	}
+	if c := old.login("eve"); c.Err != guest.ErrClaimed.Error() {
+		t.Errorf("by another account: %+v", c)
+	}
+}
+
+func TestAMemberForTheRestOfTheRequest(t *testing.T) {
+	s := newSite(t, nil)
+	s.mux.HandleFunc("POST /signup", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.guests.Claim(w, r, "ann"); err != nil {
+			t.Error(err)
+		}
+		Cart.Add(r.Context(), "gift", 1)
+		n, err := Cart.Get(r.Context(), "tea")
+		if v := guest.FromContext(r.Context()); n != 1 || err != nil || v.AccountID() != "ann" || v.IsGuest() {
+			t.Errorf("%d, %v, %q", n, err, v.AccountID())
+		}
+	})
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/signup")
+	if got := s.account("ann"); !maps.Equal(got, map[string]int64{"tea": 1, "gift": 1}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestLateWrites(t *testing.T) {
+	setup := func(t *testing.T) (*site, *browser) {
+		s := newSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		old := b.copy()
+		b.login("ann")
+		return s, old
+	}
+	t.Run("by the owner", func(t *testing.T) {
+		s, old := setup(t)
+		old.user = "ann"
+		if n := old.add("tea"); n != "2" || s.account("ann")["tea"] != 2 {
+			t.Errorf("%s, %v", n, s.account("ann"))
+		}
+	})
+	t.Run("by nobody", func(t *testing.T) {
+		s, old := setup(t)
+		if n := old.add("tea"); n != "1" {
+			t.Errorf("a fresh guest's cart has %s", n)
+		}
+		if p := old.page(); p.Cart["tea"] != 1 || p.New || len(old.cookies()) != 1 {
+			t.Errorf("its next page: %+v, cookies %v", p, old.cookies())
+		}
+		if s.account("ann")["tea"] != 1 {
+			t.Errorf("ann has %v", s.account("ann"))
+		}
+	})
+	t.Run("by somebody else", func(t *testing.T) {
+		s, old := setup(t)
+		old.user = "eve"
+		if n := old.add("tea"); n != "1" || s.account("ann")["tea"] != 1 || s.account("eve")["tea"] != 1 {
+			t.Errorf("%s, ann %v, eve %v", n, s.account("ann"), s.account("eve"))
+		}
+	})
+	t.Run("by a process that has not seen the claim", func(t *testing.T) {
+		s, old := setup(t)
+		other := newSite(t, func(c *guest.Config) { c.Store = s.store })
+		res, _ := old.request("GET", "/static")
+		req := httptest.NewRequest("POST", "/add/tea", nil)
+		req.Header.Set("Cookie", res.Request.Header.Get("Cookie"))
+		w := httptest.NewRecorder()
+		other.guests.Middleware(other.mux).ServeHTTP(w, req)
+		if w.Code != 200 || w.Body.String() != "1" || len(w.Result().Cookies()) == 0 {
+			t.Errorf("%d %s, cookies %v", w.Code, w.Body, w.Result().Cookies())
+		}
+		req = httptest.NewRequest("GET", "/add/tea", nil) // its response is not watched
+		req.Header.Set("Cookie", res.Request.Header.Get("Cookie"))
+		third := newSite(t, func(c *guest.Config) { c.Store = s.store })
+		w = httptest.NewRecorder()
+		third.guests.Middleware(third.mux).ServeHTTP(w, req)
+		if w.Code != 503 || !strings.Contains(w.Body.String(), guest.ErrClaimed.Error()) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+	t.Run("by a stream that outlives the claim", func(t *testing.T) {
+		s := newSite(t, nil)
+		claimed := make(chan struct{})
+		for _, method := range []string{"GET", "POST"} {
+			s.mux.HandleFunc(method+" /stream", func(w http.ResponseWriter, r *http.Request) {
+				Cart.Add(r.Context(), "tea", 1)
+				http.NewResponseController(w).Flush()
+				<-claimed
+				_, err := Cart.Add(r.Context(), "tea", 1)
+				fmt.Fprint(w, errors.Is(err, guest.ErrClaimed))
+			})
+		}
+		b := s.browser()
+		b.page()
+		b.page()
+		var answers []*http.Response
+		for _, method := range []string{"GET", "POST"} {
+			req, _ := http.NewRequest(method, s.url+"/stream", nil)
+			res, err := b.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, res)
+		}
+		b.login("ann")
+		close(claimed)
+		for _, res := range answers {
+			body := make([]byte, 100)
+			n, _ := res.Body.Read(body)
+			res.Body.Close()
+			if string(body[:n]) != "true" {
+				t.Errorf("%s: the late write answered %q, want ErrClaimed", res.Request.Method, body[:n])
+			}
+		}
+		if s.account("ann")["tea"] != 2 {
+			t.Errorf("ann has %v", s.account("ann"))
+		}
+	})
+}
+
+// A claim is interrupted before each of its steps in turn; whoever comes next finishes it.
+func TestACrashAtAnyStep(t *testing.T) {
+	crash := errors.New("the process died")
+	finishers := map[string]func(t *testing.T, s *site, b *browser){
+		"the claimer's retry": func(t *testing.T, s *site, b *browser) {
+			waiting := len(b.cookies()) > 0
+			if c := b.login("ann"); c.Err != "" || c.Receipt.Claimed != waiting {
+				t.Errorf("%+v", c)
+			}
+		},
+		"the account's next request": func(t *testing.T, s *site, b *browser) {
+			b.user = "ann"
+			s.guests = nil // another process, which knows nothing of the failure
+			other := newSite(t, func(c *guest.Config) { c.Store = s.store })
+			req := httptest.NewRequest("GET", "/page", nil)
+			req.Header.Set("User", "ann")
+			res, _ := b.request("GET", "/static")
+			req.Header.Set("Cookie", res.Request.Header.Get("Cookie"))
+			w := httptest.NewRecorder()
+			other.guests.Middleware(other.mux).ServeHTTP(w, req)
+			if !strings.Contains(w.Body.String(), `"tea":2`) {
+				t.Errorf("%s", w.Body)
+			}
+			s.guests = other.guests
+		},
+		"a late write": func(t *testing.T, s *site, b *browser) {
+			before := b.copy()
+			before.add("tea")
+			b.login("ann")
+		},
+		"Recover": func(t *testing.T, s *site, b *browser) {
+			if _, err := s.guests.Recover(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b.login("ann") // where the crash came before the seal there was nothing to recover
+		},
+		"four Recovers at once": func(t *testing.T, s *site, b *browser) {
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					if _, err := s.guests.Recover(context.Background()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			b.login("ann")
+		},
+	}
+	for name, finish := range finishers {
+		for step := range 7 {
+			for _, after := range []bool{false, true} { // or: the step was done, but the reply is lost
+				t.Run(fmt.Sprintf("%s/%d/%v", name, step, after), func(t *testing.T) {
+					s := newSite(t, nil)
+					b := s.browser()
+					b.add("tea")
+					b.add("tea")
+					b.page()
+					calls := 0
+					mem := s.store.Store
+					s.store.on(func(op, key string, u guest.Update) error {
+						if calls++; calls <= step {
+							return nil
+						}
+						if after && op == "update" && calls == step+1 {
+							if _, err := mem.Update(context.Background(), key, u); err != nil {
+								t.Error(err)
+							}
+						}
+						return crash
+					})
+					c := b.login("ann")
+					s.store.on(nil)
+					if done := step == 6; done != (c.Err == "") || c.Receipt.Pending == done {
+						t.Errorf("crash at step %d: %+v", step, c)
+					}
+					finish(t, s, b)
+					got := s.account("ann")["tea"]
+					if name == "a late write" && got == 3 && step <= 2 && !(step == 2 && after) {
+						got-- // it came before the seal: part of the guest's cart
+					}
+					if got != 2 {
+						t.Errorf("the account has %d cups, want 2", got)
+					}
+					if s.guests == nil {
+						return
+					}
+					s.guests.Recover(t.Context())
+					if n := outbox(t, s.store); n > 0 && step > 2 {
+						t.Errorf("%d notes left", n)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestAPausedClaimerSealsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &spy{Store: memstore.New(memstore.Config{})}
+		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, ClaimTimeout: time.Hour})
+		b := &bubble{jar: map[string]*http.Cookie{}}
+		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/claim" {
+				receipt, err := m.Claim(w, r, "ann")
+				fmt.Fprint(w, receipt.Claimed, err)
+				return
+			}
+			Cart.Add(r.Context(), "tea", 1)
+		}))
+		b.get("/add")
+		b.get("/add")
+		paused, notes := false, 0
+		store.on(func(op, key string, u guest.Update) error {
+			if strings.HasPrefix(key, "o:") && u.Stamp != "" {
+				notes++
+			}
+			if !u.NotAfter.IsZero() && !paused {
+				paused = true
+				time.Sleep(61 * time.Second) // between its note and its seal
+			}
+			return nil
+		})
+		if got := b.get("/claim"); got != "true <nil>" || notes != 2 {
+			t.Errorf("%s with %d notes; want it to note again and succeed", got, notes)
+		}
+	})
+}
+
+func TestANoteThatLedNowhereIsStruckAfterTenMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &spy{Store: memstore.New(memstore.Config{})}
+		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+		var id string
+		b := &bubble{jar: map[string]*http.Cookie{}}
+		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/claim" {
+				m.Claim(w, r, "ann")
+				return
+			}
+			Cart.Add(r.Context(), "tea", 1)
+			id = guest.FromContext(r.Context()).GuestID()
+		}))
+		b.get("/add")
+		b.get("/add")
+		store.on(func(op, key string, u guest.Update) error {
+			if u.Set != nil { // the seal
+				return errors.New("the process died")
+			}
+			return nil
+		})
+		b.get("/claim")
+		store.on(nil)
+		for _, wait := range []time.Duration{0, 9 * time.Minute} {
+			time.Sleep(wait)
+			if n, err := m.Recover(t.Context()); n != 0 || err != nil || outbox(t, store) != 1 {
+				t.Errorf("after %v: %d finished, %v, %d notes", wait, n, err, outbox(t, store))
+			}
+		}
+		time.Sleep(time.Minute)
+		m.Recover(t.Context())
+		if n := outbox(t, store); n != 0 {
+			t.Errorf("%d notes", n)
+		}
+		if n, _ := Cart.Get(m.AsGuest(t.Context(), id), "tea"); n != 2 {
+			t.Errorf("the guest has %d", n)
+		}
+	})
+}
+
+func TestOnClaim(t *testing.T) {
+	type call struct {
+		receipt guest.Receipt
+		cart    map[string]int64
+	}
+	setup := func(t *testing.T, hook func(n int, ctx context.Context) error) (*site, *browser, func() []call) {
+		var s *site
+		var mu sync.Mutex
+		var calls []call
+		s = newSite(t, func(c *guest.Config) {
+			c.ClaimTimeout = 300 * time.Millisecond
+			c.OnClaim = func(ctx context.Context, r guest.Receipt) error {
+				cart, _ := Cart.All(s.guests.As(ctx, r.AccountID))
+				mu.Lock()
+				calls = append(calls, call{r, cart})
+				n := len(calls)
+				mu.Unlock()
+				return hook(n, ctx)
+			}
+		})
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		return s, b, func() []call {
+			mu.Lock()
+			defer mu.Unlock()
+			return append([]call{}, calls...)
+		}
+	}
+	t.Run("succeeds", func(t *testing.T) {
+		_, b, calls := setup(t, func(int, context.Context) error { return nil })
+		c := b.login("ann")
+		if got := calls(); c.Err != "" || len(got) != 1 || got[0].cart["tea"] != 1 || !reflect.DeepEqual(got[0].receipt, c.Receipt) {
+			t.Errorf("%+v\n%+v", got, c)
+		}
+	})
+	for name, hook := range map[string]func(int, context.Context) error{
+		"fails": func(n int, _ context.Context) error {
+			if n <= 2 {
+				return errors.New("the database is down")
+			}
+			return nil
+		},
+		"panics": func(n int, _ context.Context) error {
+			if n <= 2 {
+				panic("a bug")
+			}
+			return nil
+		},
+		"hangs": func(n int, ctx context.Context) error {
+			if n <= 2 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b, calls := setup(t, hook)
+			for range 2 {
+				c := b.login("ann")
+				if c.Err == "" || !c.Receipt.Pending || !c.Receipt.Claimed || len(b.cookies()) != 1 {
+					t.Errorf("%+v, cookies %v", c, b.cookies())
+				}
+			}
+			if got := s.account("ann"); got["tea"] != 1 {
+				t.Errorf("the account holds %v", got)
+			}
+			if n, err := s.guests.Recover(t.Context()); n != 1 || err != nil {
+				t.Errorf("Recover: %d, %v", n, err)
+			}
+			got := calls()
+			if len(got) != 3 || !reflect.DeepEqual(got[0], got[1]) || !reflect.DeepEqual(got[0], got[2]) {
+				t.Errorf("the calls differ: %+v", got)
+			}
+			if c := b.login("ann"); c.Err != "" || len(b.cookies()) != 0 || len(calls()) != 3 || s.account("ann")["tea"] != 1 {
+				t.Errorf("%+v, %d calls, %v", c, len(calls()), s.account("ann"))
+			}
+		})
+	}
+	t.Run("does not heed its context", func(t *testing.T) {
+		release := make(chan struct{})
+		_, b, calls := setup(t, func(int, context.Context) error { <-release; return nil })
+		for range 3 {
+			if c := b.login("ann"); !c.Receipt.Pending {
+				t.Errorf("%+v", c)
+			}
+		}
+		if n := len(calls()); n != 1 {
+			t.Errorf("%d calls pile up", n)
+		}
+		close(release)
+	})
+	t.Run("fails at sign-in, and requests wait before they try again", func(t *testing.T) {
+		s, b, calls := setup(t, func(int, context.Context) error { return errors.New("no") })
+		b.user = "ann"
+		for range 5 {
+			if p := b.page(); p.Account != "ann" || p.Cart["tea"] != 1 {
+				t.Errorf("%+v", p)
+			}
+		}
+		if n := len(calls()); n != 1 {
+			t.Errorf("%d calls within a second", n)
+		}
+		if !strings.Contains(s.log.String(), "a claim is pending") || strings.Contains(s.log.String(), "ann") {
+			t.Errorf("log: %s", s.log)
+		}
+	})
+}
+
+func TestClaimFromAnotherSiteIsRefused(t *testing.T) {
+	s := newSite(t, nil)
+	for _, header := range [][]string{
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Origin", "https://evil.example"},
+	} {
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		_, body := b.request("POST", "/login/ann", header...)
+		var c claimed
+		json.Unmarshal([]byte(body), &c)
+		if c.Err != guest.ErrCrossOrigin.Error() || c.Receipt.Claimed || len(b.cookies()) != 1 {
+			t.Errorf("%v: %s, cookies %v", header, body, b.cookies())
+		}
+		b.user = "ann" // nor by being signed in
+		b.request("POST", "/add/cup", header...)
+		b.user = ""
+		if p := b.page(); p.Cart["tea"] != 1 {
+			t.Errorf("%v: the guest's cart is %v", header, p.Cart)
+		}
+	}
+	if got := s.account("ann"); got["tea"] != 0 {
+		t.Errorf("the account holds %v", got)
+	}
+}
+
+func TestClaimHandler(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	status := func(b *browser, method string, want int, header ...string) string {
+		t.Helper()
+		res, body := b.request(method, "/claim", header...)
+		if res.StatusCode != want {
+			t.Errorf("%s /claim %v: %s: %s; want %d", method, header, res.Status, body, want)
+		}
+		return body
+	}
+	status(b, "GET", 405)
+	status(b, "POST", 401)
+	b.user = "ann"
+	status(b, "POST", 403, "Sec-Fetch-Site", "cross-site")
+	s.store.down(errors.New("down"))
+	if body := status(b, "POST", 503); !strings.Contains(body, `"pending":true`) {
+		t.Errorf("%s", body)
+	}
+	s.store.down(nil)
+
+	c := newSite(t, func(c *guest.Config) { c.Store = s.store; c.ManualClaim = true })
+	cb := c.browser()
+	cb.add("tea")
+	cb.page()
+	tab := cb.copy()
+	cb.user, tab.user = "ann", "eve"
+	body := status(cb, "POST", 200)
+	for _, want := range []string{`"id":"`, `"guest_id":"`, `"account_id":"ann"`, `"claimed":true`, `"replayed":false`, `"outcome":"`, `"guest_items":1`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in %s", want, body)
+		}
+	}
+	if body := status(tab, "POST", 409); strings.Contains(body, "ann\"") {
+		t.Errorf("the owner is disclosed: %s", body)
+	}
+}
+
+func TestRulesForOneClaim(t *testing.T) {
+	s := newSite(t, nil)
+	s.mux.HandleFunc("POST /checkout", func(w http.ResponseWriter, r *http.Request) {
+		receipt, err := s.guests.Claim(w, r, "ann",
+			guest.With(Theme, guest.PreferGuest[string]),
+			guest.With(Cart, guest.EachItem(guest.Max[int64])))
+		writeClaim(w, receipt, err)
+	})
+	ann := s.guests.As(t.Context(), "ann")
+	Theme.Set(ann, "dark")
+	Cart.Add(ann, "tea", 3)
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/theme/light")
+	b.request("POST", "/checkout")
+	theme, _ := Theme.Get(ann)
+	if got := s.account("ann"); theme != "light" || got["tea"] != 3 {
+		t.Errorf("%s, %v", theme, got)
+	}
+}
+
+func TestPreviewSaysWhatAClaimDoes(t *testing.T) {
+	s := newSite(t, nil)
+	var preview guest.Receipt
+	s.mux.HandleFunc("GET /preview", func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if preview, err = s.guests.Preview(r.Context(), "ann"); err != nil {
+			t.Error(err)
+		}
+	})
+	Cart.Add(s.guests.As(t.Context(), "ann"), "tea", 3)
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/theme/light")
+	b.request("GET", "/preview")
+	if got := s.account("ann"); preview.Claimed || got["tea"] != 3 || b.page().Cart["tea"] != 1 {
+		t.Errorf("the preview changed something: %+v, %v", preview, got)
+	}
+	c := b.login("ann")
+	if !reflect.DeepEqual(preview.Kinds, c.Receipt.Kinds) || preview.GuestID != c.Receipt.GuestID {
+		t.Errorf("preview %+v\nclaim   %+v", preview.Kinds, c.Receipt.Kinds)
+	}
+}
+
+func TestAMergeRuleThatPanics(t *testing.T) {
+	broken := guest.NewValue("broken", func(account, guest int) int { panic("a bug") })
+	s := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, broken) })
+	s.mux.HandleFunc("POST /broken", func(w http.ResponseWriter, r *http.Request) { broken.Set(r.Context(), 1) })
+	broken.Set(s.guests.As(t.Context(), "ann"), 2)
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/broken")
+	c := b.login("ann")
+	if !c.Receipt.Pending || !strings.Contains(c.Err, `data "broken": the merge rule panicked: a bug`) {
+		t.Errorf("%+v", c)
+	}
+	if got := s.account("ann"); len(got) != 0 {
+		t.Errorf("half of it was merged: %v", got)
+	}
+	mended := newSite(t, func(c *guest.Config) { c.Store = s.store })
+	if n, err := mended.guests.Recover(t.Context()); n != 1 || err != nil || mended.account("ann")["tea"] != 1 {
+		t.Errorf("with a mended rule: %d, %v, %v", n, err, mended.account("ann"))
+	}
+}
+
+func TestAFullAccountTakesNoMoreThanTwiceItsQuota(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 5} })
+	var c claimed
+	for round := range 3 {
+		b := s.browser()
+		for i := range 5 {
+			b.add(fmt.Sprintf("item-%d-%d", round, i))
+		}
+		c = b.login("ann")
+	}
+	if k := kept(t, c.Receipt, "cart"); k.GuestItems != 5 || k.AccountItems != 10 || k.ResultItems != 10 || k.DroppedItems != 5 {
+		t.Errorf("the third claim: %+v", k)
+	}
+	if got := s.account("ann"); len(got) != 10 {
+		t.Errorf("%d items", len(got))
+	}
+}
+
+// During a rolling upgrade an old process claims a guest with a kind it does not know.
+func TestAKindOfAnotherVersionIsNotLost(t *testing.T) {
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+	fresh := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, notes) })
+	fresh.mux.HandleFunc("POST /note/{note}", func(w http.ResponseWriter, r *http.Request) {
+		notes.Set(r.Context(), r.PathValue("note"), "yes")
+	})
+	old := newSite(t, func(c *guest.Config) { c.Store = fresh.store })
+	notes.Set(fresh.guests.As(t.Context(), "ann"), "first", "kept")
+	b := fresh.browser()
+	b.request("POST", "/note/first")
+	b.request("POST", "/note/second")
+	res, _ := b.request("GET", "/static")
+	req := httptest.NewRequest("POST", "/login/ann", nil)
+	req.Header.Set("Cookie", res.Request.Header.Get("Cookie"))
+	w := httptest.NewRecorder()
+	old.guests.Middleware(old.mux).ServeHTTP(w, req)
+	got, err := notes.All(fresh.guests.As(t.Context(), "ann"))
+	if want := map[string]string{"first": "kept", "second": "yes"}; !maps.Equal(got, want) || err != nil {
+		t.Errorf("%v, %v, want %v; %s", got, err, want, w.Body)
+	}
+}
+
+func TestAccountIDs(t *testing.T) {
+	s := newSite(t, nil)
+	ids := []string{"1", "a{b}c", "with/slash/and@at", "x\x00y", "é", strings.Repeat("k", 512)}
+	for _, id := range ids {
+		r := httptest.NewRequest("POST", "/", nil)
+		w := httptest.NewRecorder()
+		s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			if receipt, err := s.guests.Claim(w, r, id); err != nil || !receipt.Claimed || receipt.AccountID != id {
+				t.Errorf("%q: %+v, %v", id, receipt, err)
+			}
+		})).ServeHTTP(w, r)
+		if got := s.account(id); got["tea"] != 1 {
+			t.Errorf("%q: %v", id, got)
+		}
+	}
+	for _, id := range []string{"", strings.Repeat("k", 1<<20)} {
+		r := httptest.NewRequest("POST", "/", nil)
+		if _, err := s.guests.Claim(httptest.NewRecorder(), r, id); !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("%d bytes: %v", len(id), err)
+		}
+	}
+	if keys := s.store.keys(t, "a:"); len(keys) != len(ids) {
+		t.Errorf("%d accounts", len(keys))
+	}
+	for _, key := range s.store.keys(t, "a:") {
+		if len(key) != 45 || strings.ContainsAny(key, "{}\x00") {
+			t.Errorf("key %q", key)
+		}
+	}
+}

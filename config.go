@@ -1,0 +1,252 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config says how a [Manager] works. Only Store and Secrets are required. New copies what it keeps.
+type Config struct {
+	// Store keeps the records: redisstore.New or memstore.New. Required.
+	Store Store
+
+	// Secrets sign the cookies and tickets and encrypt Sealed data: at least 32 random bytes each, newest first.
+	// The first one signs; all of them verify and decrypt. To rotate, put a new one in front, and remove the old
+	// one when Config.TTL has passed; what it sealed must have been written anew by then. Required, never invented:
+	// two replicas that invent their own reject each other's guests.
+	Secrets [][]byte
+
+	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used.
+	Data []Kind
+
+	// Account returns the ID of the signed-in account, up to 512 bytes, or "" for nobody. It is called once a
+	// request, before the handler. nil: data calls always act on the guest, and members are reached through
+	// [Manager.Claim] and [Manager.As].
+	Account func(*http.Request) string
+
+	// OnClaim lets the app move rows of its own from Receipt.GuestID to Receipt.AccountID. It is called at least
+	// once for each claim, with an equal receipt each time; Receipt.ID is the idempotency key. While it fails the
+	// claim is Pending and is tried again. nil: nothing to move.
+	OnClaim func(context.Context, Receipt) error
+
+	// Admit decides whether a request without a guest gets one. nil: [Browsers].
+	Admit func(*http.Request) bool
+
+	// Create says when a new guest's record is stored. Zero value: [OnFirstVisit].
+	Create Create
+
+	// ManualClaim leaves claiming to [Manager.Claim], [Manager.ClaimHandler] and [Manager.ClaimTicket]. false: the
+	// first request that is signed in claims the guest that its cookie names.
+	ManualClaim bool
+
+	// Cookie shapes the guest cookie.
+	Cookie Cookie
+
+	// Header is the name of a header that carries the guest's token for clients without cookies: they send back
+	// what the last response with this header said. "": off.
+	Header string
+
+	TTL            time.Duration // life of a guest since it was last seen, to a day. 0: 30 days. At most 400 days, as cookies
+	ProvisionalTTL time.Duration // life of a guest whose cookie has not come back yet. 0: 1 hour, or TTL if that is shorter
+	TombstoneTTL   time.Duration // how long a claimed guest is remembered. 0: 30 days, or TTL if that is longer. Never under TTL
+	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
+	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
+
+	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to twice that.
+	Quota Quota
+
+	// Hooks observe what happens. nil functions cost nothing.
+	Hooks Hooks
+
+	// Logger gets what an operator should know: pending claims, a store that fails. nil: slog.Default().
+	// It is never given a secret, a token, an ID or a value.
+	Logger *slog.Logger
+}
+
+// Create says when the record of a new guest is stored.
+type Create int
+
+const (
+	OnFirstVisit Create = iota // with the first response, or with the first data if the handler writes some
+	OnFirstWrite               // with the first data: a visitor who keeps nothing costs no memory and no round trip
+)
+
+// Cookie shapes the guest cookie. The zero value is right for a site served over https: it is then named
+// __Host-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
+type Cookie struct {
+	Name        string        // without prefix; "": "guest". New adds __Host-, or __Secure- if Domain or Path is set
+	Domain      string        // "": this host only
+	Path        string        // "": "/"
+	SameSite    http.SameSite // 0: Lax
+	Partitioned bool          // CHIPS: one guest per top-level site that embeds the app
+	Insecure    bool          // for plain http: no Secure attribute and no prefix, so any subdomain can set the cookie
+}
+
+// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off.
+type Hooks struct {
+	Minted    func(context.Context)                                            // a new guest
+	Refused   func(ctx context.Context, reason string)                         // a cookie, token or claim was turned away
+	Claimed   func(context.Context, Receipt)                                   // a claim was done, or is Pending
+	StoreCall func(ctx context.Context, op string, d time.Duration, err error) // op is "get" or "update"
+}
+
+// A ConfigError is one fault of a [Config]. New returns all of them, joined.
+type ConfigError struct {
+	Field string // the field of Config, such as "Cookie.Name"
+	Fault string // what is wrong and what to do
+}
+
+func (e *ConfigError) Error() string { return "guest: Config." + e.Field + ": " + e.Fault }
+
+var (
+	kindName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
+	cookieName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+)
+
+const (
+	day          = 24 * time.Hour
+	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
+	shortestTTL  = time.Second
+	minSecretLen = 32
+)
+
+// complete returns c with its defaults, and all its faults joined.
+func (c Config) complete() (Config, error) {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, &ConfigError{field, fmt.Sprintf(format, args...)})
+	}
+
+	if c.Store == nil {
+		fault("Store", "is missing: use redisstore.New(client, redisstore.Config{}) or memstore.New(memstore.Config{})")
+	}
+	if len(c.Secrets) == 0 {
+		fault("Secrets", "is empty: generate one with `openssl rand -base64 32`, keep it with the app's other secrets, and give its bytes")
+	}
+	for i, s := range c.Secrets {
+		if len(s) < minSecretLen {
+			fault("Secrets", "secret %d has %d bytes; at least %d random bytes are needed", i, len(s), minSecretLen)
+		}
+	}
+
+	seen := map[string]bool{}
+	for i, k := range c.Data {
+		if k == nil {
+			fault("Data", "kind %d is nil", i)
+			continue
+		}
+		def := k.define()
+		switch {
+		case !kindName.MatchString(def.name):
+			fault("Data", "the name of kind %d (%q) must be 1 to 32 of a-z, 0-9, _ and -, and begin with a letter or digit", i, def.name)
+		case seen[def.name]:
+			fault("Data", "kind %q is declared twice: give one of them another name", def.name)
+		case !def.hasRule:
+			fault("Data", "kind %q has no merge rule: give one, such as guest.PreferAccount", def.name)
+		}
+		seen[def.name] = true
+	}
+
+	if c.Create != OnFirstVisit && c.Create != OnFirstWrite {
+		fault("Create", "must be OnFirstVisit or OnFirstWrite")
+	}
+	c.Cookie.complete(fault)
+	if c.Header != "" && !headerName.MatchString(c.Header) {
+		fault("Header", "%q is not a header name: use letters, digits and -", c.Header)
+	}
+	c.completeTimes(fault)
+
+	if c.Quota.Fields < 0 || c.Quota.Bytes < 0 {
+		fault("Quota", "is negative: 0 is the default of 256 fields and 64 KiB")
+	}
+	if c.Quota.Fields == 0 {
+		c.Quota.Fields = 256
+	}
+	if c.Quota.Bytes == 0 {
+		c.Quota.Bytes = 64 << 10
+	}
+	if c.Admit == nil {
+		c.Admit = Browsers
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, errors.Join(faults...)
+}
+
+func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
+	for _, t := range []struct {
+		field string
+		d     *time.Duration
+		def   time.Duration
+	}{
+		{"TTL", &c.TTL, 30 * day},
+		{"ProvisionalTTL", &c.ProvisionalTTL, 0},
+		{"TombstoneTTL", &c.TombstoneTTL, 0},
+		{"AccountTTL", &c.AccountTTL, 0},
+		{"ClaimTimeout", &c.ClaimTimeout, 2 * time.Second},
+	} {
+		if *t.d < 0 {
+			fault(t.field, "is negative (%v): 0 is the default", *t.d)
+		}
+		if *t.d == 0 {
+			*t.d = t.def
+		}
+	}
+	if c.TTL > longestTTL {
+		fault("TTL", "is %v; browsers keep a cookie for 400 days at most", c.TTL)
+	}
+	if 0 <= c.TTL && c.TTL < shortestTTL {
+		fault("TTL", "is %v; a cookie's life is counted in whole seconds, so use 1s or more", c.TTL)
+	}
+	if c.ProvisionalTTL == 0 {
+		c.ProvisionalTTL = min(time.Hour, c.TTL)
+	}
+	if c.ProvisionalTTL > 0 && c.ProvisionalTTL < shortestTTL || c.ProvisionalTTL > c.TTL {
+		fault("ProvisionalTTL", "is %v; it must be from 1s to TTL (%v)", c.ProvisionalTTL, c.TTL)
+	}
+	if c.TombstoneTTL == 0 {
+		c.TombstoneTTL = max(30*day, c.TTL)
+	}
+	if c.TombstoneTTL > 0 && c.TombstoneTTL < c.TTL {
+		fault("TombstoneTTL", "is %v; a claimed guest must be remembered as long as its cookie can live (TTL, %v)", c.TombstoneTTL, c.TTL)
+	}
+}
+
+func (c *Cookie) complete(fault func(field, format string, args ...any)) {
+	if c.Name == "" {
+		c.Name = "guest"
+	}
+	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
+		fault("Cookie.Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host- and __Secure- out, they are added", c.Name)
+	}
+	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") {
+		fault("Cookie.Domain", "%q is not a domain name", c.Domain)
+	}
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") {
+		fault("Cookie.Path", "%q must begin with / and hold no space or semicolon", c.Path)
+	}
+	if c.SameSite == 0 {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	if c.Insecure && (c.SameSite == http.SameSiteNoneMode || c.Partitioned) {
+		fault("Cookie.Insecure", "browsers refuse SameSite=None and Partitioned without Secure: serve https and leave Insecure false")
+	}
+	switch {
+	case c.Insecure:
+	case c.Domain == "" && c.Path == "/":
+		c.Name = "__Host-" + c.Name
+	default:
+		c.Name = "__Secure-" + c.Name
+	}
+}

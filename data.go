@@ -1,0 +1,271 @@
+package guest
+
+import (
+	"context"
+	"strconv"
+)
+
+// A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can write and read
+// back. Its methods are safe for concurrent use; each is one atomic step and one round trip (Update: two or more).
+type Value[T any] struct{ *kind }
+
+// NewValue declares a value. merge is called in a claim when both the account and the guest hold one.
+func NewValue[T any](name string, merge Merge[T]) *Value[T] {
+	v := &Value[T]{&kind{name: name, hasRule: merge != nil}}
+	v.merge = v.mergeWith(merge)
+	return v
+}
+
+// Sealed returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from Config.Secrets,
+// bound to the record and the field. For personal data.
+func (v *Value[T]) Sealed() *Value[T] {
+	k := *v.kind
+	k.sealed = true
+	return &Value[T]{&k}
+}
+
+// Get returns the visitor's value, or the zero value if there is none.
+func (v *Value[T]) Get(ctx context.Context) (T, error) { return v.value().get(ctx) }
+
+// Set stores the visitor's value.
+func (v *Value[T]) Set(ctx context.Context, value T) error { return v.value().set(ctx, value) }
+
+// Update stores change(the visitor's value), the zero value standing for none. If another request writes the value
+// meanwhile, change is called again with what that one wrote; after 64 times the error is [ErrConflict]. An error
+// of change is returned as it is, and nothing is stored.
+func (v *Value[T]) Update(ctx context.Context, change func(T) (T, error)) error {
+	return v.value().update(ctx, change)
+}
+
+// Delete removes the visitor's value.
+func (v *Value[T]) Delete(ctx context.Context) error { return v.value().delete(ctx) }
+
+func (v *Value[T]) value() fieldOf[T] { return fieldOf[T]{k: v.kind} }
+
+// A Map is data of type T by item, such as the notes of a wish list. An item's name is UTF-8 without control
+// characters, up to 128 bytes. Its methods are safe for concurrent use; each is one atomic step on the items it
+// names, and one round trip (Update: two or more).
+type Map[T any] struct{ *kind }
+
+// NewMap declares a map. merge is called in a claim when both the account and the guest hold items; see [EachItem].
+func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
+	m := &Map[T]{&kind{name: name, perItem: true, hasRule: merge != nil}}
+	m.merge = m.mergeWith(merge)
+	return m
+}
+
+// Sealed returns the map with its values, not the names of its items, encrypted at rest. See [Value.Sealed].
+func (m *Map[T]) Sealed() *Map[T] {
+	k := *m.kind
+	k.sealed = true
+	return &Map[T]{&k}
+}
+
+// Get returns the item of the visitor's map, or the zero value if there is none.
+func (m *Map[T]) Get(ctx context.Context, item string) (v T, err error) {
+	if err := m.checkItem(item); err != nil {
+		return v, err
+	}
+	return m.item(item).get(ctx)
+}
+
+// Set stores the item.
+func (m *Map[T]) Set(ctx context.Context, item string, value T) error {
+	if err := m.checkItem(item); err != nil {
+		return err
+	}
+	return m.item(item).set(ctx, value)
+}
+
+// Update stores change(the item), as [Value.Update] does.
+func (m *Map[T]) Update(ctx context.Context, item string, change func(T) (T, error)) error {
+	if err := m.checkItem(item); err != nil {
+		return err
+	}
+	return m.item(item).update(ctx, change)
+}
+
+// Delete removes the item.
+func (m *Map[T]) Delete(ctx context.Context, item string) error {
+	if err := m.checkItem(item); err != nil {
+		return err
+	}
+	return m.item(item).delete(ctx)
+}
+
+// All returns the visitor's items; the map is never nil and belongs to the caller. It reads the whole record.
+func (m *Map[T]) All(ctx context.Context) (map[string]T, error) {
+	items, err := m.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return decodeItems(m.kind, items, decode[T])
+}
+
+// Clear removes all items.
+func (m *Map[T]) Clear(ctx context.Context) error { return m.clear(ctx) }
+
+func (m *Map[T]) item(item string) fieldOf[T] { return fieldOf[T]{m.kind, item} }
+
+// Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; at 0 the item is
+// gone. An item's name is UTF-8 without control characters, up to 128 bytes. The methods are safe for concurrent
+// use; each is one atomic step and one round trip, so additions of two requests are never lost.
+type Counters struct{ *kind }
+
+// NewCounters declares counters. merge is called in a claim when both the account and the guest hold items; a cart
+// wants EachItem(Sum[int64]) or EachItem(Max[int64]).
+func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
+	c := &Counters{&kind{name: name, perItem: true, counts: true, hasRule: merge != nil}}
+	c.merge = c.mergeWith(merge)
+	return c
+}
+
+// Add adds n, which may be negative, to the item and returns the new amount.
+func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error) {
+	if n == 0 {
+		return c.Get(ctx, item)
+	}
+	v, err := c.check(ctx, item, n)
+	if err != nil {
+		return 0, err
+	}
+	field := c.field(item)
+	_, res, err := v.update(ctx, func(string) Update {
+		return Update{Add: map[string]int64{field: n}, Return: []string{field}}
+	})
+	if err != nil {
+		return 0, c.fault(err)
+	}
+	return decodeAmount(c.kind, res.Fields[field])
+}
+
+// Set sets the item to n; 0 removes it.
+func (c *Counters) Set(ctx context.Context, item string, n int64) error {
+	v, err := c.check(ctx, item, n)
+	if err != nil {
+		return err
+	}
+	field := c.field(item)
+	_, _, err = v.update(ctx, func(string) Update {
+		if n == 0 {
+			return Update{Unset: []string{field}}
+		}
+		return Update{Set: Fields{field: strconv.FormatInt(n, 10)}}
+	})
+	return c.wrap(err)
+}
+
+// Get returns the item's amount; 0 if there is none.
+func (c *Counters) Get(ctx context.Context, item string) (int64, error) {
+	v, err := c.check(ctx, item, 0)
+	if err != nil {
+		return 0, err
+	}
+	field := c.field(item)
+	_, fields, err := v.get(ctx, field)
+	if err != nil {
+		return 0, c.fault(err)
+	}
+	return decodeAmount(c.kind, fields[field])
+}
+
+// Delete removes the item.
+func (c *Counters) Delete(ctx context.Context, item string) error { return c.Set(ctx, item, 0) }
+
+// All returns the visitor's amounts; the map is never nil and belongs to the caller. It reads the whole record.
+func (c *Counters) All(ctx context.Context) (map[string]int64, error) {
+	items, err := c.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return decodeItems(c.kind, items, decodeAmount)
+}
+
+// Clear removes all items.
+func (c *Counters) Clear(ctx context.Context) error { return c.clear(ctx) }
+
+func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, error) {
+	if err := c.checkItem(item); err != nil {
+		return nil, err
+	}
+	if n > maxAmount || n < -maxAmount {
+		return nil, c.invalid("an amount must be from -2^53 to 2^53")
+	}
+	return c.visitor(ctx)
+}
+
+func decodeItems[T any](k *kind, items map[string]string, decode func(*kind, string) (T, error)) (map[string]T, error) {
+	all := make(map[string]T, len(items))
+	for item, plain := range items {
+		v, err := decode(k, plain)
+		if err != nil {
+			return nil, err
+		}
+		all[item] = v
+	}
+	return all, nil
+}
+
+// Prefetch reads these kinds in one round trip. Data calls with the context it returns are answered from that,
+// until the visitor writes through this process, which makes them read the store again.
+func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
+	v := FromContext(ctx)
+	if v == nil {
+		return ctx, ErrNoVisitor
+	}
+	defs := make([]*kind, len(kinds))
+	for i, k := range kinds {
+		defs[i] = k.define()
+		if _, err := defs[i].visitor(ctx); err != nil {
+			return ctx, err
+		}
+	}
+	p := &prefetched{version: v.version.Load(), kinds: defs, whole: kindFields(defs) == nil}
+	var err error
+	p.key, p.fields, err = v.get(withoutPrefetch(ctx), kindFields(defs)...)
+	if err != nil {
+		return ctx, err
+	}
+	return context.WithValue(ctx, prefetchKey{}, p), nil
+}
+
+type prefetchKey struct{}
+
+// prefetched is what Prefetch read: fields of the record key, of these kinds or the whole of it.
+type prefetched struct {
+	version uint64
+	key     string
+	fields  Fields
+	kinds   []*kind
+	whole   bool
+}
+
+func withoutPrefetch(ctx context.Context) context.Context {
+	return context.WithValue(ctx, prefetchKey{}, (*prefetched)(nil))
+}
+
+// holds reports whether p can answer a read of these fields (none: all) of the visitor's record.
+func (p *prefetched) holds(v *Visitor, key string, names []string) bool {
+	if p == nil || p.version != v.version.Load() || p.key != key {
+		return false
+	}
+	if p.whole {
+		return true
+	}
+	for _, name := range names {
+		if _, ok := indexKind(p.kinds, name); !ok {
+			return false
+		}
+	}
+	return len(names) > 0
+}
+
+func indexKind(kinds []*kind, field string) (int, bool) {
+	name, _ := splitField(field)
+	for i, k := range kinds {
+		if k.name == name {
+			return i, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,274 @@
+package guest_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/guestkit/guest"
+)
+
+func TestValue(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	if v, err := Theme.Get(ctx); v != "" || err != nil {
+		t.Errorf("none: %q, %v", v, err)
+	}
+	Theme.Set(ctx, "dark")
+	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := Theme.Update(ctx, func(old string) (string, error) { return old + "er", nil }); err != nil {
+		t.Error(err)
+	}
+	refusal := errors.New("no")
+	if err := Theme.Update(ctx, func(string) (string, error) { return "x", refusal }); err != refusal {
+		t.Errorf("%v", err)
+	}
+	if v, _ := Theme.Get(ctx); v != "darker" {
+		t.Errorf("%q", v)
+	}
+	Theme.Delete(ctx)
+	if v, err := Theme.Get(ctx); v != "" || err != nil {
+		t.Errorf("deleted: %q, %v", v, err)
+	}
+}
+
+func TestMap(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	Wishes.Set(ctx, "tea", wish{"green"})
+	Wishes.Set(ctx, "pot/large", wish{"blue"})
+	Theme.Set(ctx, "dark")
+	Wishes.Update(ctx, "tea", func(w wish) (wish, error) { w.Note += ", loose"; return w, nil })
+	if w, err := Wishes.Get(ctx, "tea"); w.Note != "green, loose" || err != nil {
+		t.Errorf("%v, %v", w, err)
+	}
+	if all, err := Wishes.All(ctx); !maps.Equal(all, map[string]wish{"tea": {"green, loose"}, "pot/large": {"blue"}}) || err != nil {
+		t.Errorf("%v, %v", all, err)
+	}
+	Wishes.Delete(ctx, "tea")
+	if w, _ := Wishes.Get(ctx, "tea"); w.Note != "" {
+		t.Errorf("%v", w)
+	}
+	Wishes.Clear(ctx)
+	if all, err := Wishes.All(ctx); all == nil || len(all) != 0 || err != nil {
+		t.Errorf("%v, %v", all, err)
+	}
+	if theme, _ := Theme.Get(ctx); theme != "dark" {
+		t.Errorf("Clear took another kind")
+	}
+}
+
+func TestCounters(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	for _, tt := range []struct{ n, want int64 }{{2, 2}, {3, 5}, {0, 5}, {-1, 4}, {-4, 0}, {-2, -2}} {
+		if got, err := Cart.Add(ctx, "tea", tt.n); got != tt.want || err != nil {
+			t.Errorf("Add(%d) = %d, %v; want %d", tt.n, got, err, tt.want)
+		}
+	}
+	Cart.Set(ctx, "cup", 7)
+	Cart.Set(ctx, "tea", 0)
+	if all, err := Cart.All(ctx); !maps.Equal(all, map[string]int64{"cup": 7}) || err != nil {
+		t.Errorf("%v, %v", all, err)
+	}
+	if n, err := Cart.Get(ctx, "cup"); n != 7 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	Cart.Delete(ctx, "cup")
+	Cart.Add(ctx, "pot", 1)
+	Cart.Clear(ctx)
+	if all, _ := Cart.All(ctx); len(all) != 0 {
+		t.Errorf("%v", all)
+	}
+}
+
+func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.page()
+	b.page()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 25 {
+				b.add("tea")
+			}
+		})
+	}
+	wg.Wait()
+	if p := b.page(); p.Cart["tea"] != 400 {
+		t.Errorf("400 additions, %d survive", p.Cart["tea"])
+	}
+}
+
+func TestUpdateIsCompareAndSet(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				err := Theme.Update(ctx, func(old string) (string, error) { return old + "x", nil })
+				for errors.Is(err, guest.ErrConflict) {
+					err = Theme.Update(ctx, func(old string) (string, error) { return old + "x", nil })
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if v, _ := Theme.Get(ctx); len(v) != 160 {
+		t.Errorf("%d of 160 updates survive", len(v))
+	}
+	err := Theme.Update(ctx, func(old string) (string, error) {
+		return "mine", Theme.Set(ctx, old+"y") // somebody is always quicker
+	})
+	if !errors.Is(err, guest.ErrConflict) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPrefetchReadsSeveralKindsInOneRoundTrip(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	Theme.Set(ctx, "dark")
+	Email.Set(ctx, "ann@example.com")
+	Cart.Add(ctx, "tea", 2)
+	for _, kinds := range [][]guest.Kind{{Theme, Email}, {Theme, Cart, Wishes}} {
+		Cart.Set(ctx, "tea", 2)
+		var fetched = ctx
+		if n := s.store.took(func() {
+			var err error
+			if fetched, err = guest.Prefetch(ctx, kinds...); err != nil {
+				t.Error(err)
+			}
+			for _, k := range kinds {
+				switch k {
+				case guest.Kind(Theme):
+					if v, _ := Theme.Get(fetched); v != "dark" {
+						t.Errorf("theme %q", v)
+					}
+				case guest.Kind(Email):
+					if v, _ := Email.Get(fetched); v != "ann@example.com" {
+						t.Errorf("email %q", v)
+					}
+				case guest.Kind(Cart):
+					if n, _ := Cart.Get(fetched, "tea"); n != 2 {
+						t.Errorf("cart %d", n)
+					}
+					if all, _ := Cart.All(fetched); all["tea"] != 2 {
+						t.Errorf("cart %v", all)
+					}
+				case guest.Kind(Wishes):
+					if all, _ := Wishes.All(fetched); len(all) != 0 {
+						t.Errorf("wishes %v", all)
+					}
+				}
+			}
+		}); n != 1 {
+			t.Errorf("%d round trips for %d kinds", n, len(kinds))
+		}
+		if n, _ := Cart.Add(fetched, "tea", 1); n < 3 {
+			t.Errorf("add %d", n)
+		}
+		want, _ := Cart.Get(ctx, "tea")
+		if n, _ := Cart.Get(fetched, "tea"); n != want {
+			t.Errorf("after a write the prefetched %d is served, not %d", n, want)
+		}
+	}
+	if _, err := guest.Prefetch(t.Context(), Theme); !errors.Is(err, guest.ErrNoVisitor) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSealedDataIsNeverInTheClear(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	const address = "ann@example.com"
+	if err := Email.Set(ctx, address); err != nil {
+		t.Fatal(err)
+	}
+	keys := s.store.keys(t, "a:")
+	fields, _ := s.store.Store.Get(t.Context(), keys[0])
+	if strings.Contains(fmt.Sprint(fields), address) || len(fields["email"]) < len(address) {
+		t.Errorf("stored %q", fields)
+	}
+	put := func(key, field, value string) {
+		if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed := fields["email"]
+	Email.Set(s.guests.As(t.Context(), "eve"), "eve@example.com")
+	for _, key := range s.store.keys(t, "a:") {
+		put(key, "email", sealed) // both records hold ann's now
+	}
+	if v, err := Email.Get(s.guests.As(t.Context(), "eve")); err == nil {
+		t.Errorf("a sealed value opens in another record: %q", v)
+	}
+	if v, err := Email.Get(ctx); v != address || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	for i := range len(sealed) - 1 {
+		put(keys[0], "email", sealed[:i+1]) // truncated
+		if v, err := Email.Get(ctx); err == nil {
+			t.Fatalf("%d of %d bytes open: %q", i+1, len(sealed), v)
+		}
+		put(keys[0], "email", sealed[:i+1]+string(sealed[i+1]^1)+sealed[i+2:])
+		if v, err := Email.Get(ctx); err == nil {
+			t.Fatalf("opens with byte %d changed: %q", i+1, v)
+		}
+	}
+
+	// A claim moves it to another record, where it must open; a rotated secret still opens it.
+	b := s.browser()
+	s.mux.HandleFunc("POST /email", func(w http.ResponseWriter, r *http.Request) { Email.Set(r.Context(), "guest@example.com") })
+	b.request("POST", "/email")
+	if c := b.login("new"); kept(t, c.Receipt, "email").Outcome != guest.Moved {
+		t.Errorf("%+v", c)
+	}
+	rotated := newSite(t, func(c *guest.Config) {
+		c.Store = s.store
+		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......"), secret}
+	})
+	if v, err := Email.Get(rotated.guests.As(t.Context(), "new")); v != "guest@example.com" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	removed := newSite(t, func(c *guest.Config) {
+		c.Store = s.store
+		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......")}
+	})
+	if v, err := Email.Get(removed.guests.As(t.Context(), "new")); err == nil || !strings.Contains(err.Error(), "Config.Secrets") {
+		t.Errorf("%q, %v", v, err)
+	}
+}
+
+func TestAKindWhoseTypeChanged(t *testing.T) {
+	s := newSite(t, nil)
+	ctx := s.guests.As(t.Context(), "ann")
+	Theme.Set(ctx, "dark")
+	type look struct{ Dark bool }
+	changed := guest.NewValue("theme", guest.PreferAccount[look])
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
+	if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) || !strings.Contains(err.Error(), "choose a new name") {
+		t.Errorf("%v", err)
+	}
+	next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) { changed.Set(r.Context(), look{true}) })
+	b := next.browser()
+	b.request("POST", "/look")
+	c := b.login("ann")
+	if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 && k.DroppedItems != 1 {
+		t.Errorf("%+v", k)
+	}
+	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
+		t.Errorf("the account's data changed: %q, %v", v, err)
+	}
+}

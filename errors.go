@@ -1,0 +1,41 @@
+package guest
+
+import "errors"
+
+// The errors of this package are tested with [errors.Is]. Their text says what to do; it never holds a secret, a
+// token, an ID or a value.
+var (
+	// ErrNoVisitor: the context does not come from a request behind [Manager.Middleware], nor from [Manager.As].
+	ErrNoVisitor = errors.New("guest: no visitor in this context: wrap the handler in Manager.Middleware and pass r.Context(), or use Manager.As outside a request")
+
+	// ErrNotAdmitted: Config.Admit gave this visitor no record, so there is nowhere to write. Reads are empty.
+	ErrNotAdmitted = errors.New("guest: this visitor was not admitted (see Config.Admit), so nothing can be kept for it")
+
+	// ErrClaimed: the guest has been claimed. From a claim: by another account. From a write: the response's
+	// headers are already sent, so the visitor cannot be given a fresh guest any more.
+	ErrClaimed = errors.New("guest: this guest was claimed by an account; its next request starts a fresh guest")
+
+	// ErrConflict: an Update function was tried many times, and each time the data had changed meanwhile.
+	ErrConflict = errors.New("guest: the data kept changing while it was updated: try again, or use Counters.Add, which needs no retry")
+
+	// ErrQuota: the write would leave the record over Config.Quota. Nothing was written.
+	ErrQuota = errors.New("guest: the write would exceed Config.Quota: remove something first, or raise the quota")
+
+	// ErrTicket: the ticket was tampered with, has expired, or was issued to another audience.
+	ErrTicket = errors.New("guest: this ticket is not valid here: ask the visitor to start again")
+
+	// ErrUnavailable: the store did not do what was asked; it wraps the store's error. See also [ErrUncertain].
+	ErrUnavailable = errors.New("guest: the store is unavailable")
+
+	// ErrUncertain: the reply to a write was lost, so it was applied once or not at all. It wraps [ErrUnavailable].
+	ErrUncertain = errors.New("guest: the store did not answer: the write was applied once or not at all: read before you write again")
+
+	// ErrInvalid: the caller's value, name or number cannot be stored; the text says why. Nothing was written.
+	ErrInvalid = errors.New("guest: invalid input")
+
+	// ErrCrossOrigin: a claim from a cookie was refused because another site sent the request. See [Manager.Ticket].
+	ErrCrossOrigin = errors.New("guest: a cross-origin request cannot claim the guest of a cookie: carry a ticket through the flow instead")
+
+	// ErrAmbiguous: the request carried two different guest cookies of one name, so neither is claimed.
+	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies, so neither is claimed")
+)

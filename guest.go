@@ -1,0 +1,334 @@
+package guest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Visitor is whoever sent a request: a guest, a member, or somebody who was not admitted. Its methods may be
+// called on a nil Visitor, which is nobody, and are safe for concurrent use.
+type Visitor struct {
+	m       *Manager
+	version atomic.Uint64 // counts writes, so that prefetched data are not served after one
+
+	mu        sync.Mutex
+	account   string // the signed-in account's ID
+	guest     token  // valid if key is a guest's
+	key       string // of the guest's record; "" without a guest
+	isNew     bool   // minted by this request
+	replaced  bool
+	lost      bool        // the guest turned out claimed and no fresh one could be given
+	held      []presented // the guests that the request named, but for absorbed siblings
+	ambiguous bool        // two different cookies
+	stored    bool        // the guest's record exists, as far as we know
+	wrote     bool        // this request wrote guest data
+	lines     []headerLine
+	open      bool // the response's headers can still be changed by us
+}
+
+type visitorKey struct{}
+
+// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As]; else nil.
+func FromContext(ctx context.Context) *Visitor {
+	v, _ := ctx.Value(visitorKey{}).(*Visitor)
+	return v
+}
+
+func (v *Visitor) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, visitorKey{}, v)
+}
+
+// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted. It is no secret and no
+// proof: nothing in this package accepts it from a request.
+func (v *Visitor) GuestID() string {
+	if v == nil {
+		return ""
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.account != "" || v.key == "" {
+		return ""
+	}
+	return v.guest.id.String()
+}
+
+// AccountID returns the ID of the signed-in account; "" for a guest.
+func (v *Visitor) AccountID() string {
+	if v == nil {
+		return ""
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.account
+}
+
+// IsGuest reports whether the visitor is a guest.
+func (v *Visitor) IsGuest() bool { return v.GuestID() != "" }
+
+// IsNew reports whether this request made the guest.
+func (v *Visitor) IsNew() bool {
+	if v == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.isNew && v.account == ""
+}
+
+// Replaced reports whether the request named a guest that was valid once but is claimed or expired now. That a
+// guest was claimed elsewhere may only show when data are read: ask after reading.
+func (v *Visitor) Replaced() bool {
+	if v == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.replaced
+}
+
+// As returns a context whose data calls act on this account: for jobs, and for apps without Config.Account.
+func (m *Manager) As(ctx context.Context, accountID string) context.Context {
+	return (&Visitor{m: m, account: accountID}).in(ctx)
+}
+
+// AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the ID from a
+// request: whoever names a guest would become it.
+func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
+	v := &Visitor{m: m, stored: true}
+	if id, ok := parseGuestID(guestID); ok {
+		v.become(token{id: id, issued: time.Now().Unix()})
+	}
+	return v.in(ctx)
+}
+
+// become makes the visitor this guest. The caller holds v.mu or is alone.
+func (v *Visitor) become(t token) {
+	v.guest = t
+	v.key = guestKey(t.id.String())
+}
+
+// mint makes the visitor a new guest, under a cookie name of its own. The caller holds v.mu or is alone.
+func (v *Visitor) mint() {
+	now := time.Now()
+	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true})
+	v.isNew, v.stored, v.lost = true, false, false
+	v.carry()
+}
+
+// replace gives the visitor of a claimed or expired guest a fresh one, if its cookie can still be sent. The caller
+// holds v.mu or is alone.
+func (v *Visitor) replace() (minted bool) {
+	v.replaced = true
+	if v.open {
+		v.drop(v.m.cfg.Cookie.Name)
+		v.mint()
+		return true
+	}
+	v.key, v.lost = "", true
+	return false
+}
+
+// A target is the record that a data call acts on.
+type target struct {
+	key     string
+	guest   bool
+	ttl     time.Duration
+	unborn  bool // a new guest whose record is not stored yet: there is nothing to read
+	missing error
+}
+
+func (v *Visitor) target() target {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.account != "":
+		return target{key: accountKey(v.account), ttl: v.m.cfg.AccountTTL}
+	case v.lost:
+		return target{missing: ErrClaimed}
+	case v.key == "":
+		return target{missing: ErrNotAdmitted}
+	}
+	ttl := v.m.cfg.TTL
+	if v.guest.provisional {
+		ttl = v.m.cfg.ProvisionalTTL
+	}
+	return target{key: v.key, guest: true, ttl: ttl, unborn: v.isNew && !v.stored}
+}
+
+const mostHops = 8 // from a claimed guest to where its data are
+
+// get reads these fields of the visitor's record, or all, and says which record that was. Somebody without a record
+// has no fields.
+func (v *Visitor) get(ctx context.Context, names ...string) (key string, fields Fields, err error) {
+	for range mostHops {
+		t := v.target()
+		if t.missing != nil || t.unborn {
+			return t.key, nil, nil
+		}
+		if p, _ := ctx.Value(prefetchKey{}).(*prefetched); p.holds(v, t.key, names) {
+			return p.key, p.fields, nil
+		}
+		ask := names
+		if t.guest && len(names) > 0 {
+			ask = append([]string{fieldState}, names...)
+		}
+		fields, err := v.m.get(ctx, t.key, ask...)
+		if err != nil {
+			return t.key, nil, err
+		}
+		state := fields[fieldState]
+		if !t.guest || state == "" {
+			return t.key, fields, nil
+		}
+		if err := v.follow(ctx, t.key, state, false); err != nil {
+			return t.key, nil, err
+		}
+	}
+	return "", nil, fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+}
+
+// update changes the visitor's record; build makes the update for the record of that key.
+func (v *Visitor) update(ctx context.Context, build func(key string) Update) (key string, res Result, err error) {
+	ctx = context.WithoutCancel(ctx) // a client that hangs up does not leave it undecided
+	for range mostHops {
+		t := v.target()
+		if t.missing != nil {
+			return "", res, t.missing
+		}
+		u := build(t.key)
+		u.Once = true
+		u.TTL = t.ttl
+		u.Quota = v.m.cfg.Quota
+		if t.guest {
+			if u.If == nil {
+				u.If = Fields{}
+			}
+			u.If[fieldState] = ""
+			u.Default = Fields{fieldIncarnation: newIncarnation()}
+		}
+		res, err := v.m.update(ctx, t.key, u)
+		v.version.Add(1)
+		if err != nil {
+			return t.key, res, err
+		}
+		if state := res.Fields[fieldState]; !res.Applied && t.guest && state != "" {
+			if err := v.follow(ctx, t.key, state, true); err != nil {
+				return t.key, res, err
+			}
+			continue
+		}
+		if res.Applied && t.guest {
+			v.mu.Lock()
+			v.stored, v.wrote = true, true
+			v.mu.Unlock()
+		}
+		return t.key, res, nil
+	}
+	return "", res, fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+}
+
+// follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed it, the account
+// if this request is signed in as that, or a fresh guest. A write waits until the claim is finished, so that it
+// comes after the data it belongs to.
+func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
+	h := holderOf(state)
+	sibling, isSibling := h.owner.guest()
+	if h.sealed && (writing || isSibling) {
+		if c := v.m.drive(ctx, v.m.newClaim(key, h.owner).finish()); !c.merged && c.outcome != lost {
+			return fmt.Errorf("%w: a claim of this guest is under way: %w", ErrUnavailable, c.err)
+		}
+	}
+	minted := false
+	v.mu.Lock()
+	switch {
+	case v.key != key || v.account != "": // another call was quicker
+	case isSibling:
+		v.m.moved.put(v.guest.id, sibling)
+		v.inherit(sibling)
+	default:
+		v.m.moved.put(v.guest.id, token{})
+		minted = v.replace()
+	}
+	v.mu.Unlock()
+	if minted {
+		v.m.minted(ctx)
+	}
+	return nil
+}
+
+// inherit makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
+func (v *Visitor) inherit(sibling token) {
+	sibling.issued = time.Now().Unix()
+	v.become(sibling)
+	v.stored, v.isNew = true, false
+	if v.open {
+		v.carry()
+	}
+}
+
+func newIncarnation() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// A headerLine is one of our lines in the response's header: a cookie by its name, or the token header.
+type headerLine struct{ header, name, value string }
+
+// carry sends the guest's token with the response.
+func (v *Visitor) carry() {
+	cfg := &v.m.cfg
+	name, life := cfg.Cookie.Name, cfg.TTL
+	if v.guest.provisional {
+		name, life = spareName(cfg.Cookie.Name, v.guest.id), cfg.ProvisionalTTL
+	}
+	value, err := v.m.ring.sealToken(name, v.guest)
+	if err != nil {
+		v.m.warn("a guest token was not made", err)
+		return
+	}
+	v.line(headerLine{"Set-Cookie", name, cfg.Cookie.with(name, value, int(life/time.Second))})
+	if cfg.Header != "" {
+		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
+			v.line(headerLine{http.CanonicalHeaderKey(cfg.Header), "", value})
+		}
+	}
+}
+
+// drop clears the cookie of that name in the browser.
+func (v *Visitor) drop(name string) {
+	v.line(headerLine{"Set-Cookie", name, v.m.cfg.Cookie.with(name, "", -1)})
+}
+
+// line adds one of our lines, in place of an older one for the same.
+func (v *Visitor) line(l headerLine) {
+	v.unline(l.header, l.name)
+	v.lines = append(v.lines, l)
+}
+
+func (v *Visitor) unline(header, name string) {
+	for i, old := range v.lines {
+		if old.header == header && old.name == name {
+			v.lines = append(v.lines[:i:i], v.lines[i+1:]...)
+			return
+		}
+	}
+}
+
+// spareName is the name of a provisional guest's cookie: one for each, so that a browser keeps those of parallel
+// first requests.
+func spareName(name string, id guestID) string { return name + "." + id.String()[:6] }
+
+func (c *Cookie) with(name, value string, maxAge int) string {
+	return (&http.Cookie{
+		Name: name, Value: value, MaxAge: maxAge,
+		Domain: c.Domain, Path: c.Path, SameSite: c.SameSite,
+		Secure: !c.Insecure, HttpOnly: true, Partitioned: c.Partitioned,
+	}).String()
+}

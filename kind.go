@@ -1,0 +1,278 @@
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Kind is one declared piece of data: a [Value], a [Map] or [Counters]. Declare kinds as package variables and
+// list them in Config.Data.
+type Kind interface {
+	// Name is the name given at declaration. It names the stored fields: data under another name are other data.
+	Name() string
+
+	define() *kind
+}
+
+// kind is what the types of data share. A Value is one field, named like the kind; a Map and Counters are a field
+// for each item, named kind/item.
+type kind struct {
+	name    string
+	perItem bool
+	counts  bool // Counters: amounts can be summed
+	sealed  bool
+	hasRule bool
+	merge   mergeFunc
+}
+
+func (k *kind) define() *kind { return k }
+func (k *kind) Name() string  { return k.name }
+
+func (k *kind) field(item string) string {
+	if k.perItem {
+		return k.name + "/" + item
+	}
+	return k.name
+}
+
+// splitField is the reverse of kind.field: the name of the kind and the item.
+func splitField(field string) (name, item string) {
+	name, item, _ = strings.Cut(field, "/")
+	return name, item
+}
+
+// kindFields names what to read for these kinds; nil means the whole record, since items are not known before.
+func kindFields(kinds []*kind) (names []string) {
+	for _, k := range kinds {
+		if k.perItem {
+			return nil
+		}
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// items returns the decrypted fields of the kind, by item.
+func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]string, error) {
+	items := map[string]string{}
+	for field, stored := range fields {
+		name, item := splitField(field)
+		if name != k.name {
+			continue
+		}
+		plain, err := ring.openData(key, field, stored)
+		if err != nil {
+			return nil, k.fault(err)
+		}
+		items[item] = plain
+	}
+	return items, nil
+}
+
+// store is the stored form of an encoded value.
+func (k *kind) store(ring *keyring, key, field, plain string) string {
+	if k.sealed {
+		return ring.sealData(key, field, plain)
+	}
+	return plain
+}
+
+// fault says of which kind an error is. It names no item: items are data.
+func (k *kind) fault(err error) error { return fmt.Errorf("guest: data %q: %w", k.name, err) }
+
+func (k *kind) invalid(format string, args ...any) error {
+	return k.fault(fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...)))
+}
+
+const longestItem = 128
+
+// checkItem accepts what every store can hold and Export can show.
+func (k *kind) checkItem(item string) error {
+	switch {
+	case item == "" || len(item) > longestItem:
+		return k.invalid("an item's name has 1 to %d bytes, not %d", longestItem, len(item))
+	case !utf8.ValidString(item) || strings.ContainsFunc(item, unicode.IsControl):
+		return k.invalid("an item's name must be UTF-8 without control characters: encode other bytes first, for example as base64")
+	}
+	return nil
+}
+
+func encode[T any](k *kind, v T) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", k.invalid("the value cannot be encoded: %v: give it exported fields of types that encoding/json knows", err)
+	}
+	return string(b), nil
+}
+
+func decode[T any](k *kind, plain string) (v T, err error) {
+	if plain == "" {
+		return v, nil
+	}
+	if err := json.Unmarshal([]byte(plain), &v); err != nil {
+		return v, k.invalid("the stored value is not a %T any more: %v: read it with its old type under this name, or choose a new name", v, err)
+	}
+	return v, nil
+}
+
+// The largest amount that a JSON number and Redis's Lua hold exactly.
+const maxAmount = 1 << 53
+
+func decodeAmount(k *kind, plain string) (int64, error) {
+	if plain == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(plain, 10, 64)
+	if err != nil {
+		return 0, k.invalid("the stored value is not a whole number: the name was used for another type before, choose a new one")
+	}
+	return n, nil
+}
+
+// field reads, writes and changes one field of the visitor's record: what Value, Map and Counters are made of.
+type fieldOf[T any] struct {
+	k    *kind
+	item string
+}
+
+func (f fieldOf[T]) get(ctx context.Context) (v T, err error) {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return v, err
+	}
+	name := f.k.field(f.item)
+	key, fields, err := vis.get(ctx, name)
+	if err != nil {
+		return v, f.k.fault(err)
+	}
+	plain, err := vis.m.ring.openData(key, name, fields[name])
+	if err != nil {
+		return v, f.k.fault(err)
+	}
+	return decode[T](f.k, plain)
+}
+
+func (f fieldOf[T]) set(ctx context.Context, v T) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	plain, err := encode(f.k, v)
+	if err != nil {
+		return err
+	}
+	name := f.k.field(f.item)
+	_, _, err = vis.update(ctx, func(key string) Update {
+		return Update{Set: Fields{name: f.k.store(vis.m.ring, key, name, plain)}}
+	})
+	return f.k.wrap(err)
+}
+
+func (f fieldOf[T]) delete(ctx context.Context) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = vis.update(ctx, func(string) Update { return Update{Unset: []string{f.k.field(f.item)}} })
+	return f.k.wrap(err)
+}
+
+const updateTries = 64
+
+var longAgo = time.Unix(1, 0)
+
+// update sets the field to change(its value) if nobody else wrote it meanwhile, else tries again with the new value.
+func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	name := f.k.field(f.item)
+	key, fields, err := vis.get(withoutPrefetch(ctx), name)
+	if err != nil {
+		return f.k.fault(err)
+	}
+	stored := fields[name]
+	for range updateTries {
+		plain, err := vis.m.ring.openData(key, name, stored)
+		if err != nil {
+			return f.k.fault(err)
+		}
+		old, err := decode[T](f.k, plain)
+		if err != nil {
+			return err
+		}
+		v, err := change(old)
+		if err != nil {
+			return err
+		}
+		next, err := encode(f.k, v)
+		if err != nil {
+			return err
+		}
+		read := key
+		var res Result
+		key, res, err = vis.update(ctx, func(key string) Update {
+			u := Update{If: Fields{name: stored}, Set: Fields{name: f.k.store(vis.m.ring, key, name, next)}}
+			if key != read { // another record since the claim: nothing of it was read yet
+				u = Update{NotAfter: longAgo, Return: []string{name}} // reads it
+			}
+			return u
+		})
+		if err != nil {
+			return f.k.fault(err)
+		}
+		if res.Applied {
+			return nil
+		}
+		stored = res.Fields[name]
+	}
+	return f.k.fault(ErrConflict)
+}
+
+func (k *kind) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return k.fault(err)
+}
+
+// visitor returns the visitor of ctx if this kind is its manager's.
+func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
+	v := FromContext(ctx)
+	if v == nil {
+		return nil, k.fault(ErrNoVisitor)
+	}
+	if v.m.kinds[k.name] != k {
+		return nil, k.invalid("it is not listed in Config.Data, so a claim would lose it: list it there")
+	}
+	return v, nil
+}
+
+// all returns the items of the visitor's record.
+func (k *kind) all(ctx context.Context) (map[string]string, error) {
+	v, err := k.visitor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, fields, err := v.get(ctx)
+	if err != nil {
+		return nil, k.fault(err)
+	}
+	return k.items(v.m.ring, key, fields)
+}
+
+func (k *kind) clear(ctx context.Context) error {
+	v, err := k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = v.update(ctx, func(string) Update { return Update{Unset: []string{k.field("")}} })
+	return k.wrap(err)
+}

@@ -1,0 +1,154 @@
+package memstore
+
+import "container/heap"
+
+// A queue holds records, the one that expires first at the front.
+type queue []*record
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].expires < q[j].expires }
+func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
+func (q *queue) Push(r any)        { r.(*record).index = len(*q); *q = append(*q, r.(*record)) }
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	r := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return r
+}
+
+// find returns the live record of a key, or nil.
+func (s *Store) find(sh *shard, key string, now int64) *record {
+	r := sh.records[key]
+	if r != nil && r.expires <= now {
+		s.remove(sh, r)
+		return nil
+	}
+	return r
+}
+
+// enter puts a record in its queue; one that is not stored has none.
+func (s *Store) enter(sh *shard, r *record) {
+	if r.empty {
+		s.spare.Add(r.size)
+		heap.Push(&sh.empty, r)
+	} else if r.stored() {
+		heap.Push(&sh.kept, r)
+	}
+}
+
+func (s *Store) leave(sh *shard, r *record) {
+	if r.empty {
+		s.spare.Add(-r.size)
+		heap.Remove(&sh.empty, r.index)
+	} else if r.stored() {
+		heap.Remove(&sh.kept, r.index)
+	}
+}
+
+// replace changes what a record holds, without fields to nothing. The bytes have been taken.
+func (s *Store) replace(sh *shard, r *record, f fields, size, expires int64) {
+	empty := len(f) > 0 && expires != never && f.empty()
+	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires {
+		r.fields, r.size = f, size // it keeps its place
+		return
+	}
+	s.leave(sh, r)
+	r.fields, r.size, r.expires, r.empty = f, size, expires, empty
+	s.enter(sh, r)
+	if r.stored() {
+		sh.records[r.key] = r
+	} else {
+		delete(sh.records, r.key)
+	}
+}
+
+func (s *Store) remove(sh *shard, r *record) {
+	s.bytes.Add(-r.size)
+	s.replace(sh, r, nil, 0, never)
+}
+
+// sweep removes some of the expired records, more than one write can add.
+func (s *Store) sweep(sh *shard, now int64) {
+	for range 4 {
+		r := sh.expired(now)
+		if r == nil {
+			return
+		}
+		s.remove(sh, r)
+	}
+}
+
+func (sh *shard) expired(now int64) *record {
+	for _, q := range []queue{sh.empty, sh.kept} {
+		if len(q) > 0 && q[0].expires <= now {
+			return q[0]
+		}
+	}
+	return nil
+}
+
+// take takes n bytes from the budget if it has them. To give some back always succeeds.
+func (s *Store) take(n int64) bool {
+	for {
+		have := s.bytes.Load()
+		if n > 0 && have+n > s.max {
+			return false
+		}
+		if s.bytes.CompareAndSwap(have, have+n) {
+			return true
+		}
+	}
+}
+
+// makeRoom takes n bytes for the record r, which is not evicted for itself. To have them it removes what has
+// expired and then evicts empty guests, from the writing shard, which mostly is enough, then from the others. It
+// removes no more than n bytes need, so the work is bounded by what is written; and it evicts nobody if that
+// would not do.
+//
+// It locks another shard while it holds its own: nobody else does, and nobody waits for s.room with a shard
+// locked, so it cannot deadlock.
+func (s *Store) makeRoom(own *shard, r *record, n, now int64) bool {
+	s.leave(own, r)
+	defer s.enter(own, r)
+	if s.suffices(n) && s.free(own, n, now, true) {
+		return true
+	}
+	for _, evict := range []bool{false, true} {
+		if evict && !s.suffices(n) {
+			return false
+		}
+		for i := range s.shards {
+			if s.freeIn(&s.shards[i], own, n, now, evict) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *Store) freeIn(sh, own *shard, n, now int64, evict bool) bool {
+	if sh != own {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+	}
+	return s.free(sh, n, now, evict)
+}
+
+// suffices reports whether evicting every empty guest would give n bytes.
+func (s *Store) suffices(n int64) bool { return s.bytes.Load()-s.spare.Load()+n <= s.max }
+
+// free removes records of a shard until it can take n bytes.
+func (s *Store) free(sh *shard, n, now int64, evict bool) bool {
+	for !s.take(n) {
+		r := sh.expired(now)
+		if r == nil && evict && len(sh.empty) > 0 {
+			r = sh.empty[0]
+		}
+		if r == nil {
+			return false
+		}
+		s.remove(sh, r)
+	}
+	return true
+}

@@ -1,0 +1,259 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+// A Merge decides what an account holds after a claim in which both sides hold the data. It is called only then:
+// what the account lacks it gets, whatever the rule. It must be pure: it may be called again for the same claim.
+type Merge[T any] func(account, guest T) T
+
+// Number is what [Sum] and [Max] work on.
+type Number interface {
+	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~float32 | ~float64
+}
+
+// PreferAccount keeps the account's data: right for settings.
+func PreferAccount[T any](account, guest T) T { return account }
+
+// PreferGuest takes the guest's data: right for what was just chosen.
+func PreferGuest[T any](account, guest T) T { return guest }
+
+// Sum adds the two: right for carts where the guest's items come on top.
+func Sum[N Number](account, guest N) N { return account + guest }
+
+// Max takes the larger one: right for carts that hold the same items twice.
+func Max[N Number](account, guest N) N { return max(account, guest) }
+
+// EachItem keeps all items of both sides, and merges those that both have.
+func EachItem[T any](merge Merge[T]) Merge[map[string]T] {
+	return func(account, guest map[string]T) map[string]T {
+		all := make(map[string]T, len(account)+len(guest))
+		maps.Copy(all, account)
+		for item, g := range guest {
+			if a, both := account[item]; both {
+				g = merge(a, g)
+			}
+			all[item] = g
+		}
+		return all
+	}
+}
+
+// KindOf is a [Kind] whose merge rule is a Merge[T]: a *Value[T], a *Map[V] with T = map[string]V, or a *Counters
+// with T = map[string]int64.
+type KindOf[T any] interface {
+	Kind
+	mergeWith(Merge[T]) mergeFunc
+}
+
+// A mergeFunc is a rule on the encoded data of both sides, by item; a Value's item is "".
+type mergeFunc func(account, guest map[string]string) (map[string]string, error)
+
+func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
+	return func(account, guest map[string]string) (map[string]string, error) {
+		a, err := decode[T](v.kind, account[""])
+		if err != nil {
+			return nil, errUndecodable
+		}
+		g, err := decode[T](v.kind, guest[""])
+		if err != nil {
+			return nil, errUndecodable
+		}
+		merged, err := encode(v.kind, rule(a, g))
+		return map[string]string{"": merged}, err
+	}
+}
+
+func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
+	return mergeItems(m.kind, rule, decode[T], encode[T])
+}
+
+func (c *Counters) mergeWith(rule Merge[map[string]int64]) mergeFunc {
+	return mergeItems(c.kind, rule, decodeAmount, encodeAmount)
+}
+
+// encodeAmount keeps within the range; 0 is no item.
+func encodeAmount(_ *kind, n int64) (string, error) {
+	n = max(-maxAmount, min(n, maxAmount))
+	if n == 0 {
+		return "", nil
+	}
+	return strconv.FormatInt(n, 10), nil
+}
+
+func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, string) (T, error), encode func(*kind, T) (string, error)) mergeFunc {
+	return func(account, guest map[string]string) (map[string]string, error) {
+		a, err := decodeItems(k, account, decode)
+		if err != nil {
+			return nil, errUndecodable
+		}
+		g, err := decodeItems(k, guest, decode)
+		if err != nil {
+			return nil, errUndecodable
+		}
+		merged := map[string]string{}
+		for item, v := range rule(a, g) {
+			plain, err := encode(k, v)
+			if err != nil {
+				return nil, err
+			}
+			if err := k.checkItem(item); err != nil {
+				return nil, err
+			}
+			if plain != "" {
+				merged[item] = plain
+			}
+		}
+		return merged, nil
+	}
+}
+
+// A merger computes what a claim changes in the target's record. It is pure but for the nonces of Sealed data.
+type merger struct {
+	ring  *keyring
+	kinds []*kind
+	rules map[*kind]mergeFunc // rules for this claim only
+	quota Quota               // of the target's record
+}
+
+// merge returns the fields to set and unset in the target, the fields it relied on, and what became of each kind.
+// An error is the fault of a rule: it panicked, or it made what cannot be stored.
+func (m *merger) merge(guestKey string, guest Fields, targetKey string, target Fields) (u Update, kinds []KindReceipt, err error) {
+	u = Update{If: Fields{}, Set: Fields{}}
+	for _, k := range m.kindsOf(guest) {
+		receipt := KindReceipt{Name: k.name}
+		guestItems, guestErr := k.items(m.ring, guestKey, guest)
+		accountItems, accountErr := k.items(m.ring, targetKey, target)
+		receipt.countGuest(k, guestItems)
+		receipt.countAccount(k, accountItems)
+		merged, outcome := accountItems, Kept
+		switch {
+		case guestErr != nil || accountErr != nil:
+			outcome = Dropped
+		case len(accountItems) == 0:
+			merged, outcome = guestItems, Moved
+		default:
+			result, err := m.apply(k, accountItems, guestItems)
+			switch {
+			case err == errUndecodable:
+				outcome = Dropped
+			case err != nil:
+				return u, nil, err
+			case !maps.Equal(result, accountItems):
+				merged, outcome = result, Merged
+			}
+		}
+		receipt.Outcome = outcome
+		if outcome == Moved || outcome == Merged {
+			for item, plain := range merged {
+				if accountItems[item] != plain {
+					field := k.field(item)
+					u.Set[field] = k.store(m.ring, targetKey, field, plain)
+				}
+			}
+			for item := range accountItems {
+				if merged[item] == "" {
+					u.Unset = append(u.Unset, k.field(item))
+				}
+			}
+		}
+		for item := range guestItems {
+			u.If[k.field(item)] = target[k.field(item)]
+		}
+		for item := range accountItems {
+			u.If[k.field(item)] = target[k.field(item)]
+		}
+		kept := m.fit(k, &u, target, merged)
+		receipt.countResult(k, kept)
+		receipt.countDropped(guestItems, accountItems, kept)
+		kinds = append(kinds, receipt)
+	}
+	return u, kinds, nil
+}
+
+// kindsOf are the kinds that the guest has data of, in the order of Config.Data; last those that this version of
+// the app does not know, so that a rolling upgrade loses nothing.
+func (m *merger) kindsOf(guest Fields) (held []*kind) {
+	has := map[string]bool{}
+	for field := range guest {
+		name, _ := splitField(field)
+		has[name] = true
+	}
+	for _, k := range m.kinds {
+		if has[k.name] {
+			held = append(held, k)
+			delete(has, k.name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(has)) {
+		k := &kind{name: name, merge: mergeUnknown}
+		for field, stored := range guest {
+			if n, item := splitField(field); n == name {
+				k.perItem = k.perItem || item != ""
+				k.sealed = k.sealed || stored[0] == sealedMark
+			}
+		}
+		held = append(held, k)
+	}
+	return held
+}
+
+// errUndecodable: one side holds data of another type, from another version of the app. They are not merged.
+var errUndecodable = errors.New("guest: stored data do not decode")
+
+func mergeUnknown(account, guest map[string]string) (map[string]string, error) {
+	return EachItem(PreferAccount[string])(account, guest), nil
+}
+
+func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[string]string, err error) {
+	rule := m.rules[k]
+	if rule == nil {
+		rule = k.merge
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = k.fault(fmt.Errorf("the merge rule panicked: %v", p))
+		}
+	}()
+	return rule(account, guest)
+}
+
+// fit drops new items from u, last names first, until the target keeps within its quota, and returns the items
+// that the target will hold. Changes of items that the account had are kept.
+func (m *merger) fit(k *kind, u *Update, target Fields, merged map[string]string) map[string]string {
+	fields, bytes := 0, 0
+	for field, stored := range target {
+		if field[0] != '.' {
+			fields, bytes = fields+1, bytes+len(field)+len(stored)
+		}
+	}
+	var fresh []string
+	for field, stored := range u.Set {
+		old, had := target[field]
+		bytes += len(stored) - len(old)
+		if !had {
+			fields, bytes = fields+1, bytes+len(field)
+			if name, _ := splitField(field); name == k.name {
+				fresh = append(fresh, field)
+			}
+		}
+	}
+	for _, field := range u.Unset {
+		fields, bytes = fields-1, bytes-len(field)-len(target[field])
+	}
+	kept := maps.Clone(merged)
+	slices.Sort(fresh)
+	for ; len(fresh) > 0 && (fields > m.quota.Fields || bytes > m.quota.Bytes); fresh = fresh[:len(fresh)-1] {
+		field := fresh[len(fresh)-1]
+		fields, bytes = fields-1, bytes-len(field)-len(u.Set[field])
+		delete(u.Set, field)
+		_, item := splitField(field)
+		delete(kept, item)
+	}
+	return kept
+}

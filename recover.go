@@ -1,0 +1,88 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+)
+
+// Recover finishes the claims that a crash, an outage or a failing OnClaim left half done, and returns how many. Any
+// process may run it at any time, several at once too. What fails is joined in the error and is tried again by
+// the next Recover.
+func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
+	err = m.eachNote(ctx, func(n note, made string, now time.Time) error {
+		done, err := m.settle(ctx, n, made, now)
+		if done {
+			finished++
+		}
+		return err
+	})
+	return finished, err
+}
+
+// settle finishes the claim of a note. A note whose guest is not sealed for it is struck once its claimer cannot
+// seal any more.
+func (m *Manager) settle(ctx context.Context, n note, made string, now time.Time) (finished bool, err error) {
+	c := m.drive(ctx, m.newClaim(n.guest, n.owner).finish())
+	if c.outcome == failed {
+		return false, c.err
+	}
+	if c.outcome == claimed {
+		m.claimed(ctx, c.receipt())
+		if c.incarnation == n.incarnation { // struck with the claim
+			return true, nil
+		}
+	}
+	milli, _ := strconv.ParseInt(made, 10, 64)
+	if now.Sub(time.UnixMilli(milli)) < noteLife {
+		return c.outcome == claimed, nil
+	}
+	_, err = m.update(ctx, outboxOf(n.guest), Update{If: Fields{n.field(): made}, Unset: []string{n.field()}, Reserve: true})
+	return c.outcome == claimed, err
+}
+
+// eachNote calls f for every note in the outbox, with when it was made and what time it is, by the store's clock.
+func (m *Manager) eachNote(ctx context.Context, f func(n note, made string, now time.Time) error) (err error) {
+	for shard := range outboxShards {
+		if ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		notes, e := m.get(ctx, outboxKey(shard))
+		if e != nil || len(notes) == 0 {
+			err = errors.Join(err, e)
+			continue
+		}
+		clock, e := m.update(ctx, outboxKey(shard), Update{NotAfter: time.Now().Add(day)}) // changes nothing
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		for field, made := range notes {
+			if n, ok := parseNote(field); ok {
+				err = errors.Join(err, f(n, made, clock.Now))
+			}
+		}
+	}
+	return err
+}
+
+// Run calls Recover every so often (0: every minute) until ctx ends. The app starts it, in a goroutine of its own,
+// and stops it: go guests.Run(ctx, 0). One process is enough, any number is safe.
+func (m *Manager) Run(ctx context.Context, every time.Duration) {
+	if every <= 0 {
+		every = time.Minute
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if _, err := m.Recover(ctx); err != nil && ctx.Err() == nil {
+			m.warn("claims are pending", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package guest_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
+)
+
+// newTLSSite serves one handler over https, on HTTP/1.1 or HTTP/2, with the default cookie.
+func newTLSSite(t *testing.T, http2 bool, h http.HandlerFunc) (*httptest.Server, *guest.Manager) {
+	m, err := guest.New(guest.Config{
+		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+		Account: func(r *http.Request) string { return r.Header.Get("User") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(m.Middleware(h))
+	s.EnableHTTP2 = http2
+	s.Config.ErrorLog = nil
+	if !http2 {
+		s.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
+	}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s, m
+}
+
+func jarClient(t *testing.T, s *httptest.Server) *http.Client {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &http.Client{Jar: jar, Transport: s.Client().Transport}
+}
+
+func onBoth(t *testing.T, f func(t *testing.T, http2 bool)) {
+	t.Run("HTTP/1.1", func(t *testing.T) { f(t, false) })
+	t.Run("HTTP/2", func(t *testing.T) { f(t, true) })
+}
+
+func fetch(t *testing.T, c *http.Client, url string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, _ := http.NewRequest("GET", url, nil)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+// No shared cache may keep a response with a guest's token; what the app made public stays public otherwise.
+func TestNoTokenInASharedCache(t *testing.T) {
+	tests := []struct {
+		name, header, value string
+		public              bool
+	}{
+		{"nothing said", "", "", false},
+		{"public", "Cache-Control", "public, max-age=60", true},
+		{"PUBLIC", "Cache-Control", "PUBLIC", true},
+		{"s-maxage", "Cache-Control", "s-maxage=60", true},
+		{"max-age only", "Cache-Control", "max-age=60", false},
+		{"private", "Cache-Control", "private, max-age=60", false},
+		{"no-cache", "Cache-Control", "no-cache", false},
+		{"no-store", "Cache-Control", "no-store", false},
+		{"public and no-store", "Cache-Control", "public, no-store", false},
+		{"CDN-Cache-Control", "CDN-Cache-Control", "max-age=60", true},
+		{"CDN-Cache-Control: no-store", "CDN-Cache-Control", "no-store", false},
+		{"a vendor's", "Cloudflare-CDN-Cache-Control", "max-age=60", true},
+		{"Surrogate-Control", "Surrogate-Control", "max-age=60", true},
+		{"Expires", "Expires", "Thu, 01 Jan 2099 00:00:00 GMT", false},
+		{"X-Accel-Expires", "X-Accel-Expires", "60", true},
+	}
+	onBoth(t, func(t *testing.T, http2 bool) {
+		for _, tt := range tests {
+			for _, write := range []bool{false, true} {
+				s, m := newTLSSite(t, http2, func(w http.ResponseWriter, r *http.Request) {
+					if write {
+						if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
+							t.Error(err)
+						}
+					}
+					if tt.header != "" {
+						w.Header().Set(tt.header, tt.value)
+					}
+					io.WriteString(w, "page")
+				})
+				c := jarClient(t, s)
+				for _, visit := range []string{"new", "returning", "known", "claiming"} {
+					var header []string
+					if visit == "claiming" {
+						header = []string{"User", "ann"}
+					}
+					res, _ := fetch(t, c, s.URL, header...)
+					name := fmt.Sprintf("%s, %s, writes %v", tt.name, visit, write)
+					h := res.Header
+					cookies, cc := len(h.Values("Set-Cookie")), h.Get("Cache-Control")
+					public := strings.Contains(strings.ToLower(cc), "public") || strings.Contains(cc, "s-maxage") ||
+						h.Get("CDN-Cache-Control") == "max-age=60" || h.Get("Cloudflare-CDN-Cache-Control") != "" ||
+						h.Get("Surrogate-Control") != "" || h.Get("X-Accel-Expires") != ""
+					if strings.Contains(cc, "no-store") && tt.header == "Cache-Control" {
+						public = false
+					}
+					if cookies > 0 && (public || !strings.Contains(cc, "no-store")) {
+						t.Errorf("%s: a token in a response that caches keep: %v", name, h)
+					}
+					if tt.public && !write && (!public || cookies > 0) {
+						t.Errorf("%s: the page is not public any more: %v", name, h)
+					}
+					if visit == "new" && (!tt.public || write) && cookies != 1 {
+						t.Errorf("%s: no token: %v", name, h)
+					}
+					if h.Get("Vary") != "Cookie" {
+						t.Errorf("%s: Vary: %q", name, h.Get("Vary"))
+					}
+				}
+				_ = m
+			}
+		}
+	})
+}
+
+// The handler's own ways with the response work as without us, and a new visitor gets exactly one cookie.
+func TestResponsesAsWithoutUs(t *testing.T) {
+	tests := []struct {
+		name    string
+		h       http.HandlerFunc
+		status  int
+		body    string
+		cookies int
+	}{
+		{"nothing written", func(w http.ResponseWriter, r *http.Request) {}, 200, "", 1},
+		{"write", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }, 200, "hello", 1},
+		{"status", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }, 404, "", 1},
+		{"error", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, 500, "no\n", 1},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/next", 303) }, 303, "", 1},
+		{"304", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }, 304, "", 1},
+		{"early hints", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", "</style.css>; rel=preload")
+			w.WriteHeader(103)
+			io.WriteString(w, "hello")
+		}, 200, "hello", 1},
+		{"flush first", func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			io.WriteString(w, "hello")
+		}, 200, "hello", 1},
+		{"ResponseController flush", func(w http.ResponseWriter, r *http.Request) {
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				panic(err)
+			}
+			io.WriteString(w, "hello")
+		}, 200, "hello", 1},
+		{"io.Copy", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, strings.NewReader("hello")) }, 200, "hello", 1},
+		{"ReadFrom", func(w http.ResponseWriter, r *http.Request) {
+			if rf, ok := w.(io.ReaderFrom); ok { // HTTP/1.1, and ours
+				rf.ReadFrom(strings.NewReader("hello"))
+			} else {
+				io.WriteString(w, "hello")
+			}
+		}, 200, "hello", 1},
+		{"the app's own cookies", func(w http.ResponseWriter, r *http.Request) {
+			http.SetCookie(w, &http.Cookie{Name: "session", Value: "1"})
+			http.SetCookie(w, &http.Cookie{Name: "other", Value: "2"})
+		}, 200, "", 3},
+		{"a file server's 404", http.FileServer(http.Dir(t.TempDir())).ServeHTTP, 404, "404 page not found\n", 1},
+		{"a handler that clears the header", func(w http.ResponseWriter, r *http.Request) {
+			clear(w.Header())
+			io.WriteString(w, "hello")
+		}, 200, "hello", 1},
+		{"deadlines", func(w http.ResponseWriter, r *http.Request) {
+			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				panic(err)
+			}
+		}, 200, "", 1},
+	}
+	onBoth(t, func(t *testing.T, http2 bool) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				s, _ := newTLSSite(t, http2, tt.h)
+				c := jarClient(t, s)
+				c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				path := "/missing"
+				res, body := fetch(t, c, s.URL+path)
+				if res.StatusCode != tt.status || tt.body != "" && body != tt.body {
+					t.Errorf("%s: %q; want %d: %q", res.Status, body, tt.status, tt.body)
+				}
+				if got := res.Header.Values("Set-Cookie"); len(got) != tt.cookies {
+					t.Errorf("Set-Cookie: %q, want %d", got, tt.cookies)
+				}
+				if cc := res.Header.Get("Cache-Control"); cc != "private, no-store" {
+					t.Errorf("Cache-Control: %q", cc)
+				}
+				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies+1 { // confirmed: one more to clear the spare
+					t.Errorf("returning: Set-Cookie: %q", res.Header.Values("Set-Cookie"))
+				}
+				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies-1 {
+					t.Errorf("known: Set-Cookie: %q", res.Header.Values("Set-Cookie"))
+				}
+			})
+		}
+	})
+}
+
+func TestHijack(t *testing.T) {
+	s, _ := newTLSSite(t, false, func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+		rw.Flush()
+	})
+	if _, body := fetch(t, jarClient(t, s), s.URL); body != "hello" {
+		t.Errorf("%q", body)
+	}
+	rec := httptest.NewRecorder() // which cannot be hijacked
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, err := w.(http.Hijacker).Hijack(); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Hijack: %v", err)
+		}
+		if err := w.(http.Pusher).Push("/x", nil); !errors.Is(err, http.ErrNotSupported) {
+			t.Errorf("Push: %v", err)
+		}
+	})).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+}
+
+func TestNothingIsMintedOnAnUpgrade(t *testing.T) {
+	var got http.ResponseWriter
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+	rec := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = w })).ServeHTTP(rec, r)
+	if got != http.ResponseWriter(rec) || len(rec.Header().Values("Set-Cookie")) != 0 {
+		t.Errorf("the handler got a %T, header %v", got, rec.Header())
+	}
+}
+
+func TestAPanicGoesThrough(t *testing.T) {
+	h := func(w http.ResponseWriter, r *http.Request) { panic("a bug of the app") }
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+	recovering := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != "a bug of the app" {
+				t.Errorf("recovered %v", p)
+			}
+			w.WriteHeader(500)
+		}()
+		m.Middleware(http.HandlerFunc(h)).ServeHTTP(w, r)
+	})
+	w := httptest.NewRecorder()
+	recovering.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 500 || len(w.Result().Header.Values("Set-Cookie")) != 1 {
+		t.Errorf("%d, Set-Cookie %q", w.Code, w.Result().Header.Values("Set-Cookie"))
+	}
+}
+
+func TestALineOfTheHandlerIsNotDoubled(t *testing.T) {
+	// The handler renders an error page through the outermost writer after the inner one was used, as Echo does.
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+	outer := httptest.NewRecorder()
+	m.Middleware(m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Accept-Encoding")
+		w.WriteHeader(400)
+	}))).ServeHTTP(outer, httptest.NewRequest("GET", "/", nil))
+	if got := outer.Result().Header; len(got.Values("Set-Cookie")) != 1 || strings.Join(got.Values("Vary"), ",") != "Cookie,Accept-Encoding" {
+		t.Errorf("%v", got)
+	}
+}

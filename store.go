@@ -1,0 +1,81 @@
+package guest
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Fields are the fields of a record, by name. Strings, so that nobody can change what a store holds.
+type Fields = map[string]string
+
+// Store keeps records. A record is a small set of named fields under one key; there is nothing else to a store,
+// and claims need no more than this, so a new store gets them for free.
+//
+// Package storetest holds the contract as a test: it runs these duties on any Store and quotes the one it finds
+// broken. Every duty holds for any number of goroutines and processes at once.
+//
+//  1. A record that was never written, was dropped or has expired reads as one without fields; that is no error.
+//  2. An update is atomic: no reader sees a part of it, and two updates of one record happen one after the other.
+//  3. If a condition of an update does not hold, or the store's clock is past NotAfter, nothing changes:
+//     Result.Applied is false and Result.Fields holds the current values of the fields in If and Return.
+//  4. An update with Once is applied at most once, however often the store sends it. When the store cannot tell
+//     whether it was applied, the error wraps [ErrUncertain]. Any other error means that nothing changed.
+//  5. An update that would leave a record over its Quota, and larger than it was, changes nothing; the error
+//     wraps [ErrQuota]. Fields whose names begin with "." do not count.
+//  6. An addition to what is not a whole number, or beyond ±2^53, changes nothing; the error wraps [ErrInvalid].
+//  7. TTL makes the record live at least that long from now, and never shortens its life. It is set in the same
+//     step as the fields. A record made without one lives for ever.
+//  8. A context that is cancelled or past its deadline before a call stops it: it changes nothing and answers
+//     the context's error. A deadline that passes during a call ends the call.
+//  9. What is returned belongs to the caller: changing it changes nothing in the store.
+//  10. Reserve lets an update pass although the store is full: it is a step of a claim, which gives memory back.
+//  11. Keys and field names are any bytes without NUL; values are at least one byte. Names that begin with "!"
+//     are the store's own: they occur in no call and no answer.
+type Store interface {
+	// Get returns those of the named fields that the record has; with no name, all of them.
+	Get(ctx context.Context, key string, names ...string) (Fields, error)
+
+	// Update changes one record in one step.
+	Update(ctx context.Context, key string, u Update) (Result, error)
+
+	// Keys yields the keys that begin with prefix, in no order, some perhaps twice. It is for operators: it may
+	// take long, and no request waits for it. After an error it ends.
+	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
+}
+
+// An Update says what to change in one record, and on what conditions. The steps happen in the order of the
+// fields: conditions first, then Drop, or else Default, Set, Add, Unset, Stamp, TTL; then Return is read. No
+// field is named in two of the steps that change it.
+type Update struct {
+	If       Fields    // what these fields must hold now; "" means that the field must be absent
+	NotAfter time.Time // the store's clock must not be past this; zero: no limit
+	Drop     bool      // remove the whole record; no other change is made
+
+	Default Fields           // set where the field is absent
+	Set     Fields           // set
+	Add     map[string]int64 // add to a decimal number, absent being 0; a field whose sum is 0 is removed
+	Unset   []string         // remove; a name that ends in "/" removes every field that begins with it
+	Stamp   string           // set this field to the store's time, Unix milliseconds in decimal; "": none
+
+	TTL     time.Duration // see duty 7; 0 leaves the expiry as it is
+	Quota   Quota         // zero: no limit
+	Once    bool          // see duty 4; without it the update is harmless to repeat
+	Reserve bool          // see duty 10
+
+	Return    []string // the fields to return
+	ReturnAll bool     // return all fields
+}
+
+// A Result is what an [Update] did.
+type Result struct {
+	Applied bool      // false: a condition did not hold, nothing changed
+	Fields  Fields    // after the update the fields in Return; if it was not applied, those in If and Return as they are
+	Now     time.Time // the store's clock, to the millisecond; only after an update with Stamp or NotAfter
+}
+
+// Quota bounds what one record holds. The zero value of a field is no bound.
+type Quota struct {
+	Fields int // number of fields
+	Bytes  int // names and values together
+}

@@ -1,0 +1,78 @@
+package guest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Ticket returns a signed token that names the visitor's guest, for a claim where its cookie may be absent: a magic
+// link opened on another device, a one-time code, an OAuth callback. The audience is what the flow proves later:
+// the e-mail address, the number, the state; whoever cannot name it cannot use the ticket. ttl is at most
+// Config.TombstoneTTL. A ticket signs nobody in, and as a guest is claimed once it needs no list of used ones.
+//
+// The error is [ErrNoVisitor] or [ErrNotAdmitted] without a guest, or [ErrInvalid].
+func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration) (string, error) {
+	v := FromContext(ctx)
+	if v == nil {
+		return "", ErrNoVisitor
+	}
+	if audience == "" || ttl <= 0 || ttl > m.cfg.TombstoneTTL {
+		return "", fmt.Errorf("%w: a ticket needs an audience, and a ttl of up to Config.TombstoneTTL (%v)", ErrInvalid, m.cfg.TombstoneTTL)
+	}
+	v.mu.Lock()
+	id, has := v.guest.id, v.key != ""
+	v.mu.Unlock()
+	if !has {
+		return "", ErrNotAdmitted
+	}
+	b := append(make([]byte, 0, ticketLen), ticketVersion)
+	b = append(b, id[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(time.Now().Add(ttl).Unix()))
+	to := sha256.Sum256([]byte(audience))
+	return m.ring.tickets[0].Encode("ticket", append(b, to[:]...))
+}
+
+// ClaimTicket claims the guest that a ticket names, as [Manager.Claim] does for the guest of the cookie. The app must
+// have verified the audience in this very flow. A ticket that was tampered with, has expired or is another
+// audience's is [ErrTicket], and nothing is claimed. A guest that this browser itself has is left alone, unless it
+// is the same one.
+func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
+	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	if err := checkAccountID(accountID); err != nil {
+		return receipt, err
+	}
+	v := m.visitorOf(r)
+	defer v.finishClaim(w, accountID)
+	id, err := m.openTicket(ticket, audience)
+	if err != nil {
+		m.refused(r.Context(), "a ticket that does not verify")
+		return receipt, err
+	}
+	held := presented{token: token{id: id}} // of no cookie here
+	v.mu.Lock()
+	for _, p := range v.held {
+		if p.id == id {
+			held = p
+		}
+	}
+	v.mu.Unlock()
+	return m.claimAll(r.Context(), v, []presented{held}, accountID, rulesOf(opts))
+}
+
+func (m *Manager) openTicket(ticket, audience string) (id guestID, err error) {
+	b, err := open(m.ring.tickets, "ticket", ticket)
+	if err != nil || len(b) != ticketLen || b[0] != ticketVersion {
+		return id, ErrTicket
+	}
+	to := sha256.Sum256([]byte(audience))
+	if int64(binary.BigEndian.Uint64(b[17:])) < time.Now().Unix() || subtle.ConstantTimeCompare(b[25:], to[:]) != 1 {
+		return id, ErrTicket
+	}
+	copy(id[:], b[1:])
+	return id, nil
+}
