@@ -231,13 +231,17 @@ func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, ac
 func (v *Visitor) release(p presented) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch {
-	case v.isNew && p.id == v.guest.id:
+	mine := p.id == v.guest.id
+	if mine && v.isNew {
 		v.unmint()
-	case p.name != "":
+		return
+	}
+	if p.name != "" {
 		v.drop(p.name)
 	}
-	if p.id == v.guest.id {
+	if mine {
+		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it
+		v.unline(http.CanonicalHeaderKey(v.m.cfg.Header), "")
 		v.key = ""
 	}
 }

@@ -216,6 +216,20 @@ func TestAClaimTakesTheSiblingsToo(t *testing.T) {
 	}
 }
 
+func TestClaimByTheFirstReturningRequest(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	if c := b.login("ann"); !c.Receipt.Claimed || len(b.cookies()) != 0 {
+		t.Errorf("%+v, cookies %v", c, b.cookies())
+	}
+	b.add("tea")
+	b.user = "ann"
+	if b.page(); len(b.cookies()) != 0 || s.account("ann")["tea"] != 2 {
+		t.Errorf("cookies %v, ann has %v", b.cookies(), s.account("ann"))
+	}
+}
+
 func TestClaimWithoutAGuest(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.browser()

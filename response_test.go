@@ -150,7 +150,7 @@ func TestResponsesAsWithoutUs(t *testing.T) {
 		{"write", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }, 200, "hello", 1},
 		{"status", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }, 404, "", 1},
 		{"error", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, 500, "no\n", 1},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/next", 303) }, 303, "", 1},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/next", http.StatusSeeOther) }, 303, "", 1},
 		{"304", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }, 304, "", 1},
 		{"early hints", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>; rel=preload")

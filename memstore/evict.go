@@ -30,18 +30,18 @@ func (s *Store) find(sh *shard, key string, now int64) *record {
 // enter puts a record in its queue; one that is not stored has none.
 func (s *Store) enter(sh *shard, r *record) {
 	if r.empty {
-		s.spare.Add(r.size)
 		heap.Push(&sh.empty, r)
 	} else if r.stored() {
+		s.held.Add(r.size)
 		heap.Push(&sh.kept, r)
 	}
 }
 
 func (s *Store) leave(sh *shard, r *record) {
 	if r.empty {
-		s.spare.Add(-r.size)
 		heap.Remove(&sh.empty, r.index)
 	} else if r.stored() {
+		s.held.Add(-r.size)
 		heap.Remove(&sh.kept, r.index)
 	}
 }
@@ -49,8 +49,9 @@ func (s *Store) leave(sh *shard, r *record) {
 // replace changes what a record holds, without fields to nothing. The bytes have been taken.
 func (s *Store) replace(sh *shard, r *record, f fields, size, expires int64) {
 	empty := len(f) > 0 && expires != never && f.empty()
-	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires {
-		r.fields, r.size = f, size // it keeps its place
+	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires { // it keeps its place
+		s.held.Add(size - r.size)
+		r.fields, r.size = f, size
 		return
 	}
 	s.leave(sh, r)
@@ -101,31 +102,34 @@ func (s *Store) take(n int64) bool {
 	}
 }
 
-// makeRoom takes n bytes for the record r, which is not evicted for itself. To have them it removes what has
-// expired and then evicts empty guests, from the writing shard, which mostly is enough, then from the others. It
-// removes no more than n bytes need, so the work is bounded by what is written; and it evicts nobody if that
-// would not do.
+// makeRoom takes the bytes by which the record r grows to its new size. To have them it removes what has expired
+// and evicts empty guests: in r's own shard first, which mostly is enough, then in the others. It removes no more
+// than it needs, so the work is bounded by what is written; and it evicts nobody if that would not do.
 //
-// It locks another shard while it holds its own: nobody else does, and nobody waits for s.room with a shard
+// It locks other shards while it holds its own. Nobody else does that, and nobody waits for s.room with a shard
 // locked, so it cannot deadlock.
-func (s *Store) makeRoom(own *shard, r *record, n, now int64) bool {
-	s.leave(own, r)
+func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
+	s.leave(own, r) // lest it be evicted for itself
 	defer s.enter(own, r)
-	if s.suffices(n) && s.free(own, n, now, true) {
+	grown := size - r.size
+	if s.suffices(size) && s.free(own, grown, now, true) {
 		return true
 	}
-	for _, evict := range []bool{false, true} {
-		if evict && !s.suffices(n) {
+	for _, evict := range []bool{false, true, true} { // again, if another write was quicker to take what this freed
+		if evict && !s.suffices(size) {
 			return false
 		}
 		for i := range s.shards {
-			if s.freeIn(&s.shards[i], own, n, now, evict) {
+			if s.freeIn(&s.shards[i], own, grown, now, evict) {
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// suffices reports whether there is room for a record of this size when all empty guests are evicted.
+func (s *Store) suffices(size int64) bool { return s.held.Load()+size <= s.max }
 
 func (s *Store) freeIn(sh, own *shard, n, now int64, evict bool) bool {
 	if sh != own {
@@ -134,9 +138,6 @@ func (s *Store) freeIn(sh, own *shard, n, now int64, evict bool) bool {
 	}
 	return s.free(sh, n, now, evict)
 }
-
-// suffices reports whether evicting every empty guest would give n bytes.
-func (s *Store) suffices(n int64) bool { return s.bytes.Load()-s.spare.Load()+n <= s.max }
 
 // free removes records of a shard until it can take n bytes.
 func (s *Store) free(sh *shard, n, now int64, evict bool) bool {

@@ -35,7 +35,7 @@ type Config struct {
 type Store struct {
 	max    int64
 	bytes  atomic.Int64 // of all records
-	spare  atomic.Int64 // of those that may be evicted
+	held   atomic.Int64 // of those that may not be evicted
 	room   sync.Mutex   // held by the one writer that makes room; only it ever locks a second shard
 	seed   maphash.Seed
 	shards [64]shard
@@ -124,15 +124,15 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 		return guest.Result{}, err
 	}
 	size := sizeOf(key, f)
-	if grown := size - r.size; !s.take(grown) {
+	if !s.take(size - r.size) {
 		if !makeRoom {
 			return guest.Result{}, ErrFull
 		}
-		if !s.makeRoom(sh, r, grown, ms) {
+		if !s.makeRoom(sh, r, size, ms) {
 			if !u.Reserve {
 				return guest.Result{}, ErrFull
 			}
-			s.bytes.Add(grown)
+			s.bytes.Add(size - r.size)
 		}
 	}
 	expires := r.expires
