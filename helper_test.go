@@ -18,7 +18,6 @@ import (
 	"testing"
 
 	"github.com/guestkit/guest"
-	"github.com/guestkit/guest/memstore"
 )
 
 var (
@@ -122,7 +121,7 @@ type site struct {
 // newSite starts an app. The header User says who is signed in, as an app's own session would.
 func newSite(t testing.TB, change func(*guest.Config)) *site {
 	t.Helper()
-	s := &site{t: t, store: &spy{Store: memstore.New(memstore.Config{})}, mux: http.NewServeMux(), log: &bytes.Buffer{}}
+	s := &site{t: t, store: &spy{Store: newStore()}, mux: http.NewServeMux(), log: &bytes.Buffer{}}
 	cfg := guest.Config{
 		Store:   s.store,
 		Secrets: [][]byte{secret},

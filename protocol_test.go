@@ -1,0 +1,686 @@
+package guest
+
+import (
+	"flag"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The claim protocol, explored exhaustively: the step function of production, in every interleaving of claimers, a
+// writing tab, a member's other device and a recoverer, with lost requests and replies, retries, a delayed duplicate,
+// crashes, expiry and rebirth of the guest, and paused processes. The broken variants below show that the
+// exploration has teeth.
+
+var (
+	fullModel  = flag.Bool("model", false, "explore the claim model with duplicated messages too: two million states, about a minute")
+	mostStates = flag.Int("states", 3_000_000, "states that each model run may explore; it fails if there are more")
+)
+
+// A modelRecord is never changed: an update makes another one.
+type modelRecord struct {
+	fields Fields
+	ops    string // IDs of the updates with Once that were applied
+	enc    string
+}
+
+func newRecord(fields Fields, ops string) *modelRecord {
+	return &modelRecord{fields, ops, encodeFields(fields) + ops}
+}
+
+func encodeFields(fields Fields) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		b.WriteString(name + "=" + fields[name] + "\n")
+	}
+	return b.String()
+}
+
+// apply is what a Store does, for the parts of an Update that claims and writes use.
+func (r *modelRecord) apply(u Update, op string, now time.Time, broken variant) (*modelRecord, Result) {
+	if op != "" && strings.Contains(r.ops, op) && broken != noOperationID {
+		return r, Result{Applied: true, Fields: r.fields}
+	}
+	res := Result{Now: now, Fields: r.fields}
+	for field, want := range u.If {
+		if r.fields[field] != want {
+			return r, res
+		}
+	}
+	if !u.NotAfter.IsZero() && now.After(u.NotAfter) {
+		return r, res
+	}
+	fields, ops := maps.Clone(r.fields), r.ops
+	for field, value := range u.Default {
+		if fields[field] == "" {
+			fields[field] = value
+		}
+	}
+	maps.Copy(fields, u.Set)
+	for field, n := range u.Add {
+		old, _ := strconv.ParseInt(fields[field], 10, 64)
+		fields[field] = strconv.FormatInt(old+n, 10)
+	}
+	for _, field := range u.Unset {
+		if strings.HasSuffix(field, "/") {
+			maps.DeleteFunc(fields, func(name, _ string) bool { return strings.HasPrefix(name, field) })
+		}
+		delete(fields, field)
+	}
+	if u.Stamp != "" {
+		fields[u.Stamp] = strconv.FormatInt(now.UnixMilli(), 10)
+	}
+	if op != "" && !strings.Contains(ops, op) {
+		ops += op
+	}
+	return newRecord(fields, ops), Result{Applied: true, Fields: fields, Now: now}
+}
+
+// The records of the model.
+const (
+	theGuest = iota
+	freshGuest
+	accountA
+	accountB
+	outboxRecord
+	records
+)
+
+var modelKeys = func() map[string]int {
+	return map[string]int{
+		"g:guest": theGuest, "g:fresh": freshGuest, accountKey("A"): accountA, accountKey("B"): accountB, outboxOf("g:guest"): outboxRecord,
+	}
+}()
+
+// A process is a claimer, a writer, a member or a recoverer. What it does next is in its command.
+type process struct {
+	kind  processKind
+	dead  bool
+	claim claim
+	enc   string // of claim
+
+	// of a writer
+	owner  string // signed in as this account, or ""
+	writes int    // still to do
+	write  int    // which one
+	to     int    // the record it writes to
+	unsure bool   // a reply was lost, so it sends again: for less time than a tombstone lives
+	help   bool   // it finishes a claim before it goes on
+
+	// of a recoverer
+	notes   []string // still to settle
+	made    string   // when the one in hand was
+	settle  bool     // a claim is being finished
+	striken string   // the note to strike, because it led nowhere
+}
+
+type processKind uint8
+
+const (
+	claimer processKind = iota
+	writer
+	member
+	recoverer
+)
+
+func (p *process) finished() bool {
+	switch p.kind {
+	case claimer:
+		return p.claim.phase == done
+	case writer, member:
+		return p.writes == 0 && !p.help
+	}
+	return p.notes == nil && !p.settle && p.striken == "" && p.write > 0
+}
+
+type write struct {
+	acked, uncertain bool
+	fresh            bool // it went to a fresh guest
+}
+
+// A world is one state of the exploration.
+type world struct {
+	recs   [records]*modelRecord
+	procs  [4]process
+	n      int
+	now    time.Duration
+	writes [4]write // by number; 0 was there at the start
+
+	dup     *pending // a message that is still under way
+	losses  int      // replies that may still be lost
+	crashes int
+	dups    int
+	rebirth int // times that the guest may still expire
+	ticks   int // times that a minute may still pass
+}
+
+type pending struct {
+	key int
+	u   Update
+	op  string
+	enc string
+}
+
+type variant int
+
+const (
+	correct variant = iota
+	noMarker
+	noSeal
+	buryFirst
+	noIncarnationCheck
+	fixedIdentity
+	noOperationID
+	forwardFirst
+	strikeByGuest
+	noCompareAndSet
+)
+
+var variantNames = map[variant]string{
+	noMarker: "no marker", noSeal: "no seal", buryFirst: "bury before merge", noIncarnationCheck: "no incarnation check",
+	fixedIdentity: "identity of the claim fixed per guest", noOperationID: "no operation ID",
+	forwardFirst: "late write forwarded without finishing the claim", strikeByGuest: "note struck by guest alone",
+	noCompareAndSet: "no compare-and-set",
+}
+
+var modelStart = time.UnixMilli(1_800_000_000_000)
+
+// model explores one scenario.
+type model struct {
+	merge   func(Fields, string, Fields) (Update, []KindReceipt, error)
+	broken  variant
+	seen    map[[2]uint64]struct{}
+	seed    [2]maphash.Seed
+	ended   int
+	failure string
+}
+
+func (m *model) claim(owner string, finish bool, fresh string) claim {
+	if m.broken == fixedIdentity {
+		fresh = "i0"
+	}
+	return claim{
+		guest: "g:guest", owner: ownerAccount(owner), finishOnly: finish, fresh: fresh, now: modelStart.UnixMilli(),
+		markerLife: 100 * day, merge: m.merge,
+	}
+}
+
+func (p *process) set(c claim) {
+	p.claim = c
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %d %s %s %v %d %s %s %v %v %s|", c.phase, c.outcome, c.owner, c.incarnation, c.missing, c.noted.UnixMilli(), c.at, c.target, c.merged, c.replayed, c.holder.key)
+	b.WriteString(encodeFields(c.data) + "|")
+	if c.phase == merge {
+		b.WriteString(encodeFields(c.change.If) + encodeFields(c.change.Set) + strings.Join(c.change.Unset, ","))
+	}
+	p.enc = b.String()
+}
+
+func (w *world) key(m *model) [2]uint64 {
+	var b []byte
+	for _, r := range w.recs {
+		b = append(b, r.enc...)
+		b = append(b, 0)
+	}
+	for i := range w.procs[:w.n] {
+		p := &w.procs[i]
+		b = append(b, p.enc...)
+		b = fmt.Appendf(b, "%v%v%d%d%d%v%v%s%s%s\x00", p.dead, p.unsure, p.writes, p.write, p.to, p.help, p.settle, strings.Join(p.notes, ","), p.made, p.striken)
+	}
+	if w.dup != nil {
+		b = append(b, w.dup.enc...)
+	}
+	b = fmt.Appendf(b, "%d%v%d%d%d%d%d", w.now, w.writes, w.losses, w.crashes, w.dups, w.rebirth, w.ticks)
+	return [2]uint64{maphash.Bytes(m.seed[0], b), maphash.Bytes(m.seed[1], b)}
+}
+
+func (w *world) clock() time.Time { return modelStart.Add(w.now) }
+
+// command returns what the process sends next: a read (u == nil) or an update.
+func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
+	switch {
+	case p.kind == claimer, p.help, p.settle:
+		c := p.claim
+		if c.phase == callHook { // nobody is asked in the model
+			return -1, nil, ""
+		}
+		cmd := c.command()
+		key = modelKeys[cmd.key]
+		if cmd.do == doGet {
+			return key, nil, ""
+		}
+		return key, m.mutate(c, cmd.update), ""
+
+	case p.kind == recoverer && p.striken != "":
+		return outboxRecord, &Update{If: Fields{p.striken: p.made}, Unset: []string{p.striken}}, ""
+
+	case p.kind == recoverer:
+		return outboxRecord, nil, ""
+
+	case p.kind == member: // adds to what the guest's cart holds too
+		return accountA, &Update{Add: map[string]int64{"cart/w0": 1}}, "m;"
+	}
+	u = &Update{Add: map[string]int64{fmt.Sprintf("cart/w%d", p.write): 1}, Set: Fields{"theme": fmt.Sprintf(`"w%d"`, p.write)}}
+	if p.to == theGuest || p.to == freshGuest {
+		u.If = Fields{fieldState: ""}
+		if m.broken == noSeal {
+			u.If = nil
+		}
+		u.Default = Fields{fieldIncarnation: fmt.Sprintf("iw%d", p.write)}
+		if m.broken == fixedIdentity {
+			u.Default = Fields{fieldIncarnation: "i0"}
+		}
+	}
+	return p.to, u, fmt.Sprintf("w%d;", p.write)
+}
+
+// mutate breaks a command on purpose.
+func (m *model) mutate(c claim, u Update) *Update {
+	switch {
+	case m.broken == noMarker && c.phase == merge:
+		u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
+		delete(u.If, fieldMarker+c.incarnation)
+		delete(u.Set, fieldMarker+c.incarnation)
+	case m.broken == noIncarnationCheck && c.phase == seal:
+		delete(u.If, fieldIncarnation)
+	case m.broken == strikeByGuest && c.phase == strike:
+		u.Unset = []string{c.guest + "/"}
+	case m.broken == noCompareAndSet && c.phase == merge:
+		marker := fieldMarker + c.incarnation
+		u.If = Fields{marker: u.If[marker]}
+	}
+	return &u
+}
+
+// reply lets the process go on.
+func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) {
+	p.unsure = false
+	switch {
+	case p.kind == claimer, p.help, p.settle:
+		before := p.claim.phase
+		c := p.claim.next(reply{fields: fields, result: res})
+		c.rounds = 0
+		if m.broken == buryFirst {
+			switch {
+			case before != bury && before != readTarget && c.phase == readTarget && !c.replayed:
+				c.phase = bury
+			case before == bury:
+				c.phase = readTarget
+			case c.phase == bury && before == callHook:
+				c.phase = strike
+			}
+		}
+		p.set(c)
+		if c.phase != done {
+			return
+		}
+		switch {
+		case p.kind == claimer:
+			if c.outcome == claimed {
+				m.check(w, w.recs[theGuest].fields[fieldIncarnation] != c.incarnation || strings.HasPrefix(w.recs[theGuest].fields[fieldState], buriedBy), "a claim answered done before its guest was buried")
+			}
+		case p.help:
+			p.help = false
+			m.redirect(w, p, c.owner)
+		case p.settle:
+			p.settle = false
+			milli, _ := strconv.ParseInt(p.made, 10, 64)
+			note, _ := parseNote(p.notes[0])
+			if (c.outcome != claimed || c.incarnation != note.incarnation) && w.clock().Sub(time.UnixMilli(milli)) >= noteLife {
+				p.striken = p.notes[0]
+			}
+			p.notes = p.notes[1:]
+			if p.striken == "" {
+				m.settleNext(w, p)
+			}
+		}
+
+	case p.kind == recoverer && p.striken != "":
+		p.striken = ""
+		m.settleNext(w, p)
+
+	case p.kind == recoverer:
+		p.write = 1 // it has read the outbox
+		p.notes = slices.Sorted(maps.Keys(fields))
+		m.settleNext(w, p)
+
+	default: // a write
+		if state := fields[fieldState]; !res.Applied && state != "" {
+			h := holderOf(state)
+			if h.sealed && m.broken != forwardFirst {
+				p.help = true
+				c := m.claim(h.owner.account(), true, "")
+				p.set(c)
+				return
+			}
+			owner := ownerAccount("B")
+			if h.key == accountKey("A") {
+				owner = ownerAccount("A")
+			}
+			m.redirect(w, p, owner)
+			return
+		}
+		if p.kind == writer {
+			w.writes[p.write] = write{acked: true, fresh: p.to == freshGuest}
+		}
+		p.write++
+		p.writes--
+	}
+}
+
+// redirect sends a late write where Visitor.follow sends it.
+func (m *model) redirect(w *world, p *process, owner owner) {
+	p.to = freshGuest
+	if p.owner == owner.account() {
+		p.to = accountA
+	}
+}
+
+func (m *model) settleNext(w *world, p *process) {
+	if len(p.notes) == 0 {
+		p.notes = nil
+		p.set(claim{})
+		return
+	}
+	note, ok := parseNote(p.notes[0])
+	if !ok {
+		panic(p.notes[0])
+	}
+	p.made = w.recs[outboxRecord].fields[p.notes[0]]
+	p.settle = true
+	p.set(m.claim(note.owner.account(), true, ""))
+}
+
+func (m *model) check(w *world, ok bool, format string, args ...any) {
+	if !ok && m.failure == "" {
+		m.failure = fmt.Sprintf(format, args...) + "\n" + w.String()
+	}
+}
+
+func (w *world) String() string {
+	var b strings.Builder
+	for i, name := range []string{"guest", "fresh", "A", "B", "outbox"} {
+		fmt.Fprintf(&b, "%s: %v\n", name, w.recs[i].fields)
+	}
+	fmt.Fprintf(&b, "writes: %+v", w.writes)
+	return b.String()
+}
+
+// change applies an update and watches that states only move forward.
+func (m *model) change(w *world, key int, u Update, op string) Result {
+	before := w.recs[key]
+	after, res := before.apply(u, op, w.clock(), m.broken)
+	w.recs[key] = after
+	if key == theGuest && before.fields[fieldIncarnation] == after.fields[fieldIncarnation] {
+		a, b := before.fields[fieldState], after.fields[fieldState]
+		forward := a == b || a == "" || strings.HasPrefix(a, sealedBy) && b == owner(a[1:]).tombstone()
+		m.check(w, forward, "the guest's state went from %q to %q", a, b)
+	}
+	return res
+}
+
+// visit explores everything that can happen from w.
+func (m *model) visit(w world) {
+	if m.failure != "" {
+		return
+	}
+	key := w.key(m)
+	if _, ok := m.seen[key]; ok {
+		return
+	}
+	m.seen[key] = struct{}{}
+	if len(m.seen) > *mostStates {
+		m.failure = "more states than -states"
+		return
+	}
+
+	moved := false
+	for i := range w.procs[:w.n] {
+		p := w.procs[i]
+		if p.dead || p.finished() {
+			continue
+		}
+		moved = true
+		key, u, op := m.command(&w, &p)
+		if key < 0 { // the hook
+			next := w
+			q := &next.procs[i]
+			c := q.claim.next(reply{})
+			if m.broken == buryFirst && c.phase == bury {
+				c.phase = strike
+			}
+			q.set(c)
+			m.visit(next)
+			continue
+		}
+		next := w // delivered and answered
+		if u == nil {
+			m.reply(&next, &next.procs[i], key, next.recs[key].fields, Result{})
+		} else {
+			res := m.change(&next, key, *u, op)
+			m.reply(&next, &next.procs[i], key, res.Fields, res)
+		}
+		m.visit(next)
+
+		if u != nil && w.losses > 0 { // delivered, the reply lost: it is sent again
+			next := w
+			next.losses--
+			next.procs[i].unsure = true
+			m.change(&next, key, *u, op)
+			m.visit(next)
+		}
+		if u != nil && w.dups > 0 { // answered, and a copy is still under way
+			next := w
+			next.dups--
+			next.dup = &pending{key, *u, op, fmt.Sprint("dup", key, op, encodeFields(u.If), encodeFields(u.Set), u.Unset)}
+			res := m.change(&next, key, *u, op)
+			m.reply(&next, &next.procs[i], key, res.Fields, res)
+			m.visit(next)
+		}
+		if w.crashes > 0 { // dies, before sending or after its message was applied
+			next := w
+			next.crashes--
+			m.kill(&next, i)
+			m.visit(next)
+			if u != nil {
+				next := w
+				next.crashes--
+				m.change(&next, key, *u, op)
+				m.kill(&next, i)
+				m.visit(next)
+			}
+		}
+	}
+	if w.dup != nil {
+		next := w
+		next.dup = nil
+		m.change(&next, w.dup.key, w.dup.u, w.dup.op)
+		m.visit(next)
+	}
+	underWay := w.dup != nil || slices.ContainsFunc(w.procs[:w.n], func(p process) bool { return p.unsure })
+	if state := w.recs[theGuest].fields[fieldState]; w.rebirth > 0 && !underWay && !strings.HasPrefix(state, sealedBy) && (state != "" || len(dataOf(w.recs[theGuest].fields)) == 0) {
+		next := w // the tombstone expires, or an empty guest does
+		next.rebirth--
+		next.recs[theGuest] = newRecord(Fields{}, "")
+		m.visit(next)
+	}
+	if w.ticks > 0 && moved {
+		next := w
+		next.ticks--
+		next.now += 61 * time.Second
+		m.visit(next)
+	}
+	if !moved && w.dup == nil {
+		m.end(w)
+	}
+}
+
+func (m *model) kill(w *world, i int) {
+	p := &w.procs[i]
+	p.unsure = false
+	p.dead = true
+	if p.kind == writer && p.writes > 0 {
+		w.writes[p.write].uncertain = true
+	}
+}
+
+// end: the faults are over. Recover runs, and everything must be in its place.
+func (m *model) end(w world) {
+	m.ended++
+	w.now += noteLife
+	p := process{kind: recoverer}
+	p.set(claim{})
+	for range 200 {
+		if p.finished() {
+			break
+		}
+		key, u, op := m.command(&w, &p)
+		switch {
+		case key < 0:
+			p.set(p.claim.next(reply{}))
+		case u == nil:
+			m.reply(&w, &p, key, w.recs[key].fields, Result{})
+		default:
+			res := m.change(&w, key, *u, op)
+			m.reply(&w, &p, key, res.Fields, res)
+		}
+	}
+	m.check(&w, p.finished(), "Recover does not end")
+	g := w.recs[theGuest].fields
+	m.check(&w, !strings.HasPrefix(g[fieldState], sealedBy), "the guest stays sealed")
+	if g[fieldState] != "" {
+		m.check(&w, len(dataOf(g)) == 0, "a buried guest has data")
+	}
+	m.check(&w, len(w.recs[outboxRecord].fields) == 0, "notes stay in the outbox")
+
+	for i := range w.writes {
+		field := fmt.Sprintf("cart/w%d", i)
+		total := 0
+		for key, r := range w.recs {
+			n, _ := strconv.Atoi(r.fields[field])
+			if key == accountA && i == 0 {
+				n-- // A had one of its own
+				n -= strings.Count(r.ops, "m;")
+			}
+			total += n
+		}
+		switch wr := w.writes[i]; {
+		case wr.acked && total != 1:
+			m.check(&w, false, "the acknowledged write %d is there %d times", i, total)
+		case wr.uncertain && total > 1:
+			m.check(&w, false, "the uncertain write %d is there %d times", i, total)
+		case !wr.acked && !wr.uncertain && total != 0:
+			m.check(&w, false, "a write that was never made is there")
+		}
+	}
+	// What one tab wrote last is what it reads, if all of it is the account's.
+	last, mine := 0, true
+	for i, wr := range w.writes {
+		if wr.acked {
+			last = i
+		}
+		mine = mine && !wr.fresh && !wr.uncertain
+	}
+	if theme := w.recs[accountA].fields["theme"]; mine && last > 0 && w.recs[accountB].fields["theme"] == "" && len(dataOf(g)) == 0 {
+		m.check(&w, theme == fmt.Sprintf(`"w%d"`, last), "the tab wrote w%d last, the account has %s", last, theme)
+	}
+}
+
+type scenario struct {
+	name                                 string
+	procs                                []process
+	losses, crashes, dups, rebirth, tick int
+}
+
+func explore(t *testing.T, s scenario, broken variant) (*model, string) {
+	theme := NewValue("theme", PreferGuest[string])
+	cart := NewCounters("cart", EachItem(Sum[int64]))
+	ring := newKeyring([][]byte{make([]byte, 32)}, time.Hour)
+	mg := &merger{ring, []*kind{theme.kind, cart.kind}, nil, Quota{1000, 100000}}
+	type result struct {
+		u     Update
+		kinds []KindReceipt
+	}
+	memo := map[string]result{}
+	m := &model{broken: broken, seen: map[[2]uint64]struct{}{}, seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	m.merge = func(data Fields, key string, target Fields) (Update, []KindReceipt, error) {
+		id := encodeFields(data) + "\x00" + encodeFields(target)
+		r, ok := memo[id]
+		if !ok {
+			var err error
+			if r.u, r.kinds, err = mg.merge("g:guest", data, key, target); err != nil {
+				t.Fatal(err)
+			}
+			memo[id] = r
+		}
+		u := r.u
+		u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
+		return u, r.kinds, nil
+	}
+	w := world{n: len(s.procs), losses: s.losses, crashes: s.crashes, dups: s.dups, rebirth: s.rebirth, ticks: s.tick}
+	w.writes[0].acked = true
+	for i := range w.recs {
+		w.recs[i] = newRecord(Fields{}, "")
+	}
+	w.recs[theGuest] = newRecord(Fields{fieldIncarnation: "i0", "cart/w0": "1", "theme": `"w0"`}, "")
+	w.recs[accountA] = newRecord(Fields{"cart/w0": "1"}, "")
+	for i, p := range s.procs {
+		switch p.kind {
+		case claimer:
+			p.set(m.claim(p.owner, false, fmt.Sprintf("f%d", i)))
+		case writer:
+			p.write = 1
+			p.set(claim{})
+		default:
+			p.set(claim{})
+		}
+		w.procs[i] = p
+	}
+	m.visit(w)
+	return m, m.failure
+}
+
+var scenarios = []scenario{
+	{"a member's other device", []process{{kind: claimer, owner: "A"}, {kind: member, writes: 1}, {kind: writer, owner: "A", writes: 1}}, 2, 1, 1, 0, 0},
+	{"two accounts, rebirth, pauses", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1},
+	{"two accounts and a recoverer", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1},
+	{"one account twice, rebirth, crashes", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0},
+	{"two accounts, a tab of nobody", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0},
+	{"a recoverer", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 1, 1, 1},
+	{"one account twice, a tab of its owner", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0},
+}
+
+func TestClaimModel(t *testing.T) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			if !*fullModel {
+				s.dups, s.crashes, s.losses = 0, min(s.crashes, 1), min(s.losses, 1)
+			}
+			start := time.Now()
+			m, failure := explore(t, s, correct)
+			if failure != "" {
+				t.Error(failure)
+			}
+			t.Logf("%d states, %d ends, %v", len(m.seen), m.ended, time.Since(start).Round(time.Millisecond))
+		})
+	}
+}
+
+func TestBrokenVariantsAreCaught(t *testing.T) {
+	for v := noMarker; v <= noCompareAndSet; v++ {
+		t.Run(variantNames[v], func(t *testing.T) {
+			for _, s := range scenarios {
+				if _, failure := explore(t, s, v); failure != "" {
+					t.Logf("caught by %q: %s", s.name, failure)
+					return
+				}
+			}
+			t.Errorf("no scenario catches it")
+		})
+	}
+}
