@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync"
@@ -863,4 +864,114 @@ func TestAccountIDs(t *testing.T) {
 			t.Errorf("key %q", key)
 		}
 	}
+}
+
+func TestAClientThatHangsUpStopsNeitherWriteNorClaim(t *testing.T) {
+	s := newSite(t, nil)
+	h := s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, hangUp := context.WithCancel(r.Context())
+		hangUp()
+		r = r.WithContext(ctx)
+		if n, err := Cart.Add(r.Context(), "tea", 1); n != 1 || err != nil {
+			t.Errorf("the write: %d, %v", n, err)
+		}
+		if receipt, err := s.guests.Claim(w, r, "ann"); !receipt.Claimed || err != nil {
+			t.Errorf("the claim: %+v, %v", receipt, err)
+		}
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+	if got := s.account("ann"); got["tea"] != 1 {
+		t.Errorf("ann has %v", got)
+	}
+}
+
+// A browser may hold the cookie of a claimed guest beside newer ones: a late response brought it back.
+func TestSiblingsOfAClaimedGuest(t *testing.T) {
+	s := newSite(t, nil)
+	main, early := s.browser(), s.browser()
+	main.add("tea")
+	res, _ := early.request("POST", "/add/early") // in parallel with the first, but its response is late
+	main.page()
+	stale := main.copy()
+	main.login("ann")
+	late := s.browser() // the next person at this browser
+	lateRes, _ := late.request("POST", "/add/late")
+
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store }) // a process that knows nothing of the claim
+	b := next.browser()
+	for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies(), lateRes.Cookies()} {
+		b.Jar.SetCookies(mustURL(t, next.url), cookies)
+	}
+	p := b.page()
+	if want := map[string]int64{"late": 1}; !maps.Equal(p.Cart, want) || !p.Replaced {
+		t.Errorf("the next person sees %+v, want %v", p, want)
+	}
+	if want := map[string]int64{"tea": 1, "early": 1}; !maps.Equal(s.account("ann"), want) {
+		t.Errorf("ann has %v, want %v", s.account("ann"), want)
+	}
+	if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
+		t.Errorf("cookies %v", got)
+	}
+	if p := b.page(); p.Cart["late"] != 1 || p.Replaced {
+		t.Errorf("and then %+v", p)
+	}
+}
+
+func mustURL(t *testing.T, s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// Between its seal and its burial the guest's data are not the cookie's any more.
+func TestASealedGuest(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/theme/dark")
+	old := b.copy()
+	s.store.on(func(op, key string, u guest.Update) error {
+		if strings.HasPrefix(key, "a:") {
+			return errors.New("the process died")
+		}
+		return nil
+	})
+	if c := b.login("ann"); !c.Receipt.Pending {
+		t.Fatalf("%+v", c)
+	}
+	s.store.on(nil)
+	s.mux.HandleFunc("GET /theme", func(w http.ResponseWriter, r *http.Request) {
+		theme, err := Theme.Get(r.Context())
+		fmt.Fprint(w, theme, err)
+	})
+	if _, body := old.request("GET", "/theme"); body != "<nil>" {
+		t.Errorf("the old cookie reads %q", body)
+	}
+	if got := s.account("ann"); len(got) != 0 {
+		t.Fatalf("ann has %v already", got)
+	}
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store })
+	req := httptest.NewRequest("POST", "/add/cup", nil)
+	req.Header.Set("Cookie", cookieHeader(b))
+	w := httptest.NewRecorder()
+	next.guests.Middleware(next.mux).ServeHTTP(w, req)
+	if got := s.account("ann"); got["tea"] != 1 || got["cup"] != 0 || w.Body.String() != "1" {
+		t.Errorf("after a late write: %s, ann has %v", w.Body, got)
+	}
+	dropped := 0
+	for _, c := range w.Result().Cookies() {
+		if c.Name == "guest" && c.MaxAge < 0 {
+			dropped++
+		}
+	}
+	if dropped != 1 {
+		t.Errorf("the dead cookie is not cleared: %v", w.Result().Cookies())
+	}
+}
+
+func cookieHeader(b *browser) string {
+	res, _ := b.request("GET", "/static")
+	return res.Request.Header.Get("Cookie")
 }

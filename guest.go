@@ -234,16 +234,12 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 }
 
 // follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed it, the account
-// if this request is signed in as that, or a fresh guest. A write waits until the claim is finished, so that it
-// comes after the data it belongs to.
+// if this request is signed in as that, or a fresh guest.
 func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
-	h := holderOf(state)
-	sibling, isSibling := h.owner.guest()
-	if h.sealed && (writing || isSibling) {
-		if c := v.m.drive(ctx, v.m.newClaim(key, h.owner).finish()); !c.merged && c.outcome != lost {
-			return fmt.Errorf("%w: a claim of this guest is under way: %w", ErrUnavailable, c.err)
-		}
+	if err := v.m.resolve(ctx, key, state, writing); err != nil {
+		return err
 	}
+	sibling, isSibling := holderOf(state).owner.guest()
 	minted := false
 	v.mu.Lock()
 	switch {
@@ -258,6 +254,19 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 	v.mu.Unlock()
 	if minted {
 		v.m.minted(ctx)
+	}
+	return nil
+}
+
+// resolve finishes the claim of a guest that was met sealed, if somebody is going to read or write where its data go:
+// what is written now comes after them.
+func (m *Manager) resolve(ctx context.Context, key, state string, writing bool) error {
+	h := holderOf(state)
+	if _, isSibling := h.owner.guest(); !h.sealed || !writing && !isSibling {
+		return nil
+	}
+	if c := m.drive(ctx, m.newClaim(key, h.owner).finish()); !c.merged && c.outcome == failed {
+		return fmt.Errorf("%w: a claim of this guest is under way: %w", ErrUnavailable, c.err)
 	}
 	return nil
 }

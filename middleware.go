@@ -1,11 +1,13 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -112,46 +114,62 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 	if m.known(ctx, v, held) {
 		return
 	}
-	main := held.tokens[0]
-	v.become(main.token)
-	v.stored = true
-	due := time.Since(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
-	if !main.provisional && !due && len(held.tokens) == 1 {
-		return
-	}
-
-	// Confirm, or slide: the record lives for TTL from now.
-	res, err := m.update(ctx, v.key, Update{
-		If:      Fields{fieldState: ""},
-		Default: Fields{fieldIncarnation: newIncarnation()},
-		TTL:     m.cfg.TTL,
-	})
-	if err != nil {
-		m.warn("a guest was not confirmed", err) // its cookie stays and the next request tries again
-		return
-	}
-	if !res.Applied {
-		if err := v.follow(ctx, v.key, res.Fields[fieldState], true); err != nil {
-			m.warn("a claimed guest was not resolved", err)
+	for rest := held.tokens; ; {
+		main := rest[0]
+		rest = rest[1:]
+		v.become(main.token)
+		v.stored = true
+		due := time.Since(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
+		if !main.provisional && !due && len(held.tokens) == 1 {
 			return
 		}
+
+		// Confirm, or slide: the record lives for TTL from now.
+		res, err := m.update(ctx, v.key, Update{
+			If:      Fields{fieldState: ""},
+			Default: Fields{fieldIncarnation: newIncarnation()},
+			TTL:     m.cfg.TTL,
+			Return:  []string{fieldClaimedAt},
+		})
+		if err == nil && !res.Applied {
+			err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
+		}
+		if err != nil {
+			m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
+			return
+		}
+		if main.name != m.cfg.Cookie.Name && main.name != "" {
+			v.drop(main.name)
+		}
+		sibling, isSibling := holderOf(res.Fields[fieldState]).owner.guest()
+		switch {
+		case res.Applied:
+			v.guest.provisional = false
+			v.guest.issued = time.Now().Unix()
+			v.carry()
+		case isSibling:
+			m.moved.put(main.id, sibling)
+			v.inherit(sibling)
+		default:
+			// An account has it. What its siblings held then is the account's too; a guest made since is not.
+			m.moved.put(main.id, token{})
+			claimedAt, _ := strconv.ParseInt(res.Fields[fieldClaimedAt], 10, 64)
+			since, _ := slices.BinarySearchFunc(rest, claimedAt, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
+			m.absorb(ctx, v, main.token, rest[:since])
+			if rest = rest[since:]; len(rest) > 0 {
+				v.drop(m.cfg.Cookie.Name)
+				v.replaced = true
+				continue
+			}
+			if v.replace() {
+				m.minted(ctx)
+			}
+			return
+		}
+		m.absorb(ctx, v, v.guest, rest)
+		v.held = []presented{{v.guest, main.name}}
+		return
 	}
-	if !v.isNew {
-		v.guest.provisional = false
-		v.guest.issued = time.Now().Unix()
-		v.carry()
-	}
-	if main.name != m.cfg.Cookie.Name && main.name != "" {
-		v.drop(main.name)
-	}
-	heir := v.guest
-	if v.isNew { // the main guest was claimed, so what its siblings hold follows it
-		heir = main.token
-	}
-	for _, spare := range held.tokens[1:] {
-		m.absorb(ctx, v, heir, spare)
-	}
-	v.held = v.held[:1]
 }
 
 // known spares the store when this process has seen the guest's end already.
@@ -177,16 +195,19 @@ func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
 	return true
 }
 
-// absorb claims another guest of the same browser for the main one.
-func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spare presented) {
-	c := m.drive(ctx, m.newClaim(guestKey(spare.id.String()), ownerGuest(main)))
-	if c.outcome == failed {
-		m.warn("a sibling guest was not absorbed", c.err)
-		return // its cookie stays: the next request tries again
-	}
-	m.moved.put(spare.id, main)
-	if spare.name != m.cfg.Cookie.Name {
-		v.drop(spare.name)
+// absorb claims other guests of the same browser for the main one.
+func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []presented) {
+	for _, spare := range spares {
+		if spare.id != main.id {
+			if c := m.drive(ctx, m.newClaim(guestKey(spare.id.String()), ownerGuest(main))); c.outcome == failed {
+				m.warn("a sibling guest was not absorbed", c.err) // its cookie stays and the next request tries again
+				continue
+			}
+			m.moved.put(spare.id, main)
+		}
+		if spare.name != m.cfg.Cookie.Name {
+			v.drop(spare.name)
+		}
 	}
 }
 
@@ -257,10 +278,7 @@ func (m *Manager) held(r *http.Request) (h held) {
 		return h // the first one in the request is served
 	}
 	slices.SortFunc(h.tokens, func(a, b presented) int {
-		if a.born != b.born {
-			return int(max(-1, min(a.born-b.born, 1)))
-		}
-		return slices.Compare(a.id[:], b.id[:])
+		return cmp.Or(cmp.Compare(a.born, b.born), slices.Compare(a.id[:], b.id[:]))
 	})
 	h.tokens = h.tokens[:min(len(h.tokens), mostAbsorbed)]
 	return h

@@ -344,6 +344,35 @@ func TestAProvisionalGuestLivesAnHour(t *testing.T) {
 	})
 }
 
+func TestWritesCarryTheTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &spy{Store: memstore.New(memstore.Config{})}
+		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Create: guest.OnFirstWrite, AccountTTL: 24 * time.Hour})
+		b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/add" {
+				Cart.Add(r.Context(), "tea", 1)
+			}
+		}))}
+		b.get("/add")
+		time.Sleep(time.Hour + time.Second)
+		if keys := store.keys(t, "g:"); len(keys) != 0 {
+			t.Errorf("a provisional guest's record lives on after an hour")
+		}
+		b.get("/")
+		time.Sleep(time.Hour)
+		b.get("/add") // not a day since it was confirmed, so nothing but the write extends its life
+		time.Sleep(30*24*time.Hour - time.Minute)
+		if keys := store.keys(t, "g:"); len(keys) != 1 {
+			t.Errorf("a guest's record is gone before TTL has passed since its last write")
+		}
+		Cart.Add(m.As(t.Context(), "ann"), "tea", 1)
+		time.Sleep(24*time.Hour + time.Second)
+		if keys := store.keys(t, ""); len(keys) != 0 {
+			t.Errorf("left behind: %v", keys)
+		}
+	})
+}
+
 func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
