@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -893,7 +894,9 @@ func TestSiblingsOfAClaimedGuest(t *testing.T) {
 	res, _ := early.request("POST", "/add/early") // in parallel with the first, but its response is late
 	main.page()
 	stale := main.copy()
+	tick() // guests and claims are ordered by the millisecond
 	main.login("ann")
+	tick()
 	late := s.browser() // the next person at this browser
 	lateRes, _ := late.request("POST", "/add/late")
 
@@ -914,6 +917,13 @@ func TestSiblingsOfAClaimedGuest(t *testing.T) {
 	}
 	if p := b.page(); p.Cart["late"] != 1 || p.Replaced {
 		t.Errorf("and then %+v", p)
+	}
+}
+
+// tick waits for the next millisecond.
+func tick() {
+	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {
+		runtime.Gosched()
 	}
 }
 
