@@ -891,6 +891,7 @@ func TestSiblingsOfAClaimedGuest(t *testing.T) {
 	s := newSite(t, nil)
 	main, early := s.browser(), s.browser()
 	main.add("tea")
+	tick()
 	res, _ := early.request("POST", "/add/early") // in parallel with the first, but its response is late
 	main.page()
 	stale := main.copy()
