@@ -112,7 +112,7 @@ func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
 	s.leave(own, r) // lest it be evicted for itself
 	defer s.enter(own, r)
 	grown := size - r.size
-	if s.suffices(size) && s.free(own, grown, now, true) {
+	if s.suffices(size) && s.free(own, own, grown, now, true) {
 		return true
 	}
 	for _, evict := range []bool{false, true, true} { // again, if another write was quicker to take what this freed
@@ -120,7 +120,7 @@ func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
 			return false
 		}
 		for i := range s.shards {
-			if s.freeIn(&s.shards[i], own, grown, now, evict) {
+			if s.free(&s.shards[i], own, grown, now, evict) {
 				return true
 			}
 		}
@@ -131,16 +131,12 @@ func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
 // suffices reports whether there is room for a record of this size when all empty guests are evicted.
 func (s *Store) suffices(size int64) bool { return s.held.Load()+size <= s.max }
 
-func (s *Store) freeIn(sh, own *shard, n, now int64, evict bool) bool {
+// free removes records of a shard until it can take n bytes. The writer's own shard is locked already.
+func (s *Store) free(sh, own *shard, n, now int64, evict bool) bool {
 	if sh != own {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
 	}
-	return s.free(sh, n, now, evict)
-}
-
-// free removes records of a shard until it can take n bytes.
-func (s *Store) free(sh *shard, n, now int64, evict bool) bool {
 	for !s.take(n) {
 		r := sh.expired(now)
 		if r == nil && evict && len(sh.empty) > 0 {

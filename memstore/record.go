@@ -95,6 +95,9 @@ func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	if next.exceed(u.Quota, f) {
 		return nil, guest.ErrQuota
 	}
+	if len(next) < cap(next) { // what it does not need counts, too
+		next = append(make(fields, 0, len(next)), next...)
+	}
 	return next, nil
 }
 
@@ -177,7 +180,7 @@ func sizeOf(key string, f fields) int64 {
 	if len(f) == 0 {
 		return 0
 	}
-	n := 160 + allocated(len(key)) + allocated(cap(f)*32)
+	n := 160 + allocated(len(key)) + allocated(len(f)*32)
 	for _, f := range f {
 		n += allocated(len(f.name)) + allocated(len(f.value))
 	}

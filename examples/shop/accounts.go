@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"net/mail"
+	"strings"
+	"unicode/utf8"
+)
+
+// A User has an account. The zero User is nobody.
+type User struct {
+	ID    string
+	Email string
+}
+
+// accounts are the people who signed up.
+type accounts struct {
+	db     *sql.DB
+	nobody string // a hash that belongs to no account
+}
+
+// A mistake is what the visitor can put right in a form.
+type mistake struct{ Field, Text string }
+
+func (m *mistake) Error() string { return m.Field + ": " + m.Text }
+
+var (
+	errEmail    = &mistake{"email", "Enter an e-mail address, like name@example.com."}
+	errPassword = &mistake{"password", "Choose a password of 8 to 200 characters."}
+	errTaken    = &mistake{"email", "There is an account with this e-mail address already. Log in instead."}
+	errLogin    = &mistake{"password", "E-mail address and password do not match. Check both and try again."}
+)
+
+func newAccounts(ctx context.Context, db *sql.DB) (*accounts, error) {
+	nobody, err := hashPassword(ctx, rand.Text())
+	return &accounts{db, nobody}, err
+}
+
+// signUp makes an account.
+func (a *accounts) signUp(ctx context.Context, email, password string) (User, error) {
+	email, ok := normalEmail(email)
+	if !ok {
+		return User{}, errEmail
+	}
+	if n := utf8.RuneCountInString(password); n < 8 || n > 200 {
+		return User{}, errPassword
+	}
+	hash, err := hashPassword(ctx, password)
+	if err != nil {
+		return User{}, err
+	}
+	// Random, so that an ID is never given twice: guest data may outlive this database.
+	user := User{ID: rand.Text(), Email: email}
+	res, err := a.db.ExecContext(ctx, `INSERT INTO users (id, email, password) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING`,
+		user.ID, user.Email, hash)
+	if err != nil {
+		return User{}, err
+	}
+	if n, err := res.RowsAffected(); err != nil {
+		return User{}, err
+	} else if n == 0 {
+		return User{}, errTaken
+	}
+	return user, nil
+}
+
+// logIn returns the user whose password this is. It takes as long for an e-mail address that is unknown.
+func (a *accounts) logIn(ctx context.Context, email, password string) (User, error) {
+	email, _ = normalEmail(email)
+	user, hash := User{Email: email}, ""
+	err := a.db.QueryRowContext(ctx, `SELECT id, password FROM users WHERE email = ?`, email).Scan(&user.ID, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		hash = a.nobody
+	} else if err != nil {
+		return User{}, err
+	}
+	ok, err := checkPassword(ctx, hash, password)
+	if err != nil {
+		return User{}, err
+	}
+	if !ok || user.ID == "" {
+		return User{}, errLogin
+	}
+	return user, nil
+}
+
+// normalEmail is the form in which an address is stored and looked up.
+func normalEmail(email string) (string, bool) {
+	email = strings.ToLower(strings.TrimSpace(email))
+	addr, err := mail.ParseAddress(email)
+	return email, err == nil && addr.Address == email && len(email) <= 254
+}

@@ -1,0 +1,70 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/redis/go-redis/v9"
+)
+
+// Check asks Redis and its client for what would weaken the store's promises, and joins what it finds into one error;
+// nil: nothing. It is for the start of a program and for health checks, and takes a few round trips. It finds:
+//
+//   - a client without ContextTimeoutEnabled: calls still end in time, but each takes a goroutine
+//   - a Redis older than 6.2
+//   - a maxmemory-policy other than noeviction and volatile-ttl: it evicts what must not be forgotten
+//   - a user who may not run scripts, or not all commands in ours
+func (s *Store) Check(ctx context.Context) error {
+	var found []error
+	if !s.deadlines {
+		found = append(found, errors.New("redisstore: the client does not end commands at a deadline: set ContextTimeoutEnabled, and no negative timeouts"))
+	}
+	nodes, err := s.masters(ctx)
+	if err != nil {
+		found = append(found, fmt.Errorf("redisstore: no list of nodes: %w", err))
+	}
+	for _, node := range nodes {
+		found = append(found, s.checkNode(ctx, node)...)
+	}
+	key := "check:" + rand.Text()
+	for _, u := range []guest.Update{ // between them they use all commands of the script
+		{Once: true, Unset: []string{"a", "b/"}, Reserve: true},
+		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, ReturnAll: true},
+		{Drop: true},
+	} {
+		if _, err := s.Update(ctx, key, u); err != nil {
+			found = append(found, fmt.Errorf("redisstore: scripts do not run, or not all commands in them: %w", err))
+			break
+		}
+	}
+	return errors.Join(found...)
+}
+
+var (
+	versionLine = regexp.MustCompile(`(?m)^redis_version:(\d+)\.(\d+)`)
+	policyLine  = regexp.MustCompile(`(?m)^maxmemory_policy:([a-z-]+)`)
+)
+
+func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
+	info := redis.NewStringCmd(ctx, "info")
+	if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, node, info) }); err != nil {
+		return []error{fmt.Errorf("redisstore: no INFO: %w", err)}
+	}
+	if v := versionLine.FindStringSubmatch(info.Val()); v != nil {
+		major, _ := strconv.Atoi(v[1])
+		minor, _ := strconv.Atoi(v[2])
+		if major < 6 || major == 6 && minor < 2 {
+			found = append(found, fmt.Errorf("redisstore: Redis %d.%d is too old: take 6.2 or newer", major, minor))
+		}
+	}
+	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" && p[1] != "volatile-ttl" {
+		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts claimed guests, or accounts: set noeviction or volatile-ttl", p[1]))
+	}
+	return found
+}

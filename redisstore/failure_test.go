@@ -1,0 +1,468 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+)
+
+// slack is what a busy machine may add to a deadline.
+const slack = 250 * time.Millisecond
+
+// A frozen Redis takes connections and bytes, and never answers.
+func TestFrozen(t *testing.T) {
+	clients := map[string]func(t *testing.T, addr string) redis.UniversalClient{
+		"tuned": func(t *testing.T, addr string) redis.UniversalClient { return tuned(t, addr, nil) },
+		"plain": func(t *testing.T, addr string) redis.UniversalClient {
+			rdb := redis.NewClient(&redis.Options{Addr: addr})
+			t.Cleanup(func() { rdb.Close() })
+			return rdb
+		},
+		"no read timeout": func(t *testing.T, addr string) redis.UniversalClient {
+			rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, ReadTimeout: -2, WriteTimeout: -2})
+			t.Cleanup(func() { rdb.Close() })
+			return rdb
+		},
+	}
+	for name, client := range clients {
+		for _, connected := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", connected ", connected), func(t *testing.T) {
+				srv := redistest.Single(t)
+				cfg := redisstore.Config{ReadTimeout: 60 * time.Millisecond, WriteTimeout: 90 * time.Millisecond}
+				s := redisstore.New(client(t, srv.Addr), cfg)
+				add := guest.Update{Add: map[string]int64{"n": 1}, Once: true}
+				if connected {
+					apply(t, s, "k", add)
+				}
+				srv.Stop()
+				defer srv.Cont()
+
+				start := time.Now()
+				_, err := s.Get(ctx, "k")
+				if took := time.Since(start); err == nil || took < cfg.ReadTimeout-5*time.Millisecond || took > cfg.ReadTimeout+slack {
+					t.Errorf("Get took %v, with a deadline of %v: %v", took, cfg.ReadTimeout, err)
+				}
+				start = time.Now()
+				_, err = s.Update(ctx, "k", add)
+				if took := time.Since(start); took < cfg.WriteTimeout-5*time.Millisecond || took > cfg.WriteTimeout+slack {
+					t.Errorf("Update took %v, with a deadline of %v: %v", took, cfg.WriteTimeout, err)
+				}
+				// The connection that Get gave up is gone: the update waited for a new one, and was not sent.
+				if err == nil || errors.Is(err, guest.ErrUncertain) {
+					t.Errorf("an update that was never sent answers %v", err)
+				}
+				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+				defer cancel()
+				start = time.Now()
+				_, err = s.Get(short, "k")
+				if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > 20*time.Millisecond+slack {
+					t.Errorf("with the caller's deadline Get took %v: %v", took, err)
+				}
+
+				srv.Cont()
+				want := guest.Fields{}
+				if connected {
+					want["n"] = "1"
+				}
+				eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
+				if have := get(t, s, "k", "n"); have["n"] != want["n"] {
+					t.Errorf("the record holds %v, want %v", have, want)
+				}
+			})
+		}
+	}
+}
+
+// An update that was sent before Redis froze is uncertain, and applied when Redis wakes up.
+func TestFrozenAfterSending(t *testing.T) {
+	for _, plain := range []bool{true, false} {
+		t.Run(fmt.Sprint("plain ", plain), func(t *testing.T) {
+			srv := redistest.Single(t)
+			s := redisstore.New(redis.NewClient(&redis.Options{Addr: srv.Addr, ContextTimeoutEnabled: !plain}),
+				redisstore.Config{WriteTimeout: 90 * time.Millisecond})
+			add := guest.Update{Add: map[string]int64{"n": 1}}
+			apply(t, s, "k", add)
+			srv.Stop()
+			if _, err := s.Update(ctx, "k", add); !errors.Is(err, guest.ErrUncertain) {
+				t.Errorf("got %v, want ErrUncertain", err)
+			}
+			srv.Cont()
+			eventually(t, "the update arrives", func() bool { return get(t, s, "k", "n")["n"] == "2" })
+		})
+	}
+}
+
+// An update whose caller has gone is not sent any more, though the client still works on it.
+func TestRevoked(t *testing.T) {
+	srv := redistest.Single(t)
+	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, PoolSize: 1})
+	defer rdb.Close()
+	ended := make(chan error, 1)
+	rdb.AddHook(onScript(func(err error) { ended <- err }))
+	s := redisstore.New(rdb, redisstore.Config{WriteTimeout: 50 * time.Millisecond})
+	srv.Stop()
+	_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+	if err == nil || errors.Is(err, guest.ErrUncertain) {
+		t.Errorf("an update that was never sent answers %v", err)
+	}
+	srv.Cont()
+	if err := <-ended; err == nil {
+		t.Error("the client sent the update")
+	}
+	if have := get(t, redisstore.New(srv.Client(), patient(t)), "k"); len(have) != 0 {
+		t.Errorf("the record holds %v", have)
+	}
+}
+
+// onScript is called when the client is done with a script.
+type onScript func(error)
+
+func (f onScript) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (f onScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (f onScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "evalsha" {
+			f(err)
+		}
+		return err
+	}
+}
+
+// What Redis refuses was not done, and the error says so by not being uncertain.
+func TestRefused(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		args   []string
+		refuse func(*testing.T, *redistest.Server, *redis.Client)
+		want   string // in the error
+		tries  int64
+	}{
+		{"a replica", nil, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.Do(ctx, "REPLICAOF", "127.0.0.1", "1")
+		}, "READONLY", 3},
+		{"a replica without its master", []string{"--replica-serve-stale-data", "no"}, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.Do(ctx, "REPLICAOF", "127.0.0.1", "1")
+		}, "MASTERDOWN", 3},
+		{"no slots", []string{"--cluster-enabled", "yes"}, nil, "CLUSTERDOWN", 3},
+		{"out of memory", nil, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.ConfigSet(ctx, "maxmemory", "1")
+		}, "OOM", 1},
+		{"too few replicas", nil, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.ConfigSet(ctx, "min-replicas-to-write", "1")
+		}, "NOREPLICAS", 1},
+		{"no permission", nil, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.Do(ctx, "ACL", "SETUSER", "default", "-@write", "-evalsha")
+		}, "NOPERM", 1},
+		{"another type", nil, func(t *testing.T, srv *redistest.Server, rdb *redis.Client) {
+			rdb.Del(ctx, "guest:{g:secret}")
+			rdb.Set(ctx, "guest:{g:secret}", "x", 0)
+		}, "WRONGTYPE", 1},
+		{"no such command", []string{"--rename-command", "EVALSHA", ""}, nil, "unknown command", 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			srv := redistest.Single(t, row.args...)
+			wire := &redistest.Faults{}
+			rdb := tuned(t, srv.Addr, wire)
+			cfg := patient(t)
+			cfg.Prefix = "guest"
+			s := redisstore.New(rdb, cfg)
+			set := guest.Update{Set: guest.Fields{"name": "private"}, Unset: []string{"other"}, Once: true}
+			if row.refuse != nil {
+				apply(t, s, "g:secret", guest.Update{Set: guest.Fields{"name": "0"}})
+				row.refuse(t, srv, srv.Client())
+			}
+			before := wire.Counts().Names["EVALSHA"]
+			for range redisstore.BreakAfter + 1 { // the breaker does not count them
+				_, err := s.Update(ctx, "g:secret", set)
+				if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), row.want) {
+					t.Fatalf("got %v, want %s", err, row.want)
+				}
+				if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "private") {
+					t.Errorf("the error gives away a key or a value: %v", err)
+				}
+			}
+			if n := (wire.Counts().Names["EVALSHA"] - before) / (redisstore.BreakAfter + 1); n != row.tries {
+				t.Errorf("sent %d times, want %d", n, row.tries)
+			}
+			if have := srv.Client().HGet(ctx, "guest:{g:secret}", "name").Val(); have == "private" {
+				t.Error("the update was applied")
+			}
+		})
+	}
+}
+
+// A Redis that is loading its data, and one with too many clients, are waited for as long as it makes sense.
+func TestRefusedForAMoment(t *testing.T) {
+	t.Run("loading", func(t *testing.T) {
+		srv := redistest.Single(t, "--key-load-delay", "4000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
+		s := redisstore.New(tuned(t, srv.Addr, nil), redisstore.Config{})
+		for i := range 50 {
+			apply(t, s, fmt.Sprint(i), guest.Update{Set: guest.Fields{"a": strings.Repeat("x", 2000)}})
+		}
+		srv.Client().Save(ctx)
+		if err := srv.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		loading := false
+		eventually(t, "Redis is back", func() bool {
+			_, err := s.Update(ctx, "k", guest.Update{Add: map[string]int64{"n": 1}})
+			loading = loading || redis.IsLoadingError(err)
+			if errors.Is(err, guest.ErrUncertain) {
+				t.Error(err)
+			}
+			return err == nil
+		})
+		if !loading {
+			t.Error("Redis was not caught loading")
+		}
+		if n := get(t, s, "k")["n"]; n != "1" {
+			t.Errorf("n = %s", n)
+		}
+	})
+	t.Run("clients", func(t *testing.T) {
+		srv := redistest.Single(t)
+		admin := redis.NewClient(&redis.Options{Addr: srv.Addr, PoolSize: 1})
+		defer admin.Close()
+		admin.ConfigSet(ctx, "maxclients", "1")
+		s := redisstore.New(tuned(t, srv.Addr, nil), patient(t))
+		_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+		if err == nil || errors.Is(err, guest.ErrUncertain) { // the text is lost when the connection closes too fast
+			t.Errorf("got %v", err)
+		}
+		admin.ConfigSet(ctx, "maxclients", "100")
+		apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+	})
+}
+
+// A full Redis refuses what takes memory. What gives it back passes, and so do the steps of a claim.
+func TestOutOfMemory(t *testing.T) {
+	srv := redistest.Single(t)
+	rdb := srv.Client()
+	s := redisstore.New(rdb, redisstore.Config{})
+	for _, k := range []string{"a", "b", "c", "d", "e"} {
+		apply(t, s, k, guest.Update{Set: guest.Fields{".i": "x", "big": strings.Repeat("x", 1000), "cart/a": "1", "n": "1"}, TTL: time.Hour})
+	}
+	if err := rdb.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil { // noeviction
+		t.Fatal(err)
+	}
+	seal := guest.Update{Set: guest.Fields{".s": "sealed"}, Stamp: ".t", Once: true, TTL: 2 * time.Hour, ReturnAll: true}
+	for _, u := range []guest.Update{
+		seal,
+		{Set: guest.Fields{"x": "1"}},
+		{Default: guest.Fields{"x": "1"}},
+		{Add: map[string]int64{"n": 1}, Once: true},
+		{Set: guest.Fields{"x": "1"}, Unset: []string{"big"}},
+	} {
+		before := get(t, s, "a")
+		_, err := s.Update(ctx, "a", u)
+		if !redis.IsOOMError(err) || errors.Is(err, guest.ErrUncertain) {
+			t.Errorf("%+v answers %v, want OOM", u, err)
+		}
+		if have := get(t, s, "a"); fmt.Sprint(have) != fmt.Sprint(before) {
+			t.Errorf("%+v was applied in part: %v", u, have)
+		}
+	}
+
+	seal.Reserve = true
+	if res := apply(t, s, "a", seal); len(res.Fields) != 6 {
+		t.Errorf("sealed with %v", res.Fields)
+	}
+	apply(t, s, "new", guest.Update{Set: guest.Fields{"a": "1"}, Add: map[string]int64{"n": 1}, Once: true, TTL: time.Hour, Reserve: true})
+	apply(t, s, "b", guest.Update{Unset: []string{"cart/", "big"}})
+	apply(t, s, "b", guest.Update{Unset: []string{"n"}, TTL: 2 * time.Hour, Once: true})
+	apply(t, s, "c", guest.Update{Drop: true})
+	apply(t, s, "d", guest.Update{TTL: 2 * time.Hour})
+	for key, want := range map[string]guest.Fields{
+		"new": {"a": "1", "n": "1"}, "b": {".i": "x"}, "c": {},
+	} {
+		if have := get(t, s, key); fmt.Sprint(have) != fmt.Sprint(want) {
+			t.Errorf("%s holds %v, want %v", key, have, want)
+		}
+	}
+	for _, key := range []string{"a", "b", "d"} {
+		if ttl := rdb.TTL(ctx, "guest:{"+key+"}").Val(); ttl < time.Hour+time.Minute {
+			t.Errorf("%s lives for %v", key, ttl)
+		}
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	srv := redistest.Single(t)
+	wire := &redistest.Faults{}
+	s := redisstore.New(tuned(t, srv.Addr, wire), redisstore.Config{ReadTimeout: 30 * time.Millisecond, WriteTimeout: 30 * time.Millisecond})
+	get(t, s, "k")
+	srv.Stop()
+	defer srv.Cont()
+
+	fail := func(want bool) {
+		t.Helper()
+		if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrOpen) != want {
+			t.Fatalf("got %v, want ErrOpen: %t", err, want)
+		}
+	}
+	for range redisstore.BreakAfter - 1 {
+		fail(false)
+	}
+	hurried, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	s.Get(hurried, "k") // says nothing about Redis
+	fail(false)
+	opened := time.Now()
+	before := wire.Counts()
+	for range 1000 {
+		fail(true)
+		if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err, redisstore.ErrOpen) || errors.Is(err, guest.ErrUncertain) {
+			t.Fatalf("got %v, want ErrOpen", err)
+		}
+	}
+	if after := wire.Counts(); after.Commands != before.Commands || after.Conns != before.Conns {
+		t.Error("while the breaker is open, Redis is asked")
+	}
+	t.Logf("2000 calls took %v", time.Since(opened))
+
+	// Then one call at a time looks whether Redis is back.
+	var asked int
+	eventually(t, "a probe", func() bool {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		for range 8 {
+			wg.Go(func() {
+				if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrOpen) {
+					mu.Lock()
+					asked++
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		return asked > 0
+	})
+	if asked != 1 {
+		t.Errorf("%d calls asked at once", asked)
+	}
+	if open := time.Since(opened); open < redisstore.BreakFor {
+		t.Errorf("asked after %v", open)
+	}
+	srv.Cont()
+	eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
+	get(t, s, "k")
+}
+
+// Nobody listens: each call ends by its deadline, and nothing is uncertain.
+func TestRefusedPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	for name, rdb := range map[string]redis.UniversalClient{
+		"tuned":   tuned(t, l.Addr().String(), nil),
+		"plain":   redis.NewClient(&redis.Options{Addr: l.Addr().String()}),
+		"cluster": redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{l.Addr().String()}}),
+	} {
+		s := redisstore.New(rdb, redisstore.Config{WriteTimeout: 60 * time.Millisecond})
+		for range redisstore.BreakAfter + 2 {
+			start := time.Now()
+			_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+			if took := time.Since(start); err == nil || errors.Is(err, guest.ErrUncertain) || took > 60*time.Millisecond+slack {
+				t.Errorf("%s: after %v: %v", name, took, err)
+			}
+		}
+		rdb.Close()
+	}
+}
+
+// All connections of the app are busy.
+func TestPoolExhausted(t *testing.T) {
+	for _, tuned := range []bool{true, false} {
+		rdb := redis.NewClient(&redis.Options{Addr: server.Addr, PoolSize: 1, ContextTimeoutEnabled: tuned})
+		defer rdb.Close()
+		busy := rdb.Conn()
+		busy.Ping(ctx)
+		s := redisstore.New(rdb, redisstore.Config{Prefix: patient(t).Prefix, WriteTimeout: 50 * time.Millisecond})
+		start := time.Now()
+		_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+		if took := time.Since(start); err == nil || errors.Is(err, guest.ErrUncertain) || took > 50*time.Millisecond+slack {
+			t.Errorf("after %v: %v", took, err)
+		}
+		busy.Close()
+		if have := get(t, s, "k"); len(have) != 0 {
+			t.Errorf("the record holds %v", have)
+		}
+	}
+}
+
+// The script is forgotten all the time.
+func TestScriptFlush(t *testing.T) {
+	srv := redistest.Single(t)
+	s := redisstore.New(srv.Client(), patient(t))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		rdb := srv.Client()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				rdb.ScriptFlush(ctx)
+			}
+		}
+	})
+	told := increments(t, s, 4, 4, 500, nil)
+	close(stop)
+	wg.Wait()
+	if sum := verify(t, s, told); sum != (tally{applied: 2000}) {
+		t.Errorf("of 2000 additions: %+v", sum)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	check := func(rdb redis.UniversalClient) error { return redisstore.New(rdb, redisstore.Config{}).Check(ctx) }
+	if err := check(server.Client()); err != nil {
+		t.Errorf("a good server: %v", err)
+	}
+	if err := check(cluster.Client()); err != nil {
+		t.Errorf("a good cluster: %v", err)
+	}
+	if n := server.Client().Keys(ctx, "guest:{check*").Val(); len(n) != 0 {
+		t.Errorf("Check leaves %v", n)
+	}
+
+	acl := filepath.Join(t.TempDir(), "users.acl")
+	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all -hdel\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := redistest.Single(t, "--maxmemory-policy", "volatile-lru", "--aclfile", acl)
+	plain := redis.NewClient(&redis.Options{Addr: srv.Addr})
+	defer plain.Close()
+	err := check(plain)
+	for _, want := range []string{"ContextTimeoutEnabled", "volatile-lru", "scripts do not run"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not reported: %s in %v", want, err)
+		}
+	}
+	srv.Client().ConfigSet(ctx, "maxmemory-policy", "volatile-ttl")
+	if err := check(srv.Client()); err == nil || strings.Contains(err.Error(), "volatile") {
+		t.Errorf("volatile-ttl is fine: %v", err)
+	}
+	srv.Kill()
+	if err := check(srv.Client()); err == nil || !strings.Contains(err.Error(), "INFO") {
+		t.Errorf("a dead server: %v", err)
+	}
+}

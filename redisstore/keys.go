@@ -1,0 +1,75 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// scanCount is how many keys Redis looks at in one step of Keys: few enough not to hold up other commands.
+const scanCount = 512
+
+// Keys implements [guest.Store]. It looks at all keys of all masters, one after the other.
+func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		nodes, err := s.masters(ctx)
+		if err != nil {
+			yield("", fmt.Errorf("redisstore: keys: %w", err))
+			return
+		}
+		pattern := escapeGlob.Replace(s.prefix+prefix) + "*"
+		for _, node := range nodes {
+			for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+				scan := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
+				if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, node, scan) }); err != nil {
+					yield("", fmt.Errorf("redisstore: keys: %w", err))
+					return
+				}
+				var page []string
+				page, cursor = scan.Val()
+				for _, key := range page {
+					key, ok := strings.CutSuffix(key[len(s.prefix):], "}")
+					if ok && !yield(key, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+var escapeGlob = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
+
+// masters returns the clients of all nodes that hold keys.
+func (s *Store) masters(ctx context.Context) ([]processor, error) {
+	var mu sync.Mutex
+	var nodes []*redis.Client
+	collect := func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, node)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.read)
+	defer cancel()
+	var err error
+	switch c := s.rdb.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, collect)
+	case *redis.Ring:
+		err = c.ForEachShard(ctx, collect)
+	default:
+		return []processor{s.rdb}, nil
+	}
+	slices.SortFunc(nodes, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
+	var all []processor
+	for _, node := range nodes {
+		all = append(all, node)
+	}
+	return all, err
+}

@@ -1,0 +1,136 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+)
+
+// Shared by tests that leave the servers as they are.
+var (
+	server  *redistest.Server
+	cluster *redistest.ClusterServers
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(&logging.VoidLogger{}) // refused connections are what we test
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "redisstore")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	if server, err = redistest.Start(dir); err != nil {
+		return fail(err)
+	}
+	defer server.Close()
+	if cluster, err = redistest.StartCluster(dir); err != nil {
+		return fail(err)
+	}
+	defer cluster.Close()
+	return m.Run()
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+var ctx = context.Background()
+
+// backends are the clients that a store works with, each to be used through a network of its own.
+var backends = []struct {
+	name string
+	dial func(*redistest.Faults) redis.UniversalClient
+}{
+	{"single", func(f *redistest.Faults) redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: f.Dial, ContextTimeoutEnabled: true})
+	}},
+	{"plain", func(f *redistest.Faults) redis.UniversalClient { // as an app has it that has not heard of us
+		return redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: f.Dial})
+	}},
+	{"resp2", func(f *redistest.Faults) redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: f.Dial, ContextTimeoutEnabled: true, Protocol: 2})
+	}},
+	{"cluster", func(f *redistest.Faults) redis.UniversalClient {
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), Dialer: f.Dial, ContextTimeoutEnabled: true})
+	}},
+	{"ring", func(f *redistest.Faults) redis.UniversalClient {
+		return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr}, Dialer: f.Dial, ContextTimeoutEnabled: true})
+	}},
+}
+
+// each runs a test on all backends. The store has a prefix of its own, and time enough for a busy machine.
+func each(t *testing.T, test func(*testing.T, *redisstore.Store, *redistest.Faults)) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			f := &redistest.Faults{}
+			rdb := b.dial(f)
+			t.Cleanup(func() { rdb.Close() })
+			test(t, redisstore.New(rdb, patient(t)), f)
+		})
+	}
+}
+
+var prefixes atomic.Int64
+
+// patient configures a store whose deadlines do not matter to a test.
+func patient(t testing.TB) redisstore.Config {
+	return redisstore.Config{
+		Prefix:      fmt.Sprint("test", prefixes.Add(1)),
+		ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second,
+	}
+}
+
+// tuned returns a client of a server with the option that the store asks for.
+func tuned(t testing.TB, addr string, dialer *redistest.Faults) *redis.Client {
+	o := &redis.Options{Addr: addr, ContextTimeoutEnabled: true}
+	if dialer != nil {
+		o.Dialer = dialer.Dial
+	}
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { rdb.Close() })
+	return rdb
+}
+
+func apply(t testing.TB, s *redisstore.Store, key string, u guest.Update) guest.Result {
+	t.Helper()
+	res, err := s.Update(ctx, key, u)
+	if err != nil || !res.Applied {
+		t.Fatalf("the update answers %+v, %v", res, err)
+	}
+	return res
+}
+
+func get(t testing.TB, s *redisstore.Store, key string, names ...string) guest.Fields {
+	t.Helper()
+	fields, err := s.Get(ctx, key, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fields
+}
+
+// eventually polls until f holds.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !f(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("not in time: ", what)
+		}
+	}
+}

@@ -1,0 +1,423 @@
+package redisstore_test
+
+import (
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+)
+
+// A tally counts the additions to one record by what their callers were told.
+type tally struct{ applied, uncertain, refused int64 }
+
+// increments adds 1 to one of some records again and again, and reports how often each was told what. done, if not
+// nil, hears of each addition.
+func increments(t *testing.T, s *redisstore.Store, records, workers, each int, done func()) []tally {
+	var mu sync.Mutex
+	told := make([]tally, records)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				r := (w + i) % records
+				res, err := s.Update(ctx, strconv.Itoa(r), guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}})
+				mu.Lock()
+				switch {
+				case err == nil && res.Applied:
+					told[r].applied++
+				case errors.Is(err, guest.ErrUncertain):
+					told[r].uncertain++
+				case err != nil:
+					told[r].refused++
+				default:
+					t.Errorf("not applied, though there is no condition: %+v", res)
+				}
+				mu.Unlock()
+				if err != nil {
+					eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "0"); return err == nil })
+				}
+				if done != nil {
+					done()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return told
+}
+
+// verify compares the counters with what the callers were told.
+func verify(t *testing.T, s *redisstore.Store, told []tally) (sum tally) {
+	t.Helper()
+	for r, told := range told {
+		n, _ := strconv.ParseInt(get(t, s, strconv.Itoa(r), "n")["n"], 10, 64)
+		if n < told.applied || n > told.applied+told.uncertain {
+			t.Errorf("record %d counts %d, but %d were acknowledged and %d uncertain", r, n, told.applied, told.uncertain)
+		}
+		sum.applied += told.applied
+		sum.uncertain += told.uncertain
+		sum.refused += told.refused
+	}
+	return sum
+}
+
+// A tenth of all requests and a tenth of all replies are lost.
+func TestAtMostOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *redisstore.Store, wire *redistest.Faults) {
+		get(t, s, "warm up")
+		wire.Lose = redistest.Random(rand.Uint64(), 0.1)
+		told := increments(t, s, 20, 8, 500, nil)
+		wire.Lose = nil
+		sum := verify(t, s, told)
+		t.Logf("4000 additions: %+v; %d commands", sum, wire.Counts().Names["EVALSHA"])
+		if sum.applied < 3800 {
+			t.Errorf("of 4000 additions only %d were acknowledged", sum.applied)
+		}
+	})
+}
+
+// The server is killed ten times, with updates on their way.
+func TestKilled(t *testing.T) {
+	srv := redistest.Single(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := redisstore.New(tuned(t, srv.Addr, nil), redisstore.Config{})
+	const additions, kills = 4000, 10
+	some := make(chan struct{}, kills) // a part of the additions is done
+	var n atomic.Int64
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for range some {
+			if err := srv.Restart(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	told := increments(t, s, 20, 8, additions/8, func() {
+		if n.Add(1)%(additions/kills) == 0 {
+			some <- struct{}{}
+		}
+	})
+	close(some)
+	killer.Wait()
+	eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "0"); return err == nil })
+	t.Logf("%d additions: %+v", additions, verify(t, s, told))
+}
+
+// A slot moves to another node and back while its record is written.
+func TestResharding(t *testing.T) {
+	cfg := patient(t)
+	s := redisstore.New(cluster.Client(), cfg)
+	rdb := cluster.Client()
+	const key = "moving"
+	apply(t, s, key, guest.Update{Set: guest.Fields{"a": "1"}})
+	name := cfg.Prefix + ":{" + key + "}"
+	slot := int(rdb.ClusterKeySlot(ctx, name).Val())
+
+	ids := map[*redistest.Server]string{}
+	for _, n := range cluster.Nodes {
+		ids[n] = n.Client().Do(ctx, "CLUSTER", "MYID").Val().(string)
+	}
+	owner := func() *redistest.Server {
+		for _, n := range cluster.Nodes {
+			if n.Client().ClusterCountKeysInSlot(ctx, slot).Val() > 0 {
+				return n
+			}
+		}
+		t.Fatal("no node has the slot's keys")
+		return nil
+	}
+	stop := make(chan struct{})
+	told := make(chan tally)
+	go func() {
+		var mine tally
+		for {
+			select {
+			case <-stop:
+				told <- mine
+				return
+			default:
+			}
+			_, err := s.Update(ctx, key, guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+			if err != nil {
+				t.Errorf("while the slot moves: %v", err)
+			}
+			mine.applied++
+		}
+	}()
+	for range 6 {
+		from := owner()
+		to := cluster.Nodes[0]
+		if to == from {
+			to = cluster.Nodes[1]
+		}
+		do := func(n *redistest.Server, args ...any) {
+			if err := n.Client().Do(ctx, args...).Err(); err != nil {
+				t.Fatal(args, err)
+			}
+		}
+		do(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from])
+		do(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+		_, port, _ := net.SplitHostPort(to.Addr)
+		do(from, "MIGRATE", "127.0.0.1", port, name, 0, 5000)
+		for _, n := range append([]*redistest.Server{to, from}, cluster.Nodes...) {
+			do(n, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+		}
+		eventually(t, "the nodes agree", func() bool { return agree(cluster.Nodes) })
+	}
+	close(stop)
+	mine := <-told
+	if n := get(t, s, key, "n")["n"]; n != strconv.FormatInt(mine.applied, 10) {
+		t.Errorf("the counter is %s after %d additions", n, mine.applied)
+	}
+	t.Logf("%d additions", mine.applied)
+}
+
+// agree reports whether all nodes know the same epochs. Until then another move could lose what the slot holds.
+func agree(nodes []*redistest.Server) bool {
+	views := map[string]bool{}
+	for _, n := range nodes {
+		var view []string
+		for line := range strings.Lines(n.Client().ClusterNodes(ctx).Val()) {
+			f := strings.Fields(line) // id address flags master ping pong epoch link slots…
+			view = append(view, f[0]+" "+f[6]+" "+strings.Join(f[8:], " "))
+		}
+		slices.Sort(view)
+		views[strings.Join(view, "\n")] = true
+	}
+	return len(views) == 1
+}
+
+// The reply to an update is lost, and others come in before it is sent again.
+func TestRing(t *testing.T) {
+	for _, row := range []struct {
+		between   int
+		once      bool // the others too
+		uncertain bool
+	}{
+		{0, true, false},
+		{1, true, false},
+		{6, true, false},
+		{7, true, true}, // its ID is no longer in the ring
+		{20, true, true},
+		{20, false, false}, // these take no place
+	} {
+		t.Run(fmt.Sprint(row.between, row.once), func(t *testing.T) {
+			cfg := patient(t)
+			others := redisstore.New(server.Client(), cfg)
+			wire := &redistest.Faults{}
+			s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+			add := guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}}
+			apply(t, s, "k", add)
+
+			sent := 0
+			wire.Lose = func(c redistest.Command) redistest.Loss {
+				if c.Name != "EVALSHA" {
+					return redistest.Nothing
+				}
+				if sent++; sent == 1 {
+					return redistest.Reply
+				}
+				for range row.between {
+					u := add
+					u.Once = row.once
+					apply(t, others, "k", u)
+				}
+				return redistest.Nothing
+			}
+			res, err := s.Update(ctx, "k", add)
+			if n := get(t, others, "k", "n")["n"]; n != strconv.Itoa(2+row.between) {
+				t.Errorf("n = %s after %d additions", n, 2+row.between)
+			}
+			if row.uncertain {
+				if !errors.Is(err, guest.ErrUncertain) {
+					t.Errorf("got %+v, %v, want ErrUncertain", res, err)
+				}
+			} else if err != nil || !res.Applied || res.Fields["n"] != strconv.Itoa(2+row.between) {
+				t.Errorf("got %+v, %v", res, err)
+			}
+		})
+	}
+}
+
+// Whatever a network kept and delivers again later is applied only once, though the senders' clocks disagree.
+func TestDelayedDuplicates(t *testing.T) {
+	cfg := patient(t)
+	rdb := tuned(t, server.Addr, nil)
+	kept := &keeper{}
+	rdb.AddHook(kept)
+	raw := server.Client()
+	var stores []*redisstore.Store
+	for _, ahead := range []time.Duration{0, time.Millisecond, time.Minute, time.Hour} {
+		s := redisstore.New(rdb, cfg)
+		s.Advance(ahead)
+		stores = append(stores, s)
+	}
+	for i := range 500 {
+		s := stores[rand.IntN(len(stores))]
+		apply(t, s, "k", guest.Update{Add: map[string]int64{"n": 1}, Once: true, TTL: time.Hour})
+		for range 4 {
+			args := kept.args[max(0, len(kept.args)-1-rand.IntN(12))]
+			if err := raw.Do(ctx, args...).Err(); err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+				t.Fatal(err)
+			}
+		}
+		if n := get(t, s, "k", "n")["n"]; n != strconv.Itoa(i+1) {
+			t.Fatalf("n = %s after %d additions", n, i+1)
+		}
+	}
+}
+
+// keeper keeps the commands that a client sends.
+type keeper struct{ args [][]any }
+
+func (k *keeper) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (k *keeper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (k *keeper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "evalsha" || cmd.Name() == "eval" {
+			args := slices.Clone(cmd.Args())
+			id, _ := args[4].(encoding.BinaryMarshaler).MarshalBinary() // what was sent, whatever becomes of the operation
+			args[4] = slices.Clone(id)
+			k.args = append(k.args, args)
+		}
+		return err
+	}
+}
+
+// Processes whose clocks disagree get along: one too many round trips, once.
+func TestClockSkew(t *testing.T) {
+	cfg := patient(t)
+	ahead := redisstore.New(server.Client(), cfg)
+	ahead.Advance(time.Hour)
+	wire := &redistest.Faults{}
+	s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+	add := guest.Update{Add: map[string]int64{"n": 1}, Once: true}
+	for range 7 {
+		apply(t, ahead, "k", add)
+	}
+	get(t, s, "k")
+	for i, want := range []int64{2, 1, 1, 1} {
+		before := wire.Counts()
+		apply(t, s, "k", add)
+		if trips := wire.Counts().RoundTrips - before.RoundTrips; trips != want {
+			t.Errorf("update %d of the process behind took %d round trips, want %d", i, trips, want)
+		}
+	}
+	for range 20 {
+		apply(t, ahead, "k", add)
+		apply(t, s, "k", add)
+	}
+	if n := get(t, s, "k", "n")["n"]; n != "51" {
+		t.Errorf("n = %s after 51 additions", n)
+	}
+}
+
+// An update that is too old for the ring, and whose first reply is lost, may have been applied for all we know.
+func TestStaleAndLost(t *testing.T) {
+	cfg := patient(t)
+	ahead := redisstore.New(server.Client(), cfg)
+	ahead.Advance(time.Hour)
+	add := guest.Update{Add: map[string]int64{"n": 1}, Once: true}
+	for range 7 {
+		apply(t, ahead, "k", add)
+	}
+	wire := &redistest.Faults{}
+	s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+	wire.Lose = loseFirst("EVALSHA", redistest.Reply)
+	if _, err := s.Update(ctx, "k", add); !errors.Is(err, guest.ErrUncertain) {
+		t.Errorf("got %v, want ErrUncertain", err)
+	}
+	if n := get(t, s, "k", "n")["n"]; n != "7" {
+		t.Errorf("n = %s, want 7", n)
+	}
+}
+
+// loseFirst loses the first of the commands of this name.
+func loseFirst(name string, loss redistest.Loss) func(redistest.Command) redistest.Loss {
+	seen := false
+	return func(c redistest.Command) redistest.Loss {
+		if c.Name != name || seen {
+			return redistest.Nothing
+		}
+		seen = true
+		return loss
+	}
+}
+
+// An update whose first reply is lost, and whose repetition is not applied, is uncertain unless the ring knows it.
+func TestRepetition(t *testing.T) {
+	lock := guest.Update{If: guest.Fields{"lock": ""}, Set: guest.Fields{"lock": "1"}}
+	lockOnce := lock
+	lockOnce.Once = true
+	for _, row := range []struct {
+		name      string
+		update    guest.Update
+		loss      redistest.Loss
+		uncertain bool
+		want      string // of the field lock
+	}{
+		{"once", lockOnce, redistest.Reply, false, "1"},
+		{"once, never arrived", lockOnce, redistest.Request, false, "1"},
+		{"without once", lock, redistest.Reply, true, "1"},
+		{"without once, never arrived", lock, redistest.Request, false, "1"},
+		{"harmless", guest.Update{Set: guest.Fields{"lock": "1"}}, redistest.Reply, false, "1"},
+		{"drop", guest.Update{Drop: true}, redistest.Reply, false, ""},
+		{"drop once", guest.Update{Drop: true, Once: true}, redistest.Reply, true, ""},
+		{"drop once, never arrived", guest.Update{Drop: true, Once: true}, redistest.Request, true, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			wire := &redistest.Faults{}
+			s := redisstore.New(tuned(t, server.Addr, wire), patient(t))
+			apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+			wire.Lose = loseFirst("EVALSHA", row.loss)
+			res, err := s.Update(ctx, "k", row.update)
+			if row.uncertain != errors.Is(err, guest.ErrUncertain) || !row.uncertain && (err != nil || !res.Applied) {
+				t.Errorf("got %+v, %v", res, err)
+			}
+			if have := get(t, s, "k", "lock")["lock"]; have != row.want {
+				t.Errorf("lock is %q, want %q", have, row.want)
+			}
+		})
+	}
+}
+
+// A ring is not a record: what adds nothing to nothing leaves nothing behind.
+func TestNoRecordOfARing(t *testing.T) {
+	rdb := server.Client()
+	cfg := patient(t)
+	s := redisstore.New(rdb, cfg)
+	for _, u := range []guest.Update{
+		{Add: map[string]int64{"n": 0}},
+		{Unset: []string{"a", "b/"}},
+		{Unset: []string{".a"}, TTL: time.Hour, Reserve: true},
+		{},
+	} {
+		u.Once = true
+		apply(t, s, "k", u)
+		if rdb.Exists(ctx, cfg.Prefix+":{k}").Val() != 0 {
+			t.Errorf("%+v made a record", u)
+		}
+	}
+	// Nor does the count of fields outlive them.
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1", "b/c": "2"}})
+	apply(t, s, "k", guest.Update{Unset: []string{"a", "b/"}})
+	if rdb.Exists(ctx, cfg.Prefix+":{k}").Val() != 0 {
+		t.Error("an empty record stays")
+	}
+}

@@ -1,0 +1,111 @@
+// Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or Ring, whatever the
+// client it is given speaks to.
+//
+// A record is one hash under the key "prefix:{key}". A read is one HMGET or HGETALL, an update one EVALSHA of one
+// script with this one key, so nothing depends on the slots of a Cluster. Redis 6.2 or newer is needed.
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/redis/go-redis/v9"
+)
+
+var _ guest.Store = (*Store)(nil)
+
+// Config configures a [Store]. The zero value is a good one.
+type Config struct {
+	// Prefix begins every key, so that several stores share a Redis: with "guest" the record "g:1" is the key
+	// "guest:{g:1}". "": "guest".
+	Prefix string
+
+	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150 ms.
+	ReadTimeout time.Duration
+
+	// WriteTimeout bounds one call of Update, retries included. 0 or less: 300 ms.
+	WriteTimeout time.Duration
+}
+
+// Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
+//
+// Each call ends by its timeout even if Redis is frozen. After some failures in a row the store stops asking for a
+// second: calls fail at once with an error that wraps [ErrOpen].
+type Store struct {
+	rdb       redis.UniversalClient
+	prefix    string // of every key, with the opening brace
+	read      time.Duration
+	write     time.Duration
+	deadlines bool // rdb ends a command at the deadline of its context
+	breaker   breaker
+	clock     clock
+}
+
+// New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
+// client with ContextTimeoutEnabled saves a goroutine per call; see also [Store.Check].
+func New(rdb redis.UniversalClient, cfg Config) *Store {
+	if cfg.Prefix == "" {
+		cfg.Prefix = "guest"
+	}
+	if cfg.ReadTimeout <= 0 {
+		cfg.ReadTimeout = 150 * time.Millisecond
+	}
+	if cfg.WriteTimeout <= 0 {
+		cfg.WriteTimeout = 300 * time.Millisecond
+	}
+	s := &Store{
+		rdb:       rdb,
+		prefix:    cfg.Prefix + ":{",
+		read:      cfg.ReadTimeout,
+		write:     cfg.WriteTimeout,
+		deadlines: keepsDeadlines(rdb),
+	}
+	rand.Read(s.clock.process[:])
+	return s
+}
+
+func (s *Store) key(record string) string { return s.prefix + record + "}" }
+
+// Get implements [guest.Store].
+func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
+	fields := make(guest.Fields, len(names))
+	if len(names) == 0 {
+		all := redis.NewMapStringStringCmd(ctx, "hgetall", s.key(key))
+		if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, all) }); err != nil {
+			return nil, fmt.Errorf("redisstore: read: %w", err)
+		}
+		for name, value := range all.Val() {
+			addField(fields, name, value)
+		}
+		return fields, nil
+	}
+
+	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
+	some := redis.NewSliceCmd(ctx, pointers([]any{"hmget", s.key(key)}, names)...)
+	if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
+		return nil, fmt.Errorf("redisstore: read: %w", err)
+	}
+	for i, value := range some.Val() {
+		addField(fields, names[i], value)
+	}
+	return fields, nil
+}
+
+// addField adds what Redis has to say about a field: a string, or nil if there is none. The store's own stay hidden.
+func addField(fields guest.Fields, name string, value any) {
+	if s, ok := value.(string); ok && !strings.HasPrefix(name, "!") {
+		fields[name] = s
+	}
+}
+
+// pointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
+func pointers(args []any, s []string) []any {
+	for i := range s {
+		args = append(args, &s[i])
+	}
+	return args
+}

@@ -1,0 +1,244 @@
+package storetest
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/guestkit/guest"
+)
+
+var reading = []testCase{
+	{"absent", duty1, func(t *tester) {
+		k := t.key("k")
+		t.holds(k, nil)
+		if have := t.get(k, "a", "b"); len(have) != 0 {
+			t.failf("named fields of a record that was never written: %q", have)
+		}
+	}},
+	{"dropped", duty1, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Drop: true}) // what is not there may be dropped
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}})
+		t.apply(k, guest.Update{Drop: true})
+		t.holds(k, nil)
+		t.apply(k, guest.Update{If: guest.Fields{"a": ""}, Set: guest.Fields{"c": "3"}})
+		t.holds(k, guest.Fields{"c": "3"})
+	}},
+	{"expired", duty1, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: 20 * time.Millisecond})
+		t.gone(k)
+		if have := t.get(k, "a", ".b"); len(have) != 0 {
+			t.failf("named fields of an expired record: %q", have)
+		}
+		t.apply(k, guest.Update{If: guest.Fields{"a": ""}, Add: map[string]int64{"a": 5}, Quota: guest.Quota{Fields: 1}})
+		t.holds(k, guest.Fields{"a": "5"})
+	}},
+	{"get", getSays, func(t *tester) {
+		k, other := t.key("k"), t.key("other")
+		all := guest.Fields{"a": "1", "b": "2", ".c": "3", "d/e": "4"}
+		t.apply(k, guest.Update{Set: all})
+		t.apply(other, guest.Update{Set: guest.Fields{"a": "9"}})
+		t.holds(k, all)
+		for _, c := range []struct {
+			names []string
+			want  guest.Fields
+		}{
+			{[]string{"a"}, guest.Fields{"a": "1"}},
+			{[]string{"d/e", ".c", "a"}, guest.Fields{"a": "1", ".c": "3", "d/e": "4"}},
+			{[]string{"a", "none", "a"}, guest.Fields{"a": "1"}},
+			{[]string{"none"}, nil},
+			{[]string{"d/"}, nil}, // no prefix here
+		} {
+			if have := t.get(k, c.names...); !maps.Equal(have, c.want) {
+				t.failf("Get of %q is %q, want %q", c.names, have, c.want)
+			}
+		}
+	}},
+	{"bytes", duty11, func(t *tester) {
+		var bytes []byte
+		for b := 1; b < 256; b++ {
+			bytes = append(bytes, byte(b))
+		}
+		name := string(bytes)
+		k := t.key("k\r\n {}*" + name)
+		all := guest.Fields{
+			name:                       name + "\x00" + name,
+			"\xff":                     "\x00",
+			"\r\n":                     "\r\n",
+			" ":                        " ",
+			"%d[^a]*":                  "nil",
+			"é":                        "false",
+			strings.Repeat("long", 64): strings.Repeat("\x00\xff", 16<<10),
+		}
+		t.apply(k, guest.Update{Set: all})
+		t.holds(k, all)
+		for name, value := range all {
+			have := t.apply(k, guest.Update{If: guest.Fields{name: value}, Return: []string{name}})
+			if have[name] != value || t.get(k, name)[name] != value {
+				t.failf("the field %q came back changed", name)
+			}
+		}
+	}},
+	{"many", duty11, func(t *tester) { // more than fits on some stacks
+		k := t.key("k")
+		all, names := guest.Fields{}, []string(nil)
+		for i := range 5000 {
+			name := "f" + strconv.Itoa(i)
+			all[name] = strconv.Itoa(i)
+			names = append(names, name)
+		}
+		if have := t.apply(k, guest.Update{Set: all, Return: names}); !maps.Equal(have, all) {
+			t.failf("%d fields were set, %d returned", len(all), len(have))
+		}
+		t.holds(k, all)
+		if have := t.get(k, names...); !maps.Equal(have, all) {
+			t.failf("%d fields were set, %d read by name", len(all), len(have))
+		}
+		t.apply(k, guest.Update{If: all, Unset: names[1:]})
+		t.holds(k, guest.Fields{names[0]: "0"})
+	}},
+	{"own names", duty11, func(t *tester) {
+		k := t.key("k")
+		for i := range 3 {
+			u := guest.Update{Add: map[string]int64{"a": 1}, Once: true, TTL: time.Hour, Quota: guest.Quota{Fields: 1, Bytes: 2}, ReturnAll: true}
+			want := guest.Fields{"a": strconv.Itoa(i + 1)}
+			if have := t.apply(k, u); !maps.Equal(have, want) {
+				t.failf("ReturnAll is %q, want %q", have, want)
+			}
+			t.holds(k, want)
+		}
+		t.apply(k, guest.Update{Unset: []string{"a"}, Once: true})
+		t.holds(k, nil)
+	}},
+}
+
+var steps = []testCase{
+	{"order", stepsSays, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"b": "old", "n": "1", "gone": "x"}})
+		have := t.apply(k, guest.Update{
+			If:      guest.Fields{"b": "old", "n": "1", "a": "", "gone": "x"},
+			Default: guest.Fields{"a": "default"},
+			Set:     guest.Fields{"b": "new"},
+			Add:     map[string]int64{"n": 41},
+			Unset:   []string{"gone"},
+			Stamp:   ".t",
+			TTL:     time.Hour,
+			Return:  []string{"a", "b", "n", "gone"},
+		})
+		want := guest.Fields{"a": "default", "b": "new", "n": "42"}
+		if !maps.Equal(have, want) {
+			t.failf("the update returned %q, want %q", have, want)
+		}
+		want[".t"] = t.get(k, ".t")[".t"]
+		t.holds(k, want)
+	}},
+	{"drop", dropSays, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2"}})
+		have := t.apply(k, guest.Update{
+			If: guest.Fields{"a": "1"}, Drop: true,
+			Default: guest.Fields{"c": "1"}, Set: guest.Fields{"a": "2"}, Add: map[string]int64{"n": 1}, Stamp: ".t", TTL: time.Hour,
+			Return: []string{"a", "c", "n"},
+		})
+		if len(have) != 0 {
+			t.failf("dropping returned %q", have)
+		}
+		t.holds(k, nil)
+	}},
+	{"default", defaultSays, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Default: guest.Fields{"a": "1"}})
+		have := t.apply(k, guest.Update{Default: guest.Fields{"a": "2", "b": "3"}, Return: []string{"a", "b"}})
+		if want := (guest.Fields{"a": "1", "b": "3"}); !maps.Equal(have, want) {
+			t.failf("the update returned %q, want %q", have, want)
+		}
+		t.holds(k, guest.Fields{"a": "1", "b": "3"})
+	}},
+	{"set", stepsSays, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2"}})
+		t.apply(k, guest.Update{Set: guest.Fields{"b": "3", "c": "4"}})
+		t.holds(k, guest.Fields{"a": "1", "b": "3", "c": "4"})
+	}},
+	{"add", addSays, func(t *tester) {
+		k := t.key("k")
+		for _, c := range []struct {
+			n    int64
+			want string
+		}{{5, "5"}, {-7, "-2"}, {0, "-2"}, {2, ""}, {0, ""}, {-3, "-3"}, {3, ""}, {1e15, "1000000000000000"}} {
+			have := t.apply(k, guest.Update{Add: map[string]int64{"n": c.n}, Return: []string{"n"}})
+			if got, ok := have["n"]; got != c.want || ok != (c.want != "") {
+				t.failf("after an addition of %d the field is %q, want %q", c.n, have, c.want)
+			}
+			if got, ok := t.get(k)["n"]; got != c.want || ok != (c.want != "") {
+				t.failf("after an addition of %d the field reads %q, want %q", c.n, got, c.want)
+			}
+		}
+		t.apply(k, guest.Update{Set: guest.Fields{"n": "12", "z": "-1"}})
+		t.apply(k, guest.Update{Add: map[string]int64{"n": 1, "m": -1, "z": 1}})
+		t.holds(k, guest.Fields{"n": "13", "m": "-1"})
+	}},
+	{"unset", unsetSays, func(t *tester) {
+		k := t.key("k")
+		all := guest.Fields{"cart": "1", "cart/": "2", "cart/a": "3", "cart/b/c": "4", "carts/a": "5", "car": "6", "%w/x": "7", "a/x": "8", ".cart/a": "9"}
+		t.apply(k, guest.Update{Set: all})
+		for _, c := range []struct{ unset, left []string }{
+			{[]string{"none", "none/"}, []string{"cart", "cart/", "cart/a", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"%w/"}, []string{"cart", "cart/", "cart/a", "cart/b/c", "carts/a", "car", "a/x", ".cart/a"}},
+			{[]string{"cart/b/", "car"}, []string{"cart", "cart/", "cart/a", "carts/a", "a/x", ".cart/a"}},
+			{[]string{"cart/"}, []string{"cart", "carts/a", "a/x", ".cart/a"}},
+			{[]string{"cart", "carts/a", "a/", ".cart/"}, nil},
+		} {
+			t.apply(k, guest.Update{Unset: c.unset})
+			want := guest.Fields{}
+			for _, name := range c.left {
+				want[name] = all[name]
+			}
+			if have := t.get(k); !maps.Equal(have, want) {
+				t.failf("without %q the record holds %q, want %q", c.unset, have, want)
+			}
+		}
+	}},
+	{"stamp", stampSays, func(t *tester) {
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"at": "old"}})
+		res := t.update(k, guest.Update{Stamp: "at", Return: []string{"at"}})
+		want := strconv.FormatInt(res.Now.UnixMilli(), 10)
+		if res.Fields["at"] != want || res.Now.Year() < 2000 {
+			t.failf("the stamp is %q, the store's clock %v (%s ms)", res.Fields["at"], res.Now, want)
+		}
+		t.holds(k, guest.Fields{"at": want})
+	}},
+	{"now", nowSays, func(t *tester) {
+		k := t.key("k")
+		for _, u := range []guest.Update{
+			{Stamp: "at"},
+			{NotAfter: time.Now().AddDate(1, 0, 0)},
+			{NotAfter: time.Unix(1, 0)},
+			{Drop: true, Stamp: "at"},
+		} {
+			if now := t.update(k, u).Now; now.Year() < 2000 || !now.Equal(now.Truncate(time.Millisecond)) {
+				t.failf("Result.Now is %v after %+v", now, u)
+			}
+		}
+	}},
+	{"return", returnSays, func(t *tester) {
+		k := t.key("k")
+		if have := t.apply(k, guest.Update{ReturnAll: true}); len(have) != 0 {
+			t.failf("all fields of no record are %q", have)
+		}
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2", ".c": "3"}})
+		have := t.apply(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "5"}, Return: []string{"b", ".c", "none", "b"}})
+		if want := (guest.Fields{"b": "5", ".c": "3"}); !maps.Equal(have, want) {
+			t.failf("the update returned %q, want %q", have, want)
+		}
+		have = t.apply(k, guest.Update{Add: map[string]int64{"a": 1}, ReturnAll: true})
+		if want := (guest.Fields{"a": "2", "b": "5", ".c": "3"}); !maps.Equal(have, want) {
+			t.failf("with ReturnAll the update returned %q, want %q", have, want)
+		}
+	}},
+}

@@ -1,0 +1,138 @@
+package storetest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/guestkit/guest"
+)
+
+// A short life is what a case waits for; it doubles when the store was too slow for the case to mean anything.
+func shortLives(yield func(time.Duration) bool) {
+	for d := 30 * time.Millisecond; yield(d); d *= 2 {
+	}
+}
+
+var lifetime = []testCase{
+	{"ttl", duty7, func(t *tester) {
+		k := t.key("k")
+		const ttl = 100 * time.Millisecond
+		start := time.Now()
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: ttl})
+		t.gone(k)
+		const slack = 2 * time.Millisecond // clocks tick in milliseconds, and not together
+		if lived := time.Since(start); lived < ttl-slack {
+			t.failf("a record with a TTL of %v lived for %v", ttl, lived)
+		}
+	}},
+	{"ttl lengthens", duty7, func(t *tester) {
+		k := t.key("k")
+		for short := range shortLives {
+			t.apply(k, guest.Update{Drop: true})
+			t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: short})
+			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, TTL: time.Hour}).Applied {
+				t.pass(2 * short)
+				t.holds(k, guest.Fields{"a": "1"})
+				return
+			}
+			t.tooSlow(short)
+		}
+	}},
+	{"ttl never shortens", duty7, func(t *tester) {
+		const short = 20 * time.Millisecond
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: time.Hour})
+		t.apply(k, guest.Update{TTL: short})
+		t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, TTL: short, Once: true})
+		t.pass(2 * short)
+		t.holds(k, guest.Fields{"a": "1", "b": "2"})
+	}},
+	{"no ttl", duty7, func(t *tester) {
+		const short = 20 * time.Millisecond
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}})
+		t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, TTL: short}) // shorter than for ever
+		t.pass(2 * short)
+		t.holds(k, guest.Fields{"a": "1", "b": "2"})
+	}},
+	{"no ttl after another life", duty7, func(t *tester) {
+		const short = 20 * time.Millisecond
+		dropped, expired := t.key("dropped"), t.key("expired")
+		t.apply(dropped, guest.Update{Set: guest.Fields{"a": "1"}, TTL: 2 * short})
+		t.apply(dropped, guest.Update{Drop: true})
+		t.apply(dropped, guest.Update{Set: guest.Fields{"b": "2"}})
+		t.apply(expired, guest.Update{Set: guest.Fields{"a": "1"}, TTL: short})
+		t.gone(expired)
+		t.apply(expired, guest.Update{Set: guest.Fields{"b": "2"}})
+		t.pass(3 * short)
+		t.holds(dropped, guest.Fields{"b": "2"})
+		t.holds(expired, guest.Fields{"b": "2"})
+	}},
+	{"ttl after another life", duty7, func(t *tester) { // that one was for ever
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}})
+		t.apply(k, guest.Update{Drop: true})
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: 20 * time.Millisecond})
+		t.gone(k)
+	}},
+	{"update without ttl", ttlSays, func(t *tester) {
+		k := t.key("k")
+		for short := range shortLives {
+			t.apply(k, guest.Update{Drop: true})
+			t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: short})
+			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "2"}, Add: map[string]int64{"n": 1}}).Applied {
+				t.gone(k)
+				return
+			}
+			t.tooSlow(short)
+		}
+	}},
+	{"ttl in the same step", duty7, func(t *tester) { // whatever falls between a write and its TTL lives for ever
+		k := t.key("k")
+		for range 20 {
+			t.apply(k, guest.Update{Add: map[string]int64{"n": 1}, TTL: 2 * time.Millisecond})
+			time.Sleep(time.Millisecond)
+		}
+		t.gone(k)
+	}},
+
+	{"ttl of an unmet update", duty3, func(t *tester) {
+		t.keepsTTL(guest.Update{If: guest.Fields{"a": "y"}, Set: guest.Fields{"b": "1"}}, nil)
+	}},
+	{"ttl of a late update", duty3, func(t *tester) {
+		t.keepsTTL(guest.Update{NotAfter: time.Unix(1, 0), Set: guest.Fields{"b": "1"}}, nil)
+	}},
+	{"ttl over quota", duty5, func(t *tester) {
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1", "c": "1"}, Quota: guest.Quota{Fields: 1}}, guest.ErrQuota)
+	}},
+	{"ttl of invalid input", duty6, func(t *tester) {
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1"}, Add: map[string]int64{"a": 1}}, guest.ErrInvalid)
+	}},
+}
+
+// keepsTTL demands that an update which is not applied to a record with a="x" leaves its expiry.
+func (t *tester) keepsTTL(u guest.Update, want error) {
+	k := t.key("k")
+	u.TTL = time.Hour
+	for short := range shortLives {
+		t.apply(k, guest.Update{Drop: true})
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "x"}, TTL: short})
+		switch res, err := t.store.Update(t.Context(), k, u); {
+		case res.Applied && len(t.get(k, "a")) == 0: // to a new record
+			t.tooSlow(short)
+			continue
+		case res.Applied || !errors.Is(err, want):
+			t.failf("the answer is %+v, %v; want %v\nof %+v", res, err, want, u)
+		}
+		t.gone(k)
+		return
+	}
+}
+
+// tooSlow gives up on a record that never lives long enough.
+func (t *tester) tooSlow(ttl time.Duration) {
+	t.Helper()
+	if ttl > patience {
+		t.failf("a record with a TTL of %v was gone at once", ttl)
+	}
+}
