@@ -169,10 +169,10 @@ func (f fields) load() (n, bytes int) {
 	return n, bytes
 }
 
-// empty reports whether f is all of an open guest that holds no data. ".s" is the mark of a claimed one, whose
-// record has to outlive its cookie.
+// empty reports whether f is all of an open guest that holds no data: one field that is not the app's, its incarnation.
+// A claimed guest has more, and so has one that absorbed a sibling; they have to outlive their cookies.
 func (f fields) empty() bool {
-	return !slices.ContainsFunc(f, func(f field) bool { return !strings.HasPrefix(f.name, ".") || f.name == ".s" })
+	return len(f) == 1 && strings.HasPrefix(f[0].name, ".")
 }
 
 // sizeOf estimates the memory that a record takes: with its slots in the map and the queue of its shard.

@@ -79,7 +79,8 @@ func (c *client) send(method, path string, form url.Values) string {
 		}
 	}
 	if w.Code == http.StatusSeeOther {
-		return c.get(w.Header().Get("Location"))
+		to, _, _ := strings.Cut(w.Header().Get("Location"), "#")
+		return c.get(to)
 	}
 	if w.Code != http.StatusOK {
 		c.Fatalf("%s %s: status %d", method, path, w.Code)

@@ -151,7 +151,7 @@ func TestRedirectsStayHere(t *testing.T) {
 	for _, to := range []string{"https://example.com", "//example.com", `/\example.com`, "/logout", ""} {
 		w := httptest.NewRecorder()
 		s.handler().ServeHTTP(w, httptest.NewRequest("POST", "/cart/fern/more?back="+to, nil))
-		if got := w.Header().Get("Location"); got != "/" {
+		if got := w.Header().Get("Location"); got != "/#fern" {
 			t.Errorf("%q leads to %q", to, got)
 		}
 	}

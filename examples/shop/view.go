@@ -107,11 +107,14 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, "Something went wrong. Please try again in a moment.", http.StatusInternalServerError)
 }
 
-// back returns to the page that a form was on.
+// back returns to the page that a form was on, at the plant that it was about.
 func back(w http.ResponseWriter, r *http.Request) {
 	to := r.FormValue("back")
 	if !slices.Contains([]string{"/", "/cart", "/wishes", "/orders", "/login", "/signup"}, to) {
 		to = "/"
+	}
+	if sku := r.PathValue("sku"); sku != "" {
+		to += "#" + sku
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
