@@ -16,8 +16,8 @@ import (
 // Claim binds the guest of the request to an account and makes the visitor a member for the rest of the request.
 // Call it once the app knows who signed in. It is done exactly once: repeat it as you like.
 //
-// It is never a reason to fail a login. On any error the guest and its cookie are kept; if Receipt.Pending is set
-// the claim goes on by itself. The error is [ErrClaimed] if another account has the guest, [ErrCrossOrigin] or
+// It is never a reason to fail a login. If Receipt.Pending is set, the guest and its cookie are kept and the claim
+// goes on by itself. The error is [ErrClaimed] if another account has the guest, [ErrCrossOrigin] or
 // [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account ID is empty or over 512 bytes, or
 // wraps [ErrUnavailable] or what OnClaim returned. Without a guest the receipt says so and there is no error.
 func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption) (Receipt, error) {
@@ -285,7 +285,7 @@ func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rul
 
 func (m *Manager) pending(ctx context.Context, id guestID, c claim, accountID string) (Receipt, error) {
 	again, _ := m.later.get(id)
-	m.later.put(id, again.next())
+	m.later.put(id, again.next(c.err))
 	receipt := c.receipt()
 	receipt.AccountID = accountID
 	receipt.Pending = true
@@ -432,13 +432,18 @@ func (m *Manager) tryOnClaim(ctx context.Context, receipt Receipt) (err error) {
 	return m.cfg.OnClaim(ctx, receipt)
 }
 
-// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … 1 h.
+// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while the store is down, up
+// to an hour if it is OnClaim or a merge rule that fails.
 type retry struct {
 	at    time.Time
 	pause time.Duration
 }
 
-func (r retry) next() retry {
-	pause := max(time.Second, min(2*r.pause, time.Hour))
+func (r retry) next(cause error) retry {
+	longest := time.Hour
+	if errors.Is(cause, ErrUnavailable) {
+		longest = 10 * time.Second
+	}
+	pause := max(time.Second, min(2*r.pause, longest))
 	return retry{time.Now().Add(pause), pause}
 }

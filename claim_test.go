@@ -478,6 +478,61 @@ func TestACrashAtAnyStep(t *testing.T) {
 	}
 }
 
+// After an outage a claim does not wait long; a hook that fails is asked less and less often.
+func TestPendingClaimsComeBack(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		outage bool
+		within time.Duration
+	}{{"the store was down", true, 10 * time.Second}, {"OnClaim failed", false, time.Hour}} {
+		synctest.Test(t, func(t *testing.T) {
+			failing := true
+			store := &spy{Store: memstore.New(memstore.Config{})}
+			m, _ := guest.New(guest.Config{
+				Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+				Account: func(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, "/") },
+				OnClaim: func(context.Context, guest.Receipt) error {
+					if failing && !tt.outage {
+						return errors.New("no")
+					}
+					return nil
+				},
+			})
+			claims := 0
+			b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/" {
+					Cart.Add(r.Context(), "tea", 1)
+				}
+			}))}
+			b.get("/")
+			if tt.outage {
+				store.down(errors.New("down"))
+			}
+			for range 60 * 60 { // an hour of a page a second
+				before := store.calls.Load()
+				b.get("/ann")
+				if store.calls.Load() > before {
+					claims++
+				}
+				time.Sleep(time.Second)
+			}
+			failing = false
+			store.down(nil)
+			start := time.Now()
+			for len(b.jar) > 0 {
+				b.get("/ann")
+				time.Sleep(time.Second)
+			}
+			if took := time.Since(start); took > tt.within+2*time.Second {
+				t.Errorf("%s: the claim came back after %v", tt.name, took)
+			}
+			if !tt.outage && claims > 20 {
+				t.Errorf("%s: %d tries in an hour", tt.name, claims)
+			}
+		})
+	}
+}
+
 func TestAPausedClaimerSealsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}

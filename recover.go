@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -42,21 +43,23 @@ func (m *Manager) settle(ctx context.Context, n note, made string, now time.Time
 	return c.outcome == claimed, err
 }
 
-// eachNote calls f for every note in the outbox, with when it was made and what time it is, by the store's clock.
+// eachNote calls f for every note in the outbox, with when it was made and what time it is, by the store's clock. It
+// goes on after an error of f, but not when the store cannot be asked.
 func (m *Manager) eachNote(ctx context.Context, f func(n note, made string, now time.Time) error) (err error) {
 	for shard := range outboxShards {
 		if ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
 		notes, e := m.get(ctx, outboxKey(shard))
-		if e != nil || len(notes) == 0 {
-			err = errors.Join(err, e)
+		if e != nil {
+			return errors.Join(err, fmt.Errorf("guest: the outbox was not read: %w", e))
+		}
+		if len(notes) == 0 {
 			continue
 		}
 		clock, e := m.update(ctx, outboxKey(shard), Update{NotAfter: time.Now().Add(day)}) // changes nothing
 		if e != nil {
-			err = errors.Join(err, e)
-			continue
+			return errors.Join(err, fmt.Errorf("guest: the outbox was not read: %w", e))
 		}
 		for field, made := range notes {
 			if n, ok := parseNote(field); ok {
@@ -77,7 +80,7 @@ func (m *Manager) Run(ctx context.Context, every time.Duration) {
 	defer tick.Stop()
 	for {
 		if _, err := m.Recover(ctx); err != nil && ctx.Err() == nil {
-			m.warn("claims are pending", err)
+			m.warn("Recover left claims unfinished", err)
 		}
 		select {
 		case <-ctx.Done():
