@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -121,17 +122,8 @@ func (k *keyring) openToken(name, value string) (t token, lapsed bool, err error
 const longestToken = 256
 
 func open(codecs []securecookie.Codec, name, value string) (b []byte, err error) {
-	if len(value) > longestToken {
+	if len(value) > longestToken || !canonical(value) {
 		return nil, errToken
-	}
-	// base64 is decoded leniently by securecookie; a token has one spelling only.
-	if _, err := base64.URLEncoding.Strict().DecodeString(value); err != nil {
-		return nil, errToken
-	}
-	for i := 0; i < len(value); i++ {
-		if value[i] == '\n' || value[i] == '\r' { // the decoder skips them
-			return nil, errToken
-		}
 	}
 	for _, c := range codecs {
 		if c.Decode(name, value, &b) == nil {
@@ -139,6 +131,16 @@ func open(codecs []securecookie.Codec, name, value string) (b []byte, err error)
 		}
 	}
 	return nil, errToken
+}
+
+var strictBase64 = base64.URLEncoding.Strict()
+
+// canonical reports whether value is the one spelling of what it decodes to; securecookie is lenient.
+func canonical(value string) bool {
+	var src, dst [longestToken]byte
+	n := copy(src[:], value)
+	_, err := strictBase64.Decode(dst[:], src[:n])
+	return err == nil && !strings.ContainsAny(value, "\r\n") // which the decoder skips
 }
 
 // Sealed data begin with this byte, which no JSON text and no number begins with.

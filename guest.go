@@ -283,8 +283,10 @@ func (v *Visitor) inherit(sibling token) {
 
 func newIncarnation() string {
 	var b [12]byte
+	var s [16]byte
 	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
+	base64.RawURLEncoding.Encode(s[:], b[:])
+	return string(s[:])
 }
 
 // A headerLine is one of our lines in the response's header: a cookie by its name, or the token header.

@@ -1,0 +1,38 @@
+package guest_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/guestkit/guest"
+)
+
+// securecookie alone makes some 16 allocations for a check; these bounds include Redis's client, if -store says so.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	s := newSite(t, nil)
+	b := s.browser()
+	b.page()
+	b.add("tea")
+	cookie := cookieHeader(b)
+	for _, tt := range []struct {
+		name string
+		most float64
+		h    http.HandlerFunc
+	}{
+		{"only the ID", 35, func(w http.ResponseWriter, r *http.Request) { guest.FromContext(r.Context()).GuestID() }},
+		{"read", 45, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
+		{"add", 60, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
+	} {
+		h := s.guests.Middleware(tt.h)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", cookie)
+		w := httptest.NewRecorder()
+		if n := testing.AllocsPerRun(500, func() { clear(w.Header()); h.ServeHTTP(w, r) }); n > tt.most {
+			t.Errorf("%s: %v allocations, at most %v", tt.name, n, tt.most)
+		}
+	}
+}
