@@ -8,7 +8,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// securecookie alone makes some 16 allocations for a check; these bounds include Redis's client, if -store says so.
+// What a whole request costs: securecookie, which is most of it, and with -store=redis the client's part too.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

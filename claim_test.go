@@ -716,6 +716,31 @@ func TestOnClaim(t *testing.T) {
 	})
 }
 
+func TestAStuckClaimIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stuck []guest.Receipt
+		m, _ := guest.New(guest.Config{
+			Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+			OnClaim: func(context.Context, guest.Receipt) error { return errors.New("no") },
+			Hooks:   guest.Hooks{Stuck: func(_ context.Context, r guest.Receipt, err error) { stuck = append(stuck, r) }},
+		})
+		b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			m.Claim(w, r, "ann")
+		}))}
+		b.get("/")
+		m.Recover(t.Context())
+		if len(stuck) != 0 {
+			t.Errorf("stuck at once: %+v", stuck)
+		}
+		time.Sleep(25 * time.Hour)
+		m.Recover(t.Context())
+		if len(stuck) != 1 || stuck[0].AccountID != "ann" || !stuck[0].Pending {
+			t.Errorf("%+v", stuck)
+		}
+	})
+}
+
 func TestClaimFromAnotherSiteIsRefused(t *testing.T) {
 	s := newSite(t, nil)
 	for _, header := range [][]string{

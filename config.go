@@ -93,6 +93,7 @@ type Hooks struct {
 	Minted    func(context.Context)                                            // a new guest
 	Refused   func(ctx context.Context, reason string)                         // a cookie, token or claim was turned away
 	Claimed   func(context.Context, Receipt)                                   // a claim was done, or is Pending
+	Stuck     func(ctx context.Context, r Receipt, err error)                  // Recover failed to finish a claim that is over 24 hours old
 	StoreCall func(ctx context.Context, op string, d time.Duration, err error) // op is "get" or "update"
 }
 

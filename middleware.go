@@ -84,6 +84,9 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	}
 	held := m.held(r)
 	v.held, v.replaced, v.ambiguous = held.tokens, held.lapsed, held.ambiguous
+	for _, name := range held.junk {
+		v.drop(name)
+	}
 	ctx := context.WithoutCancel(r.Context())
 	switch {
 	case len(held.tokens) == 0:
@@ -240,12 +243,10 @@ type held struct {
 	tokens    []presented // verified and different, the oldest first
 	ambiguous bool        // two different guests under the main name
 	lapsed    bool        // one was ours but its life is over
+	junk      []string    // names of spare cookies that do not verify, if there are too many to look at all
 }
 
-const (
-	mostPresented = 64 // cookies of ours looked at in a request
-	mostAbsorbed  = 32 // guests of one request
-)
+const mostPresented = 64 // cookies of ours looked at in a request
 
 // held returns the guests that the request names.
 func (m *Manager) held(r *http.Request) (h held) {
@@ -260,10 +261,16 @@ func (m *Manager) held(r *http.Request) (h held) {
 			if looked++; looked > mostPresented {
 				break
 			}
-			if m.present(r.Context(), &h, key, strings.Trim(value, `"`)) && key == name {
+			switch fresh := m.present(r.Context(), &h, key, strings.Trim(value, `"`)); {
+			case fresh && key == name:
 				mains++
+			case !fresh && key != name:
+				h.junk = append(h.junk, key)
 			}
 		}
+	}
+	if looked <= mostPresented { // a spare cookie may be of a secret that only a newer process knows
+		h.junk = nil
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
 		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value) {
@@ -280,7 +287,6 @@ func (m *Manager) held(r *http.Request) (h held) {
 	slices.SortFunc(h.tokens, func(a, b presented) int {
 		return cmp.Or(cmp.Compare(a.born, b.born), slices.Compare(a.id[:], b.id[:]))
 	})
-	h.tokens = h.tokens[:min(len(h.tokens), mostAbsorbed)]
 	return h
 }
 

@@ -22,11 +22,18 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	return finished, err
 }
 
+const stuckAfter = 24 * time.Hour
+
 // settle finishes the claim of a note. A note whose guest is not sealed for it is struck once its claimer cannot
 // seal any more.
 func (m *Manager) settle(ctx context.Context, n note, made string, now time.Time) (finished bool, err error) {
 	c := m.drive(ctx, m.newClaim(n.guest, n.owner).finish())
 	if c.outcome == failed {
+		receipt := c.receipt()
+		if m.cfg.Hooks.Stuck != nil && !receipt.At.IsZero() && now.Sub(receipt.At) > stuckAfter {
+			receipt.Pending = true
+			m.cfg.Hooks.Stuck(ctx, receipt, c.err)
+		}
 		return false, c.err
 	}
 	if c.outcome == claimed {

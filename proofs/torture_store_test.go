@@ -1,0 +1,253 @@
+package proofs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/memstore"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+)
+
+func init() { redis.SetLogger(&logging.VoidLogger{}) } // broken connections are what we test
+
+// A network loses requests and replies until it is calm.
+type network struct {
+	mu    sync.Mutex
+	lose  func(redistest.Command) redistest.Loss
+	calm  bool
+	count [3]int // by redistest.Loss
+}
+
+func newNetwork(seed uint64, loss float64) *network {
+	return &network{lose: redistest.Random(seed, loss)}
+}
+
+func (n *network) Lose(c redistest.Command) redistest.Loss {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.calm {
+		return redistest.Nothing
+	}
+	l := n.lose(c)
+	n.count[l]++
+	return l
+}
+
+func (n *network) faults() *redistest.Faults { return &redistest.Faults{Lose: n.Lose} }
+
+func (n *network) calmDown() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calm = true
+}
+
+func (n *network) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fmt.Sprintf("%d requests and %d replies lost of %d", n.count[redistest.Request], n.count[redistest.Reply], n.count[0]+n.count[1]+n.count[2])
+}
+
+// A backend is where a torture keeps its records.
+type backend struct {
+	store   func() guest.Store                                 // a process's own, through the bad network
+	clean   guest.Store                                        // through a good one
+	disturb func(ctx context.Context, r *torture) (done int)   // goes on until ctx ends; nil: nothing does
+	what    string                                             // disturb does
+}
+
+var prefixes atomic.Int64
+
+func storeConfig() redisstore.Config {
+	return redisstore.Config{
+		Prefix:      fmt.Sprint("torture", prefixes.Add(1)),
+		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, // a busy machine is not what we test
+	}
+}
+
+func singleBackend(server *redistest.Server) func(t testing.TB, n *network) backend {
+	return func(t testing.TB, n *network) backend {
+		cfg := storeConfig()
+		open := func(f *redistest.Faults) guest.Store {
+			o := &redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true}
+			if f != nil {
+				o.Dialer = f.Dial
+			}
+			rdb := redis.NewClient(o)
+			t.Cleanup(func() { rdb.Close() })
+			return redisstore.New(rdb, cfg)
+		}
+		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil)}
+	}
+}
+
+func clusterBackend(cluster *redistest.ClusterServers) func(t testing.TB, n *network) backend {
+	return func(t testing.TB, n *network) backend {
+		cfg := storeConfig()
+		open := func(f *redistest.Faults) guest.Store {
+			o := &redis.ClusterOptions{Addrs: cluster.Addrs(), ContextTimeoutEnabled: true}
+			if f != nil {
+				o.Dialer = f.Dial
+			}
+			rdb := redis.NewClusterClient(o)
+			t.Cleanup(func() { rdb.Close() })
+			return redisstore.New(rdb, cfg)
+		}
+		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil)}
+	}
+}
+
+func memoryBackend(_ testing.TB, n *network) backend {
+	clean := memstore.New(memstore.Config{})
+	return backend{store: func() guest.Store { return &lossy{clean, n} }, clean: clean}
+}
+
+// lossy is a store behind a network. It sends again what was lost, as redisstore does, and like it knows an update
+// with Once when it comes again.
+type lossy struct {
+	guest.Store
+	net *network
+}
+
+var errLost = errors.New("the network has lost it")
+
+const attempts = 3
+
+// arrives lets others come in between.
+func (l *lossy) arrives() redistest.Loss {
+	loss := l.net.Lose(redistest.Command{})
+	for range rand.IntN(4) {
+		runtime.Gosched()
+	}
+	return loss
+}
+
+func (l *lossy) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
+	for range attempts {
+		if l.arrives() == redistest.Nothing {
+			return l.Store.Get(ctx, key, names...)
+		}
+	}
+	return nil, errLost
+}
+
+func (l *lossy) Update(ctx context.Context, key string, u guest.Update) (res guest.Result, err error) {
+	var done, unknown bool
+	for range attempts {
+		loss := l.arrives()
+		if loss == redistest.Request {
+			continue
+		}
+		if !done || !u.Once {
+			res, err = l.Store.Update(ctx, key, u)
+			done = err == nil && res.Applied
+		}
+		switch {
+		case loss == redistest.Reply:
+			unknown = true
+		case done || !unknown:
+			return res, err
+		default:
+			return guest.Result{}, fmt.Errorf("%w: %w", guest.ErrUncertain, errLost)
+		}
+	}
+	if unknown {
+		return guest.Result{}, fmt.Errorf("%w: %w", guest.ErrUncertain, errLost)
+	}
+	return guest.Result{}, errLost
+}
+
+// mortal is the store of a process that dies: its last call may still arrive, but is not answered, and from then on
+// nothing gets through.
+type mortal struct {
+	guest.Store
+	calls   atomic.Int64 // still to be made
+	arrives bool         // the last one does
+}
+
+var errDead = errors.New("the process is dead")
+
+func (m *mortal) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
+	if m.calls.Add(-1) <= 0 {
+		return nil, errDead
+	}
+	return m.Store.Get(ctx, key, names...)
+}
+
+func (m *mortal) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	left := m.calls.Add(-1)
+	if left == 0 && m.arrives {
+		m.Store.Update(ctx, key, u)
+	}
+	if left <= 0 {
+		return guest.Result{}, errDead
+	}
+	return m.Store.Update(ctx, key, u)
+}
+
+// later is a store whose clock is ahead.
+type later struct {
+	guest.Store
+	by time.Duration
+}
+
+func (l *later) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	res, err := l.Store.Update(ctx, key, u)
+	if !res.Now.IsZero() {
+		res.Now = res.Now.Add(l.by)
+	}
+	return res, err
+}
+
+// A mutant breaks updates on purpose.
+type mutant struct {
+	guest.Store
+	change func(key string, u *guest.Update)
+}
+
+func (m *mutant) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
+	m.change(key, &u)
+	return m.Store.Update(ctx, key, u)
+}
+
+func markerOf(u *guest.Update) string {
+	for field := range u.Set {
+		if strings.HasPrefix(field, ".c") {
+			return field
+		}
+	}
+	return ""
+}
+
+var mutants = map[string]func(key string, u *guest.Update){
+	"updates have no operation ID": func(_ string, u *guest.Update) { u.Once = false },
+	"merges leave no marker": func(_ string, u *guest.Update) {
+		if marker := markerOf(u); marker != "" {
+			delete(u.If, marker)
+			delete(u.Set, marker)
+		}
+	},
+	"writes do not look whether the guest is claimed": func(_ string, u *guest.Update) {
+		if u.Once {
+			delete(u.If, ".s")
+		}
+	},
+	"merges do not look whether the account has changed": func(_ string, u *guest.Update) {
+		if marker := markerOf(u); marker != "" {
+			u.If = guest.Fields{marker: ""}
+		}
+	},
+}
