@@ -106,9 +106,9 @@ func TestNotAfterTheMillisecond(t *testing.T) {
 		s := New(Config{})
 		now := time.Now()
 		apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, NotAfter: now})
-		time.Sleep(time.Millisecond - 1)
+		time.Sleep(time.Millisecond - time.Nanosecond)
 		apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "2"}, NotAfter: now})
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		if res, err := update(t, s, "k", guest.Update{Set: guest.Fields{"a": "3"}, NotAfter: now}); res.Applied || err != nil {
 			t.Errorf("a millisecond late: %+v, %v", res, err)
 		}
@@ -118,7 +118,7 @@ func TestNotAfterTheMillisecond(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
-		time.Sleep(time.Millisecond - 1) // a TTL is no shorter for beginning late in a millisecond
+		time.Sleep(time.Millisecond - time.Nanosecond) // a TTL is no shorter for beginning late in a millisecond
 		for key, ttl := range map[string]time.Duration{"short": 1, "hour": time.Hour, "month": 30 * 24 * time.Hour, "longest": 1<<63 - 1, "ever": 0} {
 			apply(t, s, key, guest.Update{Set: guest.Fields{"a": "1"}, TTL: ttl})
 		}

@@ -95,7 +95,7 @@ var limits = []testCase{
 				u.Unset = []string{string(rune('g' + r.IntN(3)))}
 				res, err := t.store.Update(t.Context(), k, u)
 				if err != nil && !errors.Is(err, guest.ErrQuota) {
-					return fmt.Errorf("Update: %w", err)
+					return fmt.Errorf("an update fails: %w", err)
 				}
 				n, bytes := load(res.Fields)
 				if n > q.Fields || bytes > q.Bytes {

@@ -87,12 +87,16 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
-			all, err := n.ClusterSlots(ctx).Result()
+			all, err := n.ClusterShards(ctx).Result()
 			if err != nil {
 				return err
 			}
-			if len(all) != 3 {
-				return fmt.Errorf("redistest: a node knows %d of 3 slot ranges", len(all))
+			known := 0
+			for _, shard := range all {
+				known += len(shard.Slots)
+			}
+			if known != 3 {
+				return fmt.Errorf("redistest: a node knows %d of 3 slot ranges", known)
 			}
 		}
 		return nil
