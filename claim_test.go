@@ -1,10 +1,12 @@
 package guest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -606,112 +608,153 @@ func TestANoteThatLedNowhereIsStruckAfterTenMinutes(t *testing.T) {
 	})
 }
 
-func TestOnClaim(t *testing.T) {
-	type call struct {
-		receipt guest.Receipt
-		cart    map[string]int64
+// hooked is an app with an OnClaim, in a bubble: its browser has a cup of tea in its cart.
+type hooked struct {
+	*bubble
+	guests *guest.Manager
+	log    *bytes.Buffer
+	user   string // who is signed in
+	last   claimed
+
+	mu    sync.Mutex
+	calls []hookCall
+}
+
+type hookCall struct {
+	receipt guest.Receipt
+	cart    map[string]int64 // the account's, as the hook sees it
+}
+
+func newHooked(t *testing.T, hook func(n int, ctx context.Context) error) *hooked {
+	h := &hooked{log: &bytes.Buffer{}}
+	var err error
+	h.guests, err = guest.New(guest.Config{
+		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+		Account: func(*http.Request) string { return h.user },
+		Logger:  slog.New(slog.NewTextHandler(h.log, nil)),
+		OnClaim: func(ctx context.Context, r guest.Receipt) error {
+			cart, _ := Cart.All(h.guests.As(ctx, r.AccountID))
+			h.mu.Lock()
+			h.calls = append(h.calls, hookCall{r, cart})
+			n := len(h.calls)
+			h.mu.Unlock()
+			return hook(n, ctx)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	setup := func(t *testing.T, hook func(n int, ctx context.Context) error) (*site, *browser, func() []call) {
-		var s *site
-		var mu sync.Mutex
-		var calls []call
-		s = newSite(t, func(c *guest.Config) {
-			c.ClaimTimeout = 300 * time.Millisecond
-			c.OnClaim = func(ctx context.Context, r guest.Receipt) error {
-				cart, _ := Cart.All(s.guests.As(ctx, r.AccountID))
-				mu.Lock()
-				calls = append(calls, call{r, cart})
-				n := len(calls)
-				mu.Unlock()
-				return hook(n, ctx)
+	h.bubble = &bubble{jar: map[string]*http.Cookie{}, h: h.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/add":
+			Cart.Add(r.Context(), "tea", 1)
+		case "/login":
+			receipt, err := h.guests.Claim(w, r, "ann")
+			h.last = claimed{Receipt: receipt}
+			if err != nil {
+				h.last.Err = err.Error()
 			}
-		})
-		b := s.browser()
-		b.add("tea")
-		b.page()
-		return s, b, func() []call {
-			mu.Lock()
-			defer mu.Unlock()
-			return append([]call{}, calls...)
 		}
+	}))}
+	h.get("/add")
+	h.get("/")
+	return h
+}
+
+func (h *hooked) login() claimed {
+	h.get("/login")
+	return h.last
+}
+
+func (h *hooked) cups(t *testing.T) int64 {
+	n, err := Cart.Get(h.guests.As(t.Context(), "ann"), "tea")
+	if err != nil {
+		t.Error(err)
 	}
-	t.Run("succeeds", func(t *testing.T) {
-		_, b, calls := setup(t, func(int, context.Context) error { return nil })
-		c := b.login("ann")
-		if got := calls(); c.Err != "" || len(got) != 1 || got[0].cart["tea"] != 1 || !reflect.DeepEqual(got[0].receipt, c.Receipt) {
-			t.Errorf("%+v\n%+v", got, c)
+	return n
+}
+
+func (h *hooked) seen() []hookCall {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]hookCall{}, h.calls...)
+}
+
+func TestOnClaim(t *testing.T) {
+	inBubble := func(name string, f func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	}
+	inBubble("succeeds", func(t *testing.T) {
+		h := newHooked(t, func(int, context.Context) error { return nil })
+		c := h.login()
+		if c.Err != "" || len(h.seen()) != 1 || h.seen()[0].cart["tea"] != 1 || !reflect.DeepEqual(h.seen()[0].receipt, c.Receipt) {
+			t.Errorf("%+v\n%+v", h.seen(), c)
 		}
 	})
-	for name, hook := range map[string]func(int, context.Context) error{
-		"fails": func(n int, _ context.Context) error {
-			if n <= 2 {
-				return errors.New("the database is down")
-			}
-			return nil
-		},
-		"panics": func(n int, _ context.Context) error {
-			if n <= 2 {
-				panic("a bug")
-			}
-			return nil
-		},
-		"hangs": func(n int, ctx context.Context) error {
-			if n <= 2 {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		},
+	for name, broken := range map[string]func(ctx context.Context) error{
+		"fails":  func(context.Context) error { return errors.New("the database is down") },
+		"panics": func(context.Context) error { panic("a bug") },
+		"hangs":  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			s, b, calls := setup(t, hook)
+		inBubble(name, func(t *testing.T) {
+			h := newHooked(t, func(n int, ctx context.Context) error {
+				if n <= 2 {
+					return broken(ctx)
+				}
+				return nil
+			})
 			for range 2 {
-				c := b.login("ann")
-				if c.Err == "" || !c.Receipt.Pending || !c.Receipt.Claimed || len(b.cookies()) != 1 {
-					t.Errorf("%+v, cookies %v", c, b.cookies())
+				start := time.Now()
+				if c := h.login(); c.Err == "" || !c.Receipt.Pending || !c.Receipt.Claimed || len(h.jar) != 1 {
+					t.Errorf("%+v, cookies %v", c, h.jar)
+				}
+				if took := time.Since(start); took > 2*time.Second {
+					t.Errorf("the login waited for %v", took)
 				}
 			}
-			if got := s.account("ann"); got["tea"] != 1 {
-				t.Errorf("the account holds %v", got)
+			if h.cups(t) != 1 {
+				t.Errorf("the account has %d cups", h.cups(t))
 			}
-			if n, err := s.guests.Recover(t.Context()); n != 1 || err != nil {
+			if n, err := h.guests.Recover(t.Context()); n != 1 || err != nil {
 				t.Errorf("Recover: %d, %v", n, err)
 			}
-			got := calls()
-			if len(got) != 3 || !reflect.DeepEqual(got[0], got[1]) || !reflect.DeepEqual(got[0], got[2]) {
-				t.Errorf("the calls differ: %+v", got)
+			if len(h.seen()) != 3 || !reflect.DeepEqual(h.seen()[0], h.seen()[1]) || !reflect.DeepEqual(h.seen()[0], h.seen()[2]) {
+				t.Errorf("the calls differ: %+v", h.seen())
 			}
-			if c := b.login("ann"); c.Err != "" || len(b.cookies()) != 0 || len(calls()) != 3 || s.account("ann")["tea"] != 1 {
-				t.Errorf("%+v, %d calls, %v", c, len(calls()), s.account("ann"))
+			if c := h.login(); c.Err != "" || len(h.jar) != 0 || len(h.seen()) != 3 || h.cups(t) != 1 {
+				t.Errorf("%+v, %d calls, %d cups", c, len(h.seen()), h.cups(t))
 			}
 		})
 	}
-	t.Run("does not heed its context", func(t *testing.T) {
+	inBubble("does not heed its context", func(t *testing.T) {
 		release := make(chan struct{})
-		_, b, calls := setup(t, func(int, context.Context) error { <-release; return nil })
+		h := newHooked(t, func(int, context.Context) error { <-release; return nil })
 		for range 3 {
-			if c := b.login("ann"); !c.Receipt.Pending {
+			if c := h.login(); !c.Receipt.Pending {
 				t.Errorf("%+v", c)
 			}
 		}
-		if n := len(calls()); n != 1 {
+		if n := len(h.seen()); n != 1 {
 			t.Errorf("%d calls pile up", n)
 		}
 		close(release)
 	})
-	t.Run("fails at sign-in, and requests wait before they try again", func(t *testing.T) {
-		s, b, calls := setup(t, func(int, context.Context) error { return errors.New("no") })
-		b.user = "ann"
+	inBubble("fails at sign-in, and requests wait before they try again", func(t *testing.T) {
+		h := newHooked(t, func(int, context.Context) error { return errors.New("no") })
+		h.user = "ann"
 		for range 5 {
-			if p := b.page(); p.Account != "ann" || p.Cart["tea"] != 1 {
-				t.Errorf("%+v", p)
-			}
+			h.get("/")
 		}
-		if n := len(calls()); n != 1 {
+		if n := len(h.seen()); n != 1 {
 			t.Errorf("%d calls within a second", n)
 		}
-		if !strings.Contains(s.log.String(), "a claim is pending") || strings.Contains(s.log.String(), "ann") {
-			t.Errorf("log: %s", s.log)
+		if log := h.log.String(); !strings.Contains(log, "a claim is pending") || strings.Contains(log, "ann") || strings.Contains(log, h.seen()[0].receipt.GuestID) {
+			t.Errorf("log: %s", log)
+		}
+		time.Sleep(2 * time.Second)
+		h.get("/")
+		if n := len(h.seen()); n != 2 {
+			t.Errorf("%d calls after two seconds", n)
 		}
 	})
 }

@@ -43,9 +43,16 @@ func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
 	if !m.hooks.begin(receipt.ID) {
 		return errors.New("guest: Config.OnClaim is still running from an earlier attempt")
 	}
+	// The hook's time ends a little before ours, so that one that heeds it is seen to end.
+	limit := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		limit, cancel = context.WithDeadline(ctx, deadline.Add(-m.cfg.ClaimTimeout/10))
+		defer cancel()
+	}
 	result := make(chan error, 1)
 	go func() {
-		err := m.tryOnClaim(ctx, receipt)
+		err := m.tryOnClaim(limit, receipt)
 		m.hooks.end(receipt.ID)
 		result <- err
 	}()
