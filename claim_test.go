@@ -1044,6 +1044,58 @@ func TestSiblingsOfAClaimedGuest(t *testing.T) {
 	}
 }
 
+func TestALoginWithTheCookieOfAClaimedGuestBesideItsOwn(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	stale := b.copy()
+	tick()
+	b.login("ann")
+	tick()
+	res, _ := s.browser().request("POST", "/add/late")
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store })
+	b = next.browser()
+	for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies()} {
+		b.Jar.SetCookies(mustURL(t, next.url), cookies)
+	}
+	if c := b.login("bob"); c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed || len(b.cookies()) != 0 {
+		t.Errorf("%+v, cookies %v", c, b.cookies())
+	}
+	if bob := s.account("bob"); !maps.Equal(bob, map[string]int64{"late": 1}) || s.account("ann")["tea"] != 1 {
+		t.Errorf("bob has %v, ann %v", bob, s.account("ann"))
+	}
+}
+
+// Markers go when no retry can need them any more, so an account does not grow with every login.
+func TestMarkersDoNotPileUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &spy{Store: memstore.New(memstore.Config{})}
+		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+		app := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			m.Claim(w, r, "ann")
+		}))
+		for i, want := range []int{1, 2, 3, 3, 3} { // a login every twelve days: those of 31 days are kept
+			app.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+			fields, _ := store.Store.Get(t.Context(), store.keys(t, "a:")[0])
+			markers := 0
+			for name := range fields {
+				if strings.HasPrefix(name, ".c") {
+					markers++
+				}
+			}
+			if markers != want {
+				t.Errorf("after login %d: %d markers, want %d", i+1, markers, want)
+			}
+			time.Sleep(12 * 24 * time.Hour)
+		}
+		if n, _ := Cart.Get(m.As(t.Context(), "ann"), "tea"); n != 5 {
+			t.Errorf("%d cups", n)
+		}
+	})
+}
+
 // tick waits for the next millisecond.
 func tick() {
 	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {

@@ -33,9 +33,13 @@ func TestForget(t *testing.T) {
 	b.page()
 	old = b.copy()
 	b.login("ann")
+	thief := old.copy()
 	old.request("POST", "/forget")
 	if s.account("ann")["tea"] != 1 {
 		t.Errorf("%v", s.account("ann"))
+	}
+	if c := thief.login("eve"); c.Err != guest.ErrClaimed.Error() {
+		t.Errorf("forgetting a claimed guest made it claimable again: %+v", c)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestNoTokenInASharedCache(t *testing.T) {
 	onBoth(t, func(t *testing.T, http2 bool) {
 		for _, tt := range tests {
 			for _, write := range []bool{false, true} {
-				s, m := newTLSSite(t, http2, func(w http.ResponseWriter, r *http.Request) {
+				s, _ := newTLSSite(t, http2, func(w http.ResponseWriter, r *http.Request) {
 					if write {
 						if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
 							t.Error(err)
@@ -131,10 +131,22 @@ func TestNoTokenInASharedCache(t *testing.T) {
 						t.Errorf("%s: Vary: %q", name, h.Get("Vary"))
 					}
 				}
-				_ = m
 			}
 		}
 	})
+}
+
+// The visitor of a page that went out public has no cookie, so there is nowhere to write any more.
+func TestAWriteAfterAPublicPage(t *testing.T) {
+	s, _ := newTLSSite(t, false, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		w.(http.Flusher).Flush()
+		_, err := Cart.Add(r.Context(), "tea", 1)
+		fmt.Fprint(w, errors.Is(err, guest.ErrNotAdmitted))
+	})
+	if _, body := fetch(t, jarClient(t, s), s.URL); body != "true" {
+		t.Errorf("%s", body)
+	}
 }
 
 // The handler's own ways with the response work as without us, and a new visitor gets exactly one cookie.
