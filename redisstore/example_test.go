@@ -1,0 +1,25 @@
+package redisstore_test
+
+import (
+	"context"
+	"log"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+)
+
+func ExampleNew() {
+	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
+	store := redisstore.New(rdb, redisstore.Config{})
+	if err := store.Check(context.Background()); err != nil {
+		log.Print(err) // what is unsafe in this Redis or client, and how to mend it
+	}
+	_ = guest.Config{Store: store}
+}
+
+// Sentinel and Cluster need nothing else.
+func ExampleNew_cluster() {
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"redis-1:6379", "redis-2:6379"}, ContextTimeoutEnabled: true})
+	_ = guest.Config{Store: redisstore.New(rdb, redisstore.Config{Prefix: "shop"})}
+}
