@@ -158,7 +158,7 @@ func (m *Manager) visitorOf(r *http.Request) *Visitor {
 // claimed ones too, as a claim may be repeated. The caller holds v.mu.
 func (v *Visitor) guests() []presented {
 	if v.isNew && v.wrote {
-		return []presented{{v.guest, ""}}
+		return []presented{{token: v.guest}}
 	}
 	return v.held
 }
@@ -235,8 +235,10 @@ func (v *Visitor) release(p presented) {
 		v.unmint()
 		return
 	}
-	if p.name != "" {
-		v.drop(p.name)
+	for _, name := range []string{p.name, p.spare} {
+		if name != "" {
+			v.drop(name)
+		}
 	}
 	if mine {
 		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it

@@ -21,6 +21,7 @@ type token struct {
 	born        int64 // when the guest was minted, Unix milliseconds: orders the guests of one browser
 	issued      int64 // when this token was made, Unix seconds: says when the TTL was last extended
 	provisional bool  // the cookie has not come back yet
+	heir        bool  // made in place of a claimed guest
 }
 
 // A guestID is 128 random bits, as OWASP ASVS 7.2.3 asks of session tokens.
@@ -42,6 +43,7 @@ func parseGuestID(s string) (id guestID, ok bool) {
 const (
 	tokenVersion  = 0x10
 	tokenFlagProv = 0x01
+	tokenFlagHeir = 0x02
 	ticketVersion = 0x20
 	tokenLen      = 1 + 16 + 8 + 8
 	ticketLen     = 1 + 16 + 8 + sha256.Size
@@ -93,6 +95,9 @@ func (k *keyring) sealToken(name string, t token) (string, error) {
 	if t.provisional {
 		b[0] |= tokenFlagProv
 	}
+	if t.heir {
+		b[0] |= tokenFlagHeir
+	}
 	b = append(b, t.id[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(t.born))
 	b = binary.BigEndian.AppendUint64(b, uint64(t.issued))
@@ -108,10 +113,11 @@ func (k *keyring) openToken(name, value string) (t token, lapsed bool, err error
 		}
 		lapsed = true
 	}
-	if len(b) != tokenLen || b[0]&^tokenFlagProv != tokenVersion {
+	if len(b) != tokenLen || b[0]&^(tokenFlagProv|tokenFlagHeir) != tokenVersion {
 		return t, false, errToken
 	}
 	t.provisional = b[0]&tokenFlagProv != 0
+	t.heir = b[0]&tokenFlagHeir != 0
 	copy(t.id[:], b[1:])
 	t.born = int64(binary.BigEndian.Uint64(b[17:]))
 	t.issued = int64(binary.BigEndian.Uint64(b[25:]))

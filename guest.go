@@ -81,8 +81,8 @@ func (v *Visitor) IsNew() bool {
 	return v.isNew && v.account == ""
 }
 
-// Replaced reports whether the request named a guest that was valid once but is claimed or expired now. That a
-// guest was claimed elsewhere may only show when data are read: ask after reading.
+// Replaced reports whether the guest that the request named was valid once, but is claimed or expired now, so that
+// the visitor begins anew. That a guest was claimed elsewhere may only show when data are read: ask after reading.
 func (v *Visitor) Replaced() bool {
 	if v == nil {
 		return false
@@ -116,17 +116,17 @@ func (v *Visitor) become(t token) {
 // mint makes the visitor a new guest, under a cookie name of its own. The caller holds v.mu or is alone.
 func (v *Visitor) mint() {
 	now := time.Now()
-	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true})
+	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true, heir: v.replaced})
 	v.isNew, v.stored, v.lost = true, false, false
 	v.carry()
 }
 
-// replace gives the visitor of a claimed or expired guest a fresh one, if its cookie can still be sent. The caller
-// holds v.mu or is alone.
+// replace gives the visitor of a claimed guest a fresh one, if its cookie can still be sent. The dead cookie is not
+// cleared: should this response be late, it would clear what another one has put in its place. The caller holds v.mu
+// or is alone.
 func (v *Visitor) replace() (minted bool) {
 	v.replaced = true
 	if v.open {
-		v.drop(v.m.cfg.Cookie.Name)
 		v.mint()
 		return true
 	}

@@ -122,6 +122,10 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 		rest = rest[1:]
 		v.become(main.token)
 		v.stored = true
+		young := time.Since(time.UnixMilli(main.born)) < lateResponse
+		if main.spare != "" && !young {
+			v.drop(main.spare)
+		}
 		due := time.Since(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
 		if !main.provisional && !due && len(held.tokens) == 1 {
 			return
@@ -141,7 +145,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
 			return
 		}
-		if main.name != m.cfg.Cookie.Name && main.name != "" {
+		if spare := main.name != m.cfg.Cookie.Name && main.name != ""; spare && !(res.Applied && main.heir && young) {
 			v.drop(main.name)
 		}
 		sibling, isSibling := holderOf(res.Fields[fieldState]).owner.guest()
@@ -160,8 +164,6 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			since, _ := slices.BinarySearchFunc(rest, claimedAt, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
 			m.absorb(ctx, v, main.token, rest[:since])
 			if rest = rest[since:]; len(rest) > 0 {
-				v.drop(m.cfg.Cookie.Name)
-				v.replaced = true
 				continue
 			}
 			if v.replace() {
@@ -170,10 +172,14 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			return
 		}
 		m.absorb(ctx, v, v.guest, rest)
-		v.held = []presented{{v.guest, main.name}}
+		v.held = []presented{{v.guest, main.name, main.spare}}
 		return
 	}
 }
+
+// lateResponse is how long the response of a claim may be under way. It clears the main cookie, which by then may be
+// that of the next guest; so for that long the browser keeps the next guest's spare cookie too.
+const lateResponse = 2 * time.Minute
 
 // known spares the store when this process has seen the guest's end already.
 func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
@@ -236,7 +242,8 @@ func (v *Visitor) settleNew(ctx context.Context) {
 // A presented token came with a request.
 type presented struct {
 	token
-	name string // of its cookie; "" for the header
+	name  string // of its cookie; "" for the header
+	spare string // of its spare cookie, if that came beside the main one
 }
 
 type held struct {
@@ -303,13 +310,16 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string) bool
 	}
 	for i, other := range h.tokens {
 		if other.id == t.id {
-			if other.name != m.cfg.Cookie.Name && name == m.cfg.Cookie.Name {
-				h.tokens[i] = presented{t, name}
+			switch {
+			case name != m.cfg.Cookie.Name:
+				h.tokens[i].spare = name
+			case other.name != name:
+				h.tokens[i] = presented{t, name, other.name}
 			}
 			return false
 		}
 	}
-	h.tokens = append(h.tokens, presented{t, name})
+	h.tokens = append(h.tokens, presented{t, name, ""})
 	return true
 }
 

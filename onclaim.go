@@ -11,54 +11,52 @@ import (
 // hookCalls are the OnClaim calls under way, by claim.
 type hookCalls struct {
 	mu      sync.Mutex
-	running map[string]bool
+	running map[string]*hookCall
 }
 
-func (h *hookCalls) begin(id string) bool {
+type hookCall struct {
+	done chan struct{} // closed when err is there
+	err  error
+}
+
+// join returns the call for this claim that is under way, or starts one.
+func (h *hookCalls) join(id string, start func() error) *hookCall {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.running[id] {
-		return false
+	if call, ok := h.running[id]; ok {
+		return call
 	}
 	if h.running == nil {
-		h.running = map[string]bool{}
+		h.running = map[string]*hookCall{}
 	}
-	h.running[id] = true
-	return true
+	call := &hookCall{done: make(chan struct{})}
+	h.running[id] = call
+	go func() {
+		call.err = start()
+		h.mu.Lock()
+		delete(h.running, id)
+		h.mu.Unlock()
+		close(call.done)
+	}()
+	return call
 }
 
-func (h *hookCalls) end(id string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.running, id)
-}
-
-// callOnClaim waits for the app's hook until ctx ends. A hook that does not heed ctx runs on, but the login does not
-// wait for it; meanwhile it is not called again for this claim by this process.
+// callOnClaim waits for the app's hook until ctx ends. A hook that does not heed its context runs on, but the login
+// does not wait for it; meanwhile it is not called again for this claim by this process.
 func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
 	if m.cfg.OnClaim == nil || !c.owner.isAccount() {
 		return nil
 	}
 	receipt := c.receipt()
-	if !m.hooks.begin(receipt.ID) {
-		return errors.New("guest: Config.OnClaim is still running from an earlier attempt")
-	}
-	// The hook's time ends a little before ours, so that one that heeds it is seen to end.
-	limit := ctx
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		limit, cancel = context.WithDeadline(ctx, deadline.Add(-m.cfg.ClaimTimeout/10))
+	call := m.hooks.join(receipt.ID, func() error {
+		// The hook's time ends a little before ours, so that one that heeds it is seen to end.
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.ClaimTimeout*9/10)
 		defer cancel()
-	}
-	result := make(chan error, 1)
-	go func() {
-		err := m.tryOnClaim(limit, receipt)
-		m.hooks.end(receipt.ID)
-		result <- err
-	}()
+		return m.tryOnClaim(limit, receipt)
+	})
 	select {
-	case err := <-result:
-		return err
+	case <-call.done:
+		return call.err
 	case <-ctx.Done():
 		return fmt.Errorf("guest: Config.OnClaim did not return in time: %w", ctx.Err())
 	}
