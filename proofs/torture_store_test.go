@@ -25,14 +25,15 @@ func init() { redis.SetLogger(&logging.VoidLogger{}) } // broken connections are
 
 // A network loses requests and replies until it is calm.
 type network struct {
-	mu    sync.Mutex
-	lose  func(redistest.Command) redistest.Loss
-	calm  bool
-	count [3]int // by redistest.Loss
+	mu      sync.Mutex
+	lose    func(redistest.Command) redistest.Loss
+	replies bool // are lost, too; else requests only
+	calm    bool
+	count   [3]int // by redistest.Loss
 }
 
 func newNetwork(seed uint64, loss float64) *network {
-	return &network{lose: redistest.Random(seed, loss)}
+	return &network{lose: redistest.Random(seed, loss), replies: true}
 }
 
 func (n *network) Lose(c redistest.Command) redistest.Loss {
@@ -42,6 +43,9 @@ func (n *network) Lose(c redistest.Command) redistest.Loss {
 		return redistest.Nothing
 	}
 	l := n.lose(c)
+	if l == redistest.Reply && !n.replies {
+		l = redistest.Request
+	}
 	n.count[l]++
 	return l
 }
@@ -62,10 +66,10 @@ func (n *network) String() string {
 
 // A backend is where a torture keeps its records.
 type backend struct {
-	store   func() guest.Store                                 // a process's own, through the bad network
-	clean   guest.Store                                        // through a good one
-	disturb func(ctx context.Context, r *torture) (done int)   // goes on until ctx ends; nil: nothing does
-	what    string                                             // disturb does
+	store   func() guest.Store                               // a process's own, through the bad network
+	clean   guest.Store                                      // through a good one
+	disturb func(ctx context.Context, r *torture) (done int) // goes on until ctx ends; nil: nothing does
+	what    string                                           // disturb does
 }
 
 var prefixes atomic.Int64
@@ -107,6 +111,93 @@ func clusterBackend(cluster *redistest.ClusterServers) func(t testing.TB, n *net
 		}
 		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil)}
 	}
+}
+
+// killed kills the server again and again, as if the machine's power failed, and starts it again.
+func killed(server *redistest.Server, every time.Duration) func(testing.TB, *network) backend {
+	return func(t testing.TB, n *network) backend {
+		b := singleBackend(server)(t, n)
+		b.what = "kills"
+		b.disturb = func(ctx context.Context, _ *torture) (done int) {
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for ; ; done++ {
+				select {
+				case <-ctx.Done():
+					return done
+				case <-tick.C:
+				}
+				if err := server.Restart(); err != nil {
+					t.Errorf("after %d kills: %v", done, err)
+					return done
+				}
+			}
+		}
+		return b
+	}
+}
+
+// flushed makes the server forget its scripts all the time.
+func flushed(server *redistest.Server) func(testing.TB, *network) backend {
+	return func(t testing.TB, n *network) backend {
+		b := singleBackend(server)(t, n)
+		b.what = "flushes"
+		b.disturb = func(ctx context.Context, _ *torture) (done int) {
+			rdb := server.Client()
+			for ; ctx.Err() == nil; done++ {
+				if err := rdb.ScriptFlush(ctx).Err(); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+			return done
+		}
+		return b
+	}
+}
+
+// resharded moves slots that are in use from node to node all the time.
+func resharded(cluster *redistest.ClusterServers) func(testing.TB, *network) backend {
+	return func(t testing.TB, n *network) backend {
+		b := clusterBackend(cluster)(t, n)
+		b.what = "slots moved"
+		b.disturb = func(ctx context.Context, r *torture) (done int) {
+			rnd := rand.New(rand.NewPCG(r.seed, 4))
+			for ctx.Err() == nil {
+				slot, ok := r.slotInUse(rnd)
+				if !ok {
+					runtime.Gosched()
+					continue
+				}
+				// Not ctx: a slot half way would stay there.
+				if err := cluster.MoveSlot(t.Context(), slot, rnd.IntN(len(cluster.Nodes))); err != nil {
+					t.Errorf("after %d slots: %v", done, err)
+					return done
+				}
+				done++
+			}
+			return done
+		}
+		return b
+	}
+}
+
+// slotInUse is the slot of a recent guest, its account or the outbox.
+func (r *torture) slotInUse(rnd *rand.Rand) (slot int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.browsers) == 0 {
+		return 0, false
+	}
+	b := r.browsers[max(0, len(r.browsers)-1-rnd.IntN(8))]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch rnd.IntN(3) {
+	case 0:
+		return redistest.Slot(fmt.Sprint("o:", rnd.IntN(16))), true
+	case 1:
+		return redistest.Slot(accountKey(b.account)), true
+	}
+	return redistest.Slot(b.origin), b.origin != ""
 }
 
 func memoryBackend(_ testing.TB, n *network) backend {
@@ -245,9 +336,14 @@ var mutants = map[string]func(key string, u *guest.Update){
 			delete(u.If, ".s")
 		}
 	},
+	"seals do not look who was first": func(_ string, u *guest.Update) {
+		if strings.HasPrefix(u.Set[".s"], "s") {
+			delete(u.If, ".s")
+		}
+	},
 	"merges do not look whether the account has changed": func(_ string, u *guest.Update) {
-		if marker := markerOf(u); marker != "" {
-			u.If = guest.Fields{marker: ""}
+		if markerOf(u) != "" {
+			maps.DeleteFunc(u.If, func(field, _ string) bool { return field[0] != '.' })
 		}
 	},
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,9 +16,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+const slots = 16384
+
 // ClusterServers is a Redis Cluster of three masters without replicas.
 type ClusterServers struct {
 	Nodes []*Server
+
+	nodes []*redis.Client // one for each of Nodes
 
 	mu      sync.Mutex
 	clients []*redis.ClusterClient
@@ -45,10 +51,8 @@ func StartCluster(dir string, args ...string) (*ClusterServers, error) {
 }
 
 func (c *ClusterServers) start(dir string, args []string) error {
-	const slots = 16384
 	ctx := context.Background()
 	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)
-	var nodes []*redis.Client
 	for i := range 3 {
 		sub := filepath.Join(dir, fmt.Sprint("node", i))
 		if err := os.Mkdir(sub, 0o700); err != nil {
@@ -59,9 +63,9 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			return err
 		}
 		c.Nodes = append(c.Nodes, s)
-		nodes = append(nodes, s.Client())
+		c.nodes = append(c.nodes, s.Client())
 	}
-	for i, n := range nodes {
+	for i, n := range c.nodes {
 		// Different epochs from the start save the nodes the time to agree on them.
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
@@ -70,7 +74,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			return err
 		}
 	}
-	for _, n := range nodes { // everybody meets everybody: nobody waits for gossip
+	for _, n := range c.nodes { // everybody meets everybody: nobody waits for gossip
 		for _, s := range c.Nodes {
 			host, port, _ := net.SplitHostPort(s.Addr)
 			if err := n.ClusterMeet(ctx, host, port).Err(); err != nil {
@@ -79,7 +83,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 		}
 	}
 	return poll(func() error {
-		for _, n := range nodes {
+		for _, n := range c.nodes {
 			info, err := n.ClusterInfo(ctx).Result()
 			if err != nil {
 				return err
@@ -110,6 +114,120 @@ func (c *ClusterServers) Addrs() []string {
 		addrs = append(addrs, s.Addr)
 	}
 	return addrs
+}
+
+// Slot returns the slot of a key that has this hash tag.
+func Slot(tag string) int {
+	crc := uint16(0) // CRC16-XMODEM, as the Cluster specification has it
+	for _, b := range []byte(tag) {
+		crc ^= uint16(b) << 8
+		for range 8 {
+			top := crc & 0x8000
+			if crc <<= 1; top != 0 {
+				crc ^= 0x1021
+			}
+		}
+	}
+	return int(crc) % slots
+}
+
+// MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli --cluster reshard. No two
+// calls may run at once.
+func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
+	ids := make([]string, len(c.nodes))
+	from := -1
+	for i, n := range c.nodes {
+		table, err := n.ClusterNodes(ctx).Result()
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(table) {
+			if f := strings.Fields(line); strings.Contains(f[2], "myself") {
+				ids[i] = f[0]
+				if slices.ContainsFunc(f[8:], func(r string) bool { return inRange(slot, r) }) {
+					from = i
+				}
+			}
+		}
+	}
+	if from < 0 {
+		return fmt.Errorf("redistest: no node has slot %d", slot)
+	}
+	if from == to {
+		return nil
+	}
+	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err(); err != nil {
+		return err
+	}
+	if err := c.nodes[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err(); err != nil {
+		return err
+	}
+	host, port, _ := net.SplitHostPort(c.Nodes[to].Addr)
+	for {
+		keys, err := c.nodes[from].ClusterGetKeysInSlot(ctx, slot, 1).Result()
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if err := c.nodes[from].Migrate(ctx, host, port, keys[0], 0, startTimeout).Err(); err != nil {
+			return err
+		}
+	}
+	// First the new owner, so that at no time nobody has the slot.
+	order := []int{to, from}
+	for i := range c.nodes {
+		if i != to && i != from {
+			order = append(order, i)
+		}
+	}
+	for _, i := range order {
+		if err := c.nodes[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[to]).Err(); err != nil {
+			return err
+		}
+	}
+	return poll(func() error { return c.agree(ctx) })
+}
+
+// inRange reports whether the slot is in a range such as "7" or "7-9"; "[7->-…" is none.
+func inRange(slot int, r string) bool {
+	low, high, isRange := strings.Cut(r, "-")
+	if !isRange {
+		high = low
+	}
+	first, err := strconv.Atoi(low)
+	last, err2 := strconv.Atoi(high)
+	return err == nil && err2 == nil && first <= slot && slot <= last
+}
+
+// agree reports whether all nodes tell the same of each other's slots and epochs. A slot that is moved on before that
+// may end as nobody's, because then two nodes can choose the same epoch.
+func (c *ClusterServers) agree(ctx context.Context) error {
+	var first string
+	for i, n := range c.nodes {
+		table, err := n.ClusterNodes(ctx).Result()
+		if err != nil {
+			return err
+		}
+		var lines []string
+		epochs := map[string]bool{}
+		for line := range strings.Lines(table) {
+			f := strings.Fields(line)
+			lines = append(lines, strings.Join(append(f[:1:1], f[6:]...), " "))
+			epochs[f[6]] = true
+		}
+		slices.Sort(lines)
+		// Connected or not, that is for each node to say; the rest they must agree on.
+		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(strings.Join(lines, "\n"))
+		if i == 0 {
+			first = table
+		}
+		if table != first || len(epochs) < len(c.nodes) {
+			return fmt.Errorf("redistest: the nodes do not agree:\n%s\n%s", first, table)
+		}
+	}
+	return nil
 }
 
 // Client returns a client with ContextTimeoutEnabled; Close closes it.

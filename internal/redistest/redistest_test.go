@@ -13,18 +13,18 @@ var ctx = context.Background()
 
 func TestSingle(t *testing.T) {
 	s := Single(t, "--appendonly", "yes", "--appendfsync", "always")
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, DialerRetries: 1, MaxRetries: -1})
-	defer rdb.Close()
+	rdb := s.Client()
 	if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	if v := rdb.Get(ctx, "k").Val(); v != "v" {
-		t.Errorf("after a restart with a file: %q", v)
+	if v, err := s.Client().Get(ctx, "k").Result(); v != "v" {
+		t.Errorf("after a restart with a file: %q, %v", v, err)
 	}
 
+	rdb = s.Client()
 	s.Stop()
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
@@ -37,7 +37,9 @@ func TestSingle(t *testing.T) {
 	}
 
 	s.Kill()
-	if rdb.Get(ctx, "k").Err() == nil {
+	short, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if rdb.Get(short, "k").Err() == nil {
 		t.Error("a killed server answered")
 	}
 }
