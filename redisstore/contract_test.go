@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/internal/redistest"
@@ -126,4 +127,11 @@ func TestManyFields(t *testing.T) {
 	if have := get(t, s, "k"); len(have) != n/2 {
 		t.Fatalf("%d fields", len(have))
 	}
+}
+
+// A TTL below the resolution of Redis is a TTL.
+func TestShortTTL(t *testing.T) {
+	s := redisstore.New(server.Client(), patient(t))
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, TTL: time.Nanosecond})
+	eventually(t, "the record expires", func() bool { return len(get(t, s, "k")) == 0 })
 }

@@ -1,5 +1,0 @@
-package proofs
-
-import (
-	_ "github.com/guestkit/guest"
-)
