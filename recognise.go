@@ -1,0 +1,233 @@
+package guest
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// visit decides who sent the request: the heart of the package. It never fails: what does not verify is no guest.
+func (m *Manager) visit(r *http.Request) *Visitor {
+	v := &Visitor{m: m, open: true}
+	if m.cfg.Account != nil {
+		v.account = m.cfg.Account(r)
+	}
+	held := m.held(r)
+	v.held, v.replaced, v.ambiguous = held.tokens, held.lapsed, held.ambiguous
+	for _, name := range held.junk {
+		v.drop(name)
+	}
+	ctx := context.WithoutCancel(r.Context())
+	switch {
+	case len(held.tokens) == 0:
+		if v.account == "" && m.cfg.Admit(r) {
+			v.mint()
+			m.minted(ctx)
+		}
+	case held.ambiguous:
+		v.become(held.tokens[0].token)
+	case v.account != "":
+		v.become(held.tokens[0].token)
+		m.claimAtSignIn(r, v)
+	default:
+		m.recognise(ctx, v, held)
+	}
+	return v
+}
+
+// recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
+// of a browser choose alike, whatever part of its cookies they carry, so no two guests ever absorb each other.
+func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
+	if m.known(ctx, v, held) {
+		return
+	}
+	for rest := held.tokens; ; {
+		main := rest[0]
+		rest = rest[1:]
+		v.become(main.token)
+		v.stored = true
+		young := time.Since(time.UnixMilli(main.born)) < lateResponse
+		if main.spare != "" && !young {
+			v.drop(main.spare)
+		}
+		due := time.Since(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
+		if !main.provisional && !due && len(held.tokens) == 1 {
+			return
+		}
+
+		// Confirm, or slide: the record lives for TTL from now.
+		res, err := m.update(ctx, v.key, Update{
+			If:      Fields{fieldState: ""},
+			Default: Fields{fieldIncarnation: newIncarnation()},
+			TTL:     m.cfg.TTL,
+			Return:  []string{fieldClaimedAt},
+		})
+		if err == nil && !res.Applied {
+			err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
+		}
+		if err != nil {
+			m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
+			return
+		}
+		if spare := main.name != m.cfg.Cookie.Name && main.name != ""; spare && !(res.Applied && main.heir && young) {
+			v.drop(main.name)
+		}
+		sibling, isSibling := holderOf(res.Fields[fieldState]).owner.guest()
+		switch {
+		case res.Applied:
+			v.guest.provisional = false
+			v.guest.issued = time.Now().Unix()
+			v.carry()
+		case isSibling:
+			m.moved.put(main.id, sibling)
+			v.inherit(sibling)
+		default:
+			// An account has it. What its siblings held then is the account's too; a guest made since is not.
+			m.moved.put(main.id, token{})
+			claimedAt, _ := strconv.ParseInt(res.Fields[fieldClaimedAt], 10, 64)
+			since, _ := slices.BinarySearchFunc(rest, claimedAt, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
+			m.absorb(ctx, v, main.token, rest[:since])
+			if rest = rest[since:]; len(rest) > 0 {
+				continue
+			}
+			if v.replace() {
+				m.minted(ctx)
+			}
+			return
+		}
+		m.absorb(ctx, v, v.guest, rest)
+		v.held = []presented{{v.guest, main.name, main.spare}}
+		return
+	}
+}
+
+// lateResponse is how long the response of a claim may be under way. It clears the main cookie, which by then may be
+// that of the next guest; so for that long the browser keeps the next guest's spare cookie too.
+const lateResponse = 2 * time.Minute
+
+// known spares the store when this process has seen the guest's end already.
+func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
+	if len(held.tokens) != 1 {
+		return false
+	}
+	t := held.tokens[0].token
+	heir, gone := m.moved.get(t.id)
+	if !gone {
+		return false
+	}
+	if heir.id != (guestID{}) {
+		v.inherit(heir)
+	} else {
+		v.become(t)
+		v.replace()
+		m.minted(ctx)
+	}
+	if name := held.tokens[0].name; name != m.cfg.Cookie.Name && name != "" {
+		v.drop(name)
+	}
+	return true
+}
+
+// absorb claims other guests of the same browser for the main one.
+func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []presented) {
+	for _, spare := range spares {
+		if spare.id != main.id {
+			if c := m.drive(ctx, m.newClaim(guestKey(spare.id.String()), ownerGuest(main))); c.outcome == failed {
+				m.warn("a sibling guest was not absorbed", c.err) // its cookie stays and the next request tries again
+				continue
+			}
+			m.moved.put(spare.id, main)
+		}
+		if spare.name != m.cfg.Cookie.Name {
+			v.drop(spare.name)
+		}
+	}
+}
+
+// A presented token came with a request.
+type presented struct {
+	token
+	name  string // of its cookie; "" for the header
+	spare string // of its spare cookie, if that came beside the main one
+}
+
+type held struct {
+	tokens    []presented // verified and different, the oldest first
+	ambiguous bool        // two different guests under the main name
+	lapsed    bool        // one was ours but its life is over
+	junk      []string    // names of spare cookies that do not verify, if there are too many to look at all
+}
+
+const mostPresented = 64 // cookies of ours looked at in a request
+
+// held returns the guests that the request names.
+func (m *Manager) held(r *http.Request) (h held) {
+	name := m.cfg.Cookie.Name
+	looked, mains := 0, 0
+	for _, line := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if !strings.HasPrefix(key, name) || key != name && key[len(name)] != '.' {
+				continue
+			}
+			if looked++; looked > mostPresented {
+				break
+			}
+			switch fresh := m.present(r.Context(), &h, key, strings.Trim(value, `"`)); {
+			case fresh && key == name:
+				mains++
+			case !fresh && key != name:
+				h.junk = append(h.junk, key)
+			}
+		}
+	}
+	if looked <= mostPresented { // a spare cookie may be of a secret that only a newer process knows
+		h.junk = nil
+	}
+	if len(h.tokens) == 0 && m.cfg.Header != "" {
+		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value) {
+			h.tokens[0].name = ""
+		}
+	}
+	if len(h.tokens) > 0 {
+		h.lapsed = false
+	}
+	if h.ambiguous = mains > 1; h.ambiguous {
+		m.refused(r.Context(), "two different guest cookies")
+		return h // the first one in the request is served
+	}
+	slices.SortFunc(h.tokens, func(a, b presented) int {
+		return cmp.Or(cmp.Compare(a.born, b.born), slices.Compare(a.id[:], b.id[:]))
+	})
+	return h
+}
+
+// present adds what a cookie says, if it verifies and is not known yet.
+func (m *Manager) present(ctx context.Context, h *held, name, value string) bool {
+	t, lapsed, err := m.ring.openToken(name, value)
+	switch {
+	case err != nil:
+		m.refused(ctx, "a token that does not verify")
+		return false
+	case lapsed:
+		h.lapsed = true
+		return false
+	}
+	for i, other := range h.tokens {
+		if other.id == t.id {
+			switch {
+			case name != m.cfg.Cookie.Name:
+				h.tokens[i].spare = name
+			case other.name != name:
+				h.tokens[i] = presented{t, name, other.name}
+			}
+			return false
+		}
+	}
+	h.tokens = append(h.tokens, presented{t, name, ""})
+	return true
+}
