@@ -726,6 +726,25 @@ func TestOnClaim(t *testing.T) {
 			}
 		})
 	}
+	inBubble("is slow, and the visitor clicks twice", func(t *testing.T) {
+		h := newHooked(t, func(int, context.Context) error { time.Sleep(time.Second); return nil })
+		var wg sync.WaitGroup
+		for range 2 {
+			r := httptest.NewRequest("POST", "/login", nil)
+			for _, c := range h.jar {
+				r.AddCookie(c)
+			}
+			wg.Go(func() {
+				if receipt, err := h.guests.Claim(httptest.NewRecorder(), r, "ann"); err != nil || !receipt.Claimed || receipt.Pending {
+					t.Errorf("%+v, %v", receipt, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(h.seen()); n != 1 || h.cups(t) != 1 {
+			t.Errorf("%d calls, %d cups", n, h.cups(t))
+		}
+	})
 	inBubble("does not heed its context", func(t *testing.T) {
 		release := make(chan struct{})
 		h := newHooked(t, func(int, context.Context) error { <-release; return nil })
