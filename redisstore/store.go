@@ -85,7 +85,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	}
 
 	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
-	some := redis.NewSliceCmd(ctx, pointers([]any{"hmget", s.key(key)}, names)...)
+	some := redis.NewSliceCmd(ctx, withPointers(names, "hmget", s.key(key))...)
 	if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
@@ -102,8 +102,9 @@ func addField(fields guest.Fields, name string, value any) {
 	}
 }
 
-// pointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
-func pointers(args []any, s []string) []any {
+// withPointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
+func withPointers(s []string, first ...any) []any {
+	args := append(make([]any, 0, len(first)+len(s)), first...)
 	for i := range s {
 		args = append(args, &s[i])
 	}

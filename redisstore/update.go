@@ -32,7 +32,7 @@ var updateSHA = func() string {
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		op      = &operation{clock: &s.clock, numbered: u.Once && !u.Drop}
-		args    = pointers([]any{"evalsha", updateSHA, "1", s.key(key), op}, updateArgs(u))
+		args    = withPointers(updateArgs(u), "evalsha", updateSHA, "1", s.key(key), op)
 		answer  reply
 		unknown bool // one of the attempts may have been applied
 	)
@@ -94,7 +94,7 @@ func updateArgs(u guest.Update) []string {
 	if !u.NotAfter.IsZero() {
 		notAfter = max(1, u.NotAfter.UnixMilli())
 	}
-	head := append(make([]byte, 0, 51), flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll))
+	head := append(make([]byte, 0, 52), flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll), flag(u.Stamp != ""))
 	for _, ms := range [...]float64{float64(ttl), float64(notAfter)} {
 		head = binary.BigEndian.AppendUint64(head, math.Float64bits(ms))
 	}
@@ -103,9 +103,9 @@ func updateArgs(u guest.Update) []string {
 	}
 
 	conditions := len(u.If) + len(u.Default) + len(u.Add)
-	args := make([]string, 3+2*conditions+len(u.Return)+2*len(u.Set)+len(u.Unset))
-	args[0], args[1], args[2] = string(head), u.Stamp, "!"
-	name, value := 3, 3+conditions+len(u.Return)
+	args := make([]string, 1+2*conditions+len(u.Return)+2*len(u.Set)+len(u.Unset))
+	args[0] = string(head)
+	name, value := 1, 1+conditions+len(u.Return)
 	for _, fields := range [...]guest.Fields{u.If, u.Default} {
 		for n, v := range fields {
 			args[name], args[value] = n, v
@@ -125,6 +125,9 @@ func updateArgs(u guest.Update) []string {
 		value += 2
 	}
 	copy(args[value:], u.Unset)
+	if u.Stamp != "" {
+		args = append(args, u.Stamp)
+	}
 	return args
 }
 

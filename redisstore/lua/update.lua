@@ -12,12 +12,12 @@ local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
 local PART = 4000            -- arguments of one command; Lua's stack bounds them
 local unpack = table.unpack or unpack -- Lua 5.4, 5.1
 
-local key, id, stamp = KEYS[1], ARGV[1], ARGV[3]
-local drop, reserve, all, ttl, not_after, max_fields, max_bytes, if_n, default_n, add_n, return_n, set_n, unset_n =
-  struct.unpack('>BBBddI4I4I4I4I4I4I4I4', ARGV[2])
--- From ARGV[4] on: "!", the names in If, Default, Add and Return; the values of If, Default and Add; the names and
--- values of Set; the names in Unset.
-local if1 = 5
+local key, id = KEYS[1], ARGV[1]
+local drop, reserve, all, stamped, ttl, not_after, max_fields, max_bytes, if_n, default_n, add_n, return_n, set_n, unset_n =
+  struct.unpack('>BBBBddI4I4I4I4I4I4I4I4', ARGV[2])
+-- From ARGV[3] on: the names in If, Default, Add and Return; the values of If, Default and Add; the names and values of
+-- Set; the names in Unset; Stamp, unless it is empty.
+local if1 = 3
 local default1 = if1 + if_n
 local add1 = default1 + default_n
 local return1 = add1 + add_n
@@ -27,13 +27,16 @@ local unset1 = set1 + 2 * set_n
 
 -- Read. old holds the fields that are asked for; false: absent.
 local old = {}
-for first = 4, return1 + return_n - 1, PART do
+local first = if1
+repeat
   local last = math.min(first + PART, return1 + return_n) - 1
-  local values = redis.call('HMGET', key, unpack(ARGV, first, last))
-  for i = first, last do old[ARGV[i]] = values[i - first + 1] end
-end
+  local values = redis.call('HMGET', key, '!', unpack(ARGV, first, last))
+  for i = first, last do old[ARGV[i]] = values[i - first + 2] end
+  old['!'] = values[1]
+  first = last + 1
+until first >= return1 + return_n
 local now = ''
-if stamp ~= '' or not_after > 0 then
+if stamped == 1 or not_after > 0 then
   local t = redis.call('TIME')
   now = t[1] .. string.format('%03d', math.floor(tonumber(t[2]) / 1000))
 end
@@ -55,13 +58,12 @@ repeat -- a break goes to the answer
     local at = 0
     repeat at = string.find(ring, id, at + 1, true) until not at or at % 8 == 1
     if at then break end
-    if #ring == 56 then
-      if time(id, 1) <= time(ring, 1) then return {STALE, string.format('%.0f', time(ring, 1))} end
-      ring = string.sub(ring, 9)
-    end
     at = #ring
-    while at > 0 and time(ring, at - 7) > time(id, 1) do at = at - 8 end
+    local t = time(id, 1)
+    while at > 0 and time(ring, at - 7) >= t do at = at - 8 end
+    if #ring == 56 and at == 0 then return {STALE, string.format('%.0f', time(ring, 1))} end
     ring = string.sub(ring, 1, at) .. id .. string.sub(ring, at + 1)
+    if #ring > 56 then ring = string.sub(ring, 9) end
   end
 
   if not_after > 0 and tonumber(now) > not_after then status = NOT_APPLIED end
@@ -102,7 +104,7 @@ repeat -- a break goes to the answer
       new[name] = false
     end
   end
-  if stamp ~= '' then new[stamp] = now end
+  if stamped == 1 then new[ARGV[#ARGV]] = now end
 
   -- Count.
   local had_fields, had_bytes = struct.unpack('>I3I4', own)
