@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -13,8 +14,12 @@ import (
 // A User has an account. The zero User is nobody.
 type User struct {
 	ID    string
-	Email string
+	Email string // "" for those who signed up without
+	Phone string
 }
+
+// Name is what the user is called on the pages.
+func (u User) Name() string { return cmp.Or(u.Email, u.Phone, "Member") }
 
 // accounts are the people who signed up.
 type accounts struct {
@@ -72,11 +77,10 @@ func (a *accounts) logIn(ctx context.Context, email, password string) (User, err
 	email, _ = normalEmail(email)
 	user, hash := User{Email: email}, ""
 	err := a.db.QueryRowContext(ctx, `SELECT id, password FROM users WHERE email = ?`, email).Scan(&user.ID, &hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		hash = a.nobody
-	} else if err != nil {
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return User{}, err
 	}
+	hash = cmp.Or(hash, a.nobody) // the account may have no password either
 	ok, err := checkPassword(ctx, hash, password)
 	if err != nil {
 		return User{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"net/url"
@@ -11,8 +12,45 @@ import (
 const schema = `
 CREATE TABLE IF NOT EXISTS users (
 	id       TEXT PRIMARY KEY,
-	email    TEXT NOT NULL UNIQUE,
-	password TEXT NOT NULL
+	email    TEXT UNIQUE,
+	verified INTEGER NOT NULL DEFAULT 0, -- its mail was read by the user
+	phone    TEXT UNIQUE,
+	password TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS links (
+	token_hash BLOB PRIMARY KEY,
+	email      TEXT NOT NULL,
+	expires    INTEGER NOT NULL,
+	used       INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS codes (
+	phone   TEXT PRIMARY KEY,
+	code    TEXT NOT NULL,
+	ticket  TEXT NOT NULL,
+	tries   INTEGER NOT NULL DEFAULT 0,
+	expires INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS identities (
+	issuer  TEXT NOT NULL,
+	subject TEXT NOT NULL,
+	user_id TEXT NOT NULL REFERENCES users (id),
+	PRIMARY KEY (issuer, subject)
+);
+CREATE TABLE IF NOT EXISTS flows (
+	state_hash   BLOB PRIMARY KEY,
+	browser_hash BLOB NOT NULL,
+	verifier     TEXT NOT NULL,
+	nonce        TEXT NOT NULL,
+	ticket       TEXT NOT NULL,
+	next         TEXT NOT NULL,
+	code         TEXT NOT NULL DEFAULT '',
+	expires      INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS choices (
+	token_hash BLOB PRIMARY KEY,
+	user_id    TEXT NOT NULL REFERENCES users (id),
+	next       TEXT NOT NULL,
+	expires    INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
 	token_hash BLOB PRIMARY KEY,
@@ -49,4 +87,17 @@ func openDatabase(file string) (*sql.DB, error) {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
 	return db, nil
+}
+
+// transact does all of it or nothing.
+func transact(ctx context.Context, db *sql.DB, do func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
 }

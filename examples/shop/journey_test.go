@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -42,6 +43,7 @@ type testShop struct {
 	*shop
 	url           string
 	longestCookie atomic.Int64 // header that it was sent, in bytes
+	formPosts     atomic.Int64 // of the OpenID provider's pages
 }
 
 func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
@@ -58,16 +60,22 @@ func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
 		t.Fatal(err)
 	}
 	open := &testShop{shop: s}
-	handler := s.handler()
+	handler := sync.OnceValue(s.handler) // a test may change the shop until it is first asked
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.longestCookie.Store(max(open.longestCookie.Load(), int64(len(r.Header.Get("Cookie")))))
-		handler.ServeHTTP(w, r)
+		if r.Method == http.MethodPost && r.URL.Path == oauthCallback {
+			open.formPosts.Add(1)
+			if len(r.Cookies()) > 0 {
+				t.Error("a POST from another site carries cookies")
+			}
+		}
+		handler().ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {
 		server.Close()
 		db.Close()
 	})
-	open.url = server.URL
+	open.url, s.url = server.URL, server.URL
 	return open
 }
 

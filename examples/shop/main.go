@@ -33,17 +33,28 @@ func main() {
 	addr := flag.String("addr", "", "address to listen on (default 127.0.0.1:8080, or a free port if that is taken)")
 	redisURL := flag.String("redis", "", "keep guest data in this Redis, such as redis://localhost:6379, not in memory")
 	file := flag.String("db", "", "keep accounts and orders in this SQLite file, not in memory")
+	publicURL := flag.String("url", "", "where visitors find the shop, for links in mails (default http:// and the address, if that is this machine only)")
+	smtp := flag.String("smtp", "", "send mails by this server, such as localhost:25; SMTP_USER and SMTP_PASSWORD log in to it")
+	from := flag.String("from", "shop@windowsill.example", "the sender of mails")
+	issuer := flag.String("oidc", "", "sign in with this OpenID provider, by OIDC_CLIENT_ID and OIDC_CLIENT_SECRET (default: one that starts with the shop, on this machine only)")
+	formPost := flag.Bool("form-post", false, "have the provider answer with response_mode=form_post")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *redisURL, *file); err != nil {
+	if err := run(ctx, *addr, *redisURL, *file, signInFlags{*publicURL, *smtp, *from, *issuer, *formPost}); err != nil {
 		fmt.Fprintln(os.Stderr, "shop:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, addr, redisURL, file string) error {
+// signInFlags are those that have to do with signing in.
+type signInFlags struct {
+	url, smtp, from, issuer string
+	formPost                bool
+}
+
+func run(ctx context.Context, addr, redisURL, file string, flags signInFlags) error {
 	listener, err := listen(addr)
 	if err != nil {
 		return err
@@ -66,6 +77,12 @@ func run(ctx context.Context, addr, redisURL, file string) error {
 	plainHTTP := host.IP.IsLoopback() // for development; a shop that others can reach is behind https
 	s, err := newShop(ctx, db, store, secrets, plainHTTP)
 	if err != nil {
+		return err
+	}
+	if flags.url == "" && plainHTTP {
+		flags.url = "http://" + host.String()
+	}
+	if err := s.open(ctx, flags, plainHTTP); err != nil {
 		return err
 	}
 	go s.guests.Run(ctx, time.Minute) // finishes claims that a crash left half done

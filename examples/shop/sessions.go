@@ -55,8 +55,8 @@ func (s sessions) user(r *http.Request) (user User, err error) {
 		return User{}, nil
 	}
 	err = s.db.QueryRowContext(r.Context(),
-		`SELECT users.id, users.email FROM sessions JOIN users ON users.id = user_id WHERE token_hash = ? AND expires > ?`,
-		hashToken(token), time.Now().Unix()).Scan(&user.ID, &user.Email)
+		`SELECT users.id, COALESCE(email, ''), COALESCE(phone, '') FROM sessions JOIN users ON users.id = user_id WHERE token_hash = ? AND expires > ?`,
+		hashToken(token), time.Now().Unix()).Scan(&user.ID, &user.Email, &user.Phone)
 	if errors.Is(err, sql.ErrNoRows) {
 		return User{}, nil
 	}

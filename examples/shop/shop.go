@@ -15,8 +15,18 @@ type shop struct {
 	guests   *guest.Manager
 	accounts *accounts
 	sessions sessions
+	links    links
+	codes    codes
+	flows    flows
+	choices  choices
 	orders   orders
 	cookies  cookies
+
+	url    string  // where visitors find the shop, for links in mails; never taken from a request
+	mail   mailer  // nil: no links
+	sms    texter  // nil: no codes
+	oauth  *oauth  // nil: no OpenID provider
+	outbox *outbox // nil: it is really sent
 }
 
 // newShop puts the shop together. insecure is for plain http.
@@ -30,7 +40,15 @@ func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byt
 		return nil, err
 	}
 	cookies := cookies{insecure}
-	return &shop{guests, accounts, sessions{db, cookies}, orders{db}, cookies}, nil
+	s := &shop{
+		guests: guests, accounts: accounts, sessions: sessions{db, cookies}, links: links{db}, codes: codes{db}, flows: flows{db}, choices: choices{db},
+		orders: orders{db}, cookies: cookies,
+	}
+	if insecure { // for development: what is sent can be read by everybody
+		s.outbox = &outbox{}
+		s.mail, s.sms = s.outbox, s.outbox
+	}
+	return s, nil
 }
 
 func (s *shop) handler() http.Handler {
@@ -48,6 +66,26 @@ func (s *shop) handler() http.Handler {
 	pages.HandleFunc("POST /signup", s.signUp)
 	pages.HandleFunc("POST /login", s.logIn)
 	pages.HandleFunc("POST /logout", s.logOut)
+	pages.HandleFunc("GET /choose", s.showChoice)
+	pages.HandleFunc("POST /choose", s.choose)
+	if s.mail != nil {
+		pages.HandleFunc("POST /link", s.mailLink)
+		pages.HandleFunc("GET /link", s.showLink)
+		pages.HandleFunc("POST /link/open", s.openLink)
+	}
+	if s.sms != nil {
+		pages.HandleFunc("POST /code", s.sendCode)
+		pages.HandleFunc("GET /code", s.showCode)
+		pages.HandleFunc("POST /code/open", s.typeCode)
+	}
+	if s.oauth != nil {
+		pages.HandleFunc("POST /oauth", s.startOAuth)
+		pages.HandleFunc("GET "+oauthCallback, s.endOAuth)
+		pages.HandleFunc("POST "+oauthCallback, s.bringOAuth)
+	}
+	if s.outbox != nil {
+		pages.HandleFunc("GET /outbox", s.showOutbox)
+	}
 
 	// The session comes first: it tells Config.Account who is signed in.
 	visitors := s.sessions.middleware(s.guests.Middleware(pages))
@@ -55,7 +93,9 @@ func (s *shop) handler() http.Handler {
 	site := http.NewServeMux()
 	site.Handle("/", visitors)
 	site.Handle("GET /static/", assets()) // the same for everybody: no visitor, and caches may keep it
-	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(site, 16<<10))
+	protection := http.NewCrossOriginProtection()
+	protection.AddInsecureBypassPattern("POST " + oauthCallback) // it comes from the provider's page, and signs nobody in
+	return protection.Handler(http.MaxBytesHandler(site, 16<<10))
 }
 
 func (s *shop) showPlants(w http.ResponseWriter, r *http.Request) {
@@ -106,6 +146,8 @@ func (s *shop) changeTheme(w http.ResponseWriter, r *http.Request) {
 func (s *shop) changed(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
 		s.sorry(w, r, err)
+	} else if guest.FromContext(r.Context()).Replaced() {
+		s.cookies.flash(w, "That is saved.", replacedText)
 	}
 	back(w, r)
 }

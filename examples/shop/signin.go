@@ -1,24 +1,48 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
+
+	"github.com/guestkit/guest"
 )
 
-// welcome signs the user in and binds what this browser's guest has kept to the account. It does not matter to a
-// login whether that works at once: what is left is bound by itself, with one of the next requests.
-func (s *shop) welcome(w http.ResponseWriter, r *http.Request, user User, greeting string) {
-	if err := s.sessions.start(w, r, user); err != nil {
+// An arrival is what every way of signing in comes to.
+type arrival struct {
+	user             User
+	isNew            bool   // the account is
+	ticket, audience string // of the guest that started, unless it is sure to be this browser's
+	next             string // the page to go on with; "" if the request says so
+	choice           choice // of carts, if the visitor was asked
+}
+
+// welcome signs the user in and binds what the guest has kept to the account. It does not matter to a login whether
+// that works at once: what is left is bound by itself, with one of the next requests.
+func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
+	if err := s.sessions.start(w, r, a.user); err != nil {
 		fail(w, r, err)
 		return
 	}
-	receipt, err := s.guests.Claim(w, r, user.ID)
+	receipt, err := s.claim(w, r, a, a.choice.options()...)
 	if err != nil {
 		slog.WarnContext(r.Context(), "guest not claimed", "pending", receipt.Pending, "error", err)
 	}
-	s.cookies.flash(w, append([]string{greeting}, inWords(receipt)...)...)
-	http.Redirect(w, r, next(r), http.StatusSeeOther)
+	lines := []string{"Welcome back!"}
+	if a.isNew {
+		lines = []string{"Welcome to Windowsill!"}
+	}
+	lines = append(lines, a.choice.inWords(receipt)...)
+	s.cookies.flash(w, append(lines, whyNot(err)...)...)
+	http.Redirect(w, r, cmp.Or(a.next, next(r)), http.StatusSeeOther)
+}
+
+func (s *shop) claim(w http.ResponseWriter, r *http.Request, a arrival, opts ...guest.ClaimOption) (guest.Receipt, error) {
+	if a.ticket == "" {
+		return s.guests.Claim(w, r, a.user.ID, opts...)
+	}
+	return s.guests.ClaimTicket(w, r, a.ticket, a.audience, a.user.ID, opts...)
 }
 
 func (s *shop) signUp(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +51,7 @@ func (s *shop) signUp(w http.ResponseWriter, r *http.Request) {
 		s.tryAgain(w, r, signUpForm, err)
 		return
 	}
-	s.welcome(w, r, user, "Welcome to Windowsill!")
+	s.welcome(w, r, arrival{user: user, isNew: true})
 }
 
 func (s *shop) logIn(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +60,11 @@ func (s *shop) logIn(w http.ResponseWriter, r *http.Request) {
 		s.tryAgain(w, r, logInForm, err)
 		return
 	}
-	s.welcome(w, r, user, "Welcome back!")
+	if r.FormValue("ask") != "" && s.bothHaveCarts(r, user) {
+		s.ask(w, r, user)
+		return
+	}
+	s.welcome(w, r, arrival{user: user})
 }
 
 // logOut ends the session. The guest cookie went when the guest was claimed, so whoever comes next with this browser
@@ -51,29 +79,33 @@ func (s *shop) logOut(w http.ResponseWriter, r *http.Request) {
 
 // A signInForm is the page to sign up or to log in.
 type signInForm struct {
-	Heading string
-	New     bool
-	Next    string // the page to go on with
-	Email   string
-	Mistake mistake
+	Heading, Action   string
+	New               bool
+	Next              string // the page to go on with
+	Email, Phone      string
+	Mistake           mistake
+	Link, Code, OAuth bool // the other ways that are open
 }
 
 var (
-	signUpForm = signInForm{Heading: "Sign up", New: true}
-	logInForm  = signInForm{Heading: "Log in"}
+	signUpForm = signInForm{Heading: "Sign up", Action: "/signup", New: true}
+	logInForm  = signInForm{Heading: "Log in", Action: "/login"}
 )
 
 func (s *shop) showSignUp(w http.ResponseWriter, r *http.Request) { s.showForm(w, r, signUpForm) }
 func (s *shop) showLogIn(w http.ResponseWriter, r *http.Request)  { s.showForm(w, r, logInForm) }
 
 func (s *shop) showForm(w http.ResponseWriter, r *http.Request, form signInForm) {
-	form.Next = next(r)
+	form.Next, form.Link, form.Code, form.OAuth = next(r), s.mail != nil, s.sms != nil, s.oauth != nil
 	status := http.StatusOK
 	if form.Mistake.Text != "" {
 		status = http.StatusUnprocessableEntity
 	}
 	p := s.newPage(w, r, form.Heading)
 	p.Body = form
+	if s.oauth != nil {
+		p.FormsTo = s.oauth.origin()
+	}
 	p.render(w, r, status, "signin")
 }
 
@@ -84,7 +116,7 @@ func (s *shop) tryAgain(w http.ResponseWriter, r *http.Request, form signInForm,
 		fail(w, r, err)
 		return
 	}
-	form.Email, form.Mistake = r.FormValue("email"), *m
+	form.Email, form.Phone, form.Mistake = r.FormValue("email"), r.FormValue("phone"), *m
 	s.showForm(w, r, form)
 }
 

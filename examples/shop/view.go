@@ -8,7 +8,11 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
+	"strings"
+
+	"github.com/guestkit/guest"
 )
 
 //go:embed templates/*.html
@@ -27,13 +31,23 @@ type page struct {
 	Flash []string // what happened, said once
 	Down  bool     // the visitor's data cannot be read
 	Body  any      // what only this page shows
+
+	Replaced string // why the visitor starts again with nothing
+	Outbox   bool   // there is one
+	FormsTo  string // where forms may lead but here
 }
+
+const replacedText = "What this browser kept went to the account that was signed in to with it elsewhere, or had grown too old. Log in to see what your account has."
 
 // newPage collects what every page shows. Without the guest data the page is still a page: it says so.
 func (s *shop) newPage(w http.ResponseWriter, r *http.Request, title string) *page {
 	data, err := load(r.Context())
 	if err != nil {
 		slog.WarnContext(r.Context(), "guest data cannot be read", "error", err)
+	}
+	replaced := ""
+	if guest.FromContext(r.Context()).Replaced() { // known after reading
+		replaced = replacedText
 	}
 	return &page{
 		kept:  data,
@@ -43,6 +57,9 @@ func (s *shop) newPage(w http.ResponseWriter, r *http.Request, title string) *pa
 		Lines: linesOf(data.Cart),
 		Flash: s.cookies.takeFlash(w, r),
 		Down:  err != nil,
+
+		Replaced: replaced,
+		Outbox:   s.outbox != nil,
 	}
 }
 
@@ -70,7 +87,7 @@ func (p *page) wished() (cards []card) {
 	return cards
 }
 
-var views = parseViews("products", "cart", "wishes", "signin", "orders")
+var views = parseViews("products", "cart", "wishes", "signin", "orders", "link", "code", "note", "outbox", "choose")
 
 func parseViews(names ...string) map[string]*template.Template {
 	base := template.Must(template.New("layout.html").Funcs(template.FuncMap{
@@ -78,12 +95,22 @@ func parseViews(names ...string) map[string]*template.Template {
 		"count":  count,
 		"total":  total,
 		"plural": plural,
+		"linked": linked,
 	}).ParseFS(templateFiles, "templates/layout.html", "templates/icons.html"))
 	views := map[string]*template.Template{}
 	for _, name := range names {
 		views[name] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, "templates/"+name+".html"))
 	}
 	return views
+}
+
+var urls = regexp.MustCompile(`https?://\S+`)
+
+// linked is a text whose addresses can be clicked, as a mail program shows it.
+func linked(text string) template.HTML {
+	text = template.HTMLEscapeString(text)
+	text = urls.ReplaceAllString(text, `<a href="$0">$0</a>`)
+	return template.HTML(strings.ReplaceAll(text, "\n", "<br>"))
 }
 
 // render sends a page, whole or not at all.
@@ -96,7 +123,7 @@ func (p *page) render(w http.ResponseWriter, r *http.Request, status int, view s
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "private, no-store") // after a logout the back button shows nothing
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; form-action 'self' "+p.FormsTo+"; base-uri 'none'; frame-ancestors 'none'")
 	w.WriteHeader(status)
 	b.WriteTo(w)
 }
@@ -110,7 +137,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 // back returns to the page that a form was on, at the plant that it was about.
 func back(w http.ResponseWriter, r *http.Request) {
 	to := r.FormValue("back")
-	if !slices.Contains([]string{"/", "/cart", "/wishes", "/orders", "/login", "/signup"}, to) {
+	if !slices.Contains([]string{"/", "/cart", "/wishes", "/orders", "/login", "/signup", "/code"}, to) {
 		to = "/"
 	}
 	if sku := r.PathValue("sku"); sku != "" {

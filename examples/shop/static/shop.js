@@ -48,3 +48,9 @@ function show(fresh) {
     (document.getElementById(focused.id) ?? document.querySelector("h1")).focus();
   }
 }
+
+// What a mailed link carries behind its # is for this page only, and leaves the address at once.
+for (const field of document.querySelectorAll("[data-fragment]")) {
+  field.value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname + location.search);
+}

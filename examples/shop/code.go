@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+const (
+	codeLife  = 10 * time.Minute
+	codeTries = 5
+)
+
+// codes are those that were sent by SMS, one for a number. With each goes the ticket of the guest that asked for it,
+// as a code may be typed on another device.
+type codes struct{ db *sql.DB }
+
+var errCode = &mistake{"code", "This is not the code that was sent last, or it is older than 10 minutes. After 5 tries ask for a new one 10 minutes later."}
+
+// make replaces the code of a number. Tries are counted on, so that asking for new codes does not help guessing.
+func (c codes) make(ctx context.Context, phone, ticket string) (code string, err error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
+	if err != nil {
+		return "", err
+	}
+	code = fmt.Sprintf("%06d", n)
+	hash, err := hashPassword(ctx, code) // slow, as there are only a million
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	if _, err := c.db.ExecContext(ctx, `DELETE FROM codes WHERE expires <= ?`, now.Unix()); err != nil {
+		return "", err
+	}
+	_, err = c.db.ExecContext(ctx, `INSERT INTO codes (phone, code, ticket, expires) VALUES (?, ?, ?, ?)
+		ON CONFLICT (phone) DO UPDATE SET code = excluded.code, ticket = excluded.ticket, expires = excluded.expires`,
+		phone, hash, ticket, now.Add(codeLife).Unix())
+	return code, err
+}
+
+// use returns the ticket that came with the code, once.
+func (c codes) use(ctx context.Context, phone, code string) (ticket string, err error) {
+	var hash string // the try counts before the code is looked at: parallel guesses are counted too
+	err = c.db.QueryRowContext(ctx, `UPDATE codes SET tries = tries + 1 WHERE phone = ? AND expires > ? AND tries < ? RETURNING code, ticket`,
+		phone, time.Now().Unix(), codeTries).Scan(&hash, &ticket)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", errCode
+	} else if err != nil {
+		return "", err
+	}
+	ok, err := checkPassword(ctx, hash, code)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", errCode
+	}
+	res, err := c.db.ExecContext(ctx, `DELETE FROM codes WHERE phone = ? AND code = ?`, phone, hash)
+	if err != nil {
+		return "", err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 { // typed twice at once
+		return "", errors.Join(err, errCode)
+	}
+	return ticket, nil
+}
+
+var phoneForm = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+
+// normalPhone is the form in which a number is stored and looked up.
+func normalPhone(phone string) (string, bool) {
+	phone = strings.NewReplacer(" ", "", "-", "", "/", "", "(", "", ")", "").Replace(phone)
+	return phone, phoneForm.MatchString(phone)
+}
+
+// A codePage asks for the code that was sent.
+type codePage struct {
+	Phone, Next string
+	Sent        bool
+	Mistake     mistake
+}
+
+// sendCode sends a code, whether there is an account or not.
+func (s *shop) sendCode(w http.ResponseWriter, r *http.Request) {
+	phone, ok := normalPhone(r.FormValue("phone"))
+	if !ok {
+		s.tryAgain(w, r, logInForm, errPhone)
+		return
+	}
+	code, err := s.codes.make(r.Context(), phone, s.ticket(r, phoneAudience(phone)))
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	if err := s.sms.Text(r.Context(), phone, code+" is your code for Windowsill. Give it to nobody."); err != nil {
+		fail(w, r, err)
+		return
+	}
+	s.askCode(w, r, codePage{Phone: phone, Sent: true})
+}
+
+var errPhone = &mistake{"phone", "Enter a number with its country, like +49 30 1234567."}
+
+// showCode is for the code that another device has asked for.
+func (s *shop) showCode(w http.ResponseWriter, r *http.Request) { s.askCode(w, r, codePage{}) }
+
+func (s *shop) askCode(w http.ResponseWriter, r *http.Request, body codePage) {
+	status := http.StatusOK
+	if body.Mistake.Text != "" {
+		status = http.StatusUnprocessableEntity
+	}
+	body.Next = next(r)
+	p := s.newPage(w, r, "Type the code")
+	p.Body = body
+	p.render(w, r, status, "code")
+}
+
+func (s *shop) typeCode(w http.ResponseWriter, r *http.Request) {
+	phone, _ := normalPhone(r.FormValue("phone"))
+	ticket, err := s.codes.use(r.Context(), phone, strings.TrimSpace(r.FormValue("code")))
+	var m *mistake
+	if errors.As(err, &m) {
+		s.askCode(w, r, codePage{Phone: r.FormValue("phone"), Mistake: *m})
+		return
+	} else if err != nil {
+		fail(w, r, err)
+		return
+	}
+	user, isNew, err := s.accounts.byPhone(r.Context(), phone)
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	s.welcome(w, r, arrival{user: user, isNew: isNew, ticket: ticket, audience: phoneAudience(phone)})
+}
