@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"html"
 	"iter"
 	"net/http"
 	"net/http/httptest"
@@ -48,6 +49,7 @@ type client struct {
 	*testing.T
 	handler http.Handler
 	cookies map[string]string
+	shop    *shop
 }
 
 func (c *client) get(path string) string { c.Helper(); return c.send("GET", path, nil) }
@@ -55,11 +57,15 @@ func (c *client) get(path string) string { c.Helper(); return c.send("GET", path
 // post sends a form: names and values in turn.
 func (c *client) post(path string, form ...string) string {
 	c.Helper()
+	return c.send("POST", path, values(form))
+}
+
+func values(form []string) url.Values {
 	values := url.Values{}
 	for i := 0; i < len(form); i += 2 {
 		values.Set(form[i], form[i+1])
 	}
-	return c.send("POST", path, values)
+	return values
 }
 
 func (c *client) send(method, path string, form url.Values) string {
@@ -91,7 +97,7 @@ func (c *client) send(method, path string, form url.Values) string {
 func (c *client) shows(page string, texts ...string) {
 	c.Helper()
 	for _, text := range texts {
-		if !strings.Contains(page, text) {
+		if !strings.Contains(html.UnescapeString(page), text) {
 			c.Fatalf("the page lacks %q:\n%s", text, page)
 		}
 	}
@@ -110,7 +116,7 @@ func inOutage(t *testing.T, test func(*client, *outage)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(&client{t, s.handler(), map[string]string{}}, store)
+		test(&client{t, s.handler(), map[string]string{}, s}, store)
 	})
 }
 

@@ -60,14 +60,14 @@ func TestAccounts(t *testing.T) {
 // Sent at once, twice, or after another tab has ordered: one order, and the cart keeps what was not ordered.
 func TestCheckoutOnce(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
-	c := &client{t, s.handler(), map[string]string{}}
+	c := &client{t, s.handler(), map[string]string{}, s.shop}
 	c.get("/")
 	c.post("/cart/fern/more")
 	c.post("/signup", "email", ada, "password", password)
 
 	var both sync.WaitGroup
 	for range 8 {
-		again := &client{t, s.handler(), map[string]string{sessionCookie: c.cookies[sessionCookie]}}
+		again := &client{t, s.handler(), map[string]string{sessionCookie: c.cookies[sessionCookie]}, s.shop}
 		both.Go(func() { again.post("/checkout", "form", "1") })
 	}
 	both.Wait()
@@ -82,12 +82,12 @@ func TestCheckoutOnce(t *testing.T) {
 
 func TestAmountsStayInRange(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
-	c := &client{t, s.handler(), map[string]string{}}
+	c := &client{t, s.handler(), map[string]string{}, s.shop}
 	c.get("/")
 	c.post("/cart/fern/more")
 	var all sync.WaitGroup
 	for range 8 {
-		again := &client{t, s.handler(), map[string]string{"guest": c.cookies["guest"]}}
+		again := &client{t, s.handler(), map[string]string{"guest": c.cookies["guest"]}, s.shop}
 		all.Go(func() { again.post("/cart/fern/less") })
 	}
 	all.Wait()

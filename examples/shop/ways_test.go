@@ -111,7 +111,7 @@ func TestEveryWay(t *testing.T) {
 func testWay(t *testing.T, s *testShop, way way, isNew bool) {
 	want, receipt := map[string]int64{"fern": 2}, "Welcome to Windowsill! Your 2 items moved to your account. Your wish list came along, with 1 plant."
 	if !isNew {
-		before := &client{t, s.handler(), map[string]string{}}
+		before := &client{t, s.handler(), map[string]string{}, s.shop}
 		before.get("/")
 		before.post("/cart/pilea/more")
 		way.seed(before, s)
@@ -165,7 +165,7 @@ func testWay(t *testing.T, s *testShop, way way, isNew bool) {
 	if now := other.guestCookies(); len(now) != 1 || now["guest"] == guest {
 		t.Error("the other browser has no guest of its own")
 	}
-	old := &client{t, s.handler(), map[string]string{"guest": guest}}
+	old := &client{t, s.handler(), map[string]string{"guest": guest}, s.shop}
 	old.shows(old.get("/cart"), replacedText, "Nothing here yet")
 }
 

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"html"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest/memstore"
+)
+
+const eve = "eve@example.com"
+
+// What a mailed link or a typed code may meet. The page says what happened, and signing in works wherever the visitor
+// has shown who they are.
+func newTrouble(t *testing.T) *testShop {
+	return openShop(t, memstore.New(memstore.Config{}), newSecret())
+}
+
+func (s *testShop) client(t *testing.T) *client {
+	return &client{t, s.handler(), map[string]string{}, s.shop}
+}
+
+// starter is a browser with a cart that has asked for a link.
+func (s *testShop) starter(t *testing.T, email string) (c *client, token, ticket string) {
+	t.Helper()
+	c = s.client(t)
+	c.get("/")
+	c.post("/cart/fern/more")
+	c.shows(c.post("/link", "email", email), "Look into your mail")
+	link, err := url.Parse(s.lastLink(t))
+	if err != nil || link.Fragment == "" {
+		t.Fatalf("%v, %v", link, err)
+	}
+	return c, link.Query().Get("token"), link.Fragment
+}
+
+func (c *client) openLink(token, ticket string) string {
+	c.Helper()
+	return c.post("/link/open", "token", token, "ticket", ticket)
+}
+
+// refuses checks for a page that says no.
+func (c *client) refuses(status int, method, path, text string, form ...string) {
+	c.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(values(form).Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for name, value := range c.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	w := httptest.NewRecorder()
+	c.handler.ServeHTTP(w, r)
+	if w.Code != status || !strings.Contains(html.UnescapeString(w.Body.String()), text) {
+		c.Errorf("%s %s: status %d, want %d and %q:\n%s", method, path, w.Code, status, text, w.Body)
+	}
+	for _, cookie := range w.Result().Cookies() {
+		if cookie.Name == sessionCookie {
+			c.Errorf("%s %s signs in", method, path)
+		}
+	}
+}
+
+const (
+	badTicket  = "What was kept where you started did not come along"
+	othersCart = "belongs to another account already"
+	goneLink   = "This link does not work any more"
+)
+
+func TestTicketsInTheWrongPlace(t *testing.T) {
+	for name, wrong := range map[string]func(c *client, ticket string) string{
+		"tampered":           func(_ *client, ticket string) string { return ticket[:30] + swap(ticket[30:31]) + ticket[31:] },
+		"cut":                func(_ *client, ticket string) string { return ticket[:len(ticket)-1] },
+		"a cookie":           func(c *client, _ string) string { return c.cookies["guest"] },
+		"nonsense":           func(*client, string) string { return "☃" },
+		"another audience's": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTrouble(t)
+			here, token, ticket := s.starter(t, ada)
+			who := ada
+			if wrong == nil {
+				_, token, _ = s.starter(t, eve)
+				who = eve
+			} else {
+				ticket = wrong(here, ticket)
+			}
+			there := s.client(t)
+			there.shows(there.openLink(token, ticket), "Welcome to Windowsill!", badTicket, who)
+			s.account(t, who, map[string]int64{}, nil, "")
+			here.shows(here.get("/cart"), `id="amount-fern">1<`) // nothing was taken from where it started
+		})
+	}
+
+	t.Run("as a cookie", func(t *testing.T) {
+		s := newTrouble(t)
+		_, _, ticket := s.starter(t, ada)
+		thief := s.client(t)
+		thief.cookies["guest"] = ticket
+		thief.shows(thief.get("/cart"), "Nothing here yet")
+	})
+}
+
+func swap(letter string) string {
+	if letter == "A" {
+		return "B"
+	}
+	return "A"
+}
+
+func TestLinkOpenedTwice(t *testing.T) {
+	s := newTrouble(t)
+	here, token, ticket := s.starter(t, ada)
+	there, later := s.client(t), s.client(t)
+	there.shows(there.openLink(token, ticket), "Your item moved to your account.")
+	form := []string{"token", token, "ticket", ticket}
+	there.refuses(410, "POST", "/link/open", "you are signed in", form...)
+	later.refuses(410, "POST", "/link/open", "a link signs in once", form...)
+	later.refuses(410, "GET", "/link?token="+token, goneLink)
+	s.account(t, ada, map[string]int64{"fern": 1}, nil, "")
+
+	// Where it started, the next thing that the visitor does says why.
+	here.shows(here.post("/cart/aloe/more"), replacedText, "1 in cart")
+}
+
+func TestMailScannersOpenLinksFirst(t *testing.T) {
+	s := newTrouble(t)
+	here, token, ticket := s.starter(t, ada)
+	scanner := s.client(t)
+	for range 3 {
+		scanner.shows(scanner.get("/link?token="+token), ada, "Sign in")
+	}
+	w := httptest.NewRecorder()
+	s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/link?token="+token, nil))
+	if got := w.Header().Get("Referrer-Policy"); got != "no-referrer" {
+		t.Errorf("Referrer-Policy %q", got)
+	}
+	if len(s.users(t)) != 0 {
+		t.Error("a GET has made an account")
+	}
+	here.shows(here.openLink(token, ticket), "Your item moved to your account.", ada) // the browser that started may end it
+	if here.cookies["guest"] != "" {
+		t.Error("the guest's cookie is still there")
+	}
+}
+
+// Between asking for the link and opening it, somebody else logs in where it started.
+func TestGuestOfAnotherPerson(t *testing.T) {
+	s := newTrouble(t)
+	here, token, ticket := s.starter(t, ada)
+	here.post("/signup", "email", eve, "password", password)
+	there := s.client(t)
+	there.shows(there.openLink(token, ticket), "Welcome to Windowsill!", othersCart, ada)
+	s.account(t, ada, map[string]int64{}, nil, "")
+	s.account(t, eve, map[string]int64{"fern": 1}, nil, "")
+}
+
+// The link's claim is the starter's guest's, whatever cookie the browser that opens it has. A guest of its own is
+// left alone by it, and comes along as with every request of a member: it is a guest of this browser.
+func TestCookieSwapped(t *testing.T) {
+	s := newTrouble(t)
+	here, token, ticket := s.starter(t, ada)
+	mallory := s.client(t)
+	mallory.get("/")
+	mallory.post("/cart/cactus/more")
+	here.cookies["guest"] = mallory.cookies["guest"]
+	here.shows(here.openLink(token, ticket), "Your item moved to your account.", ada)
+}
+
+func TestLinksAndCodesExpire(t *testing.T) {
+	inOutage(t, func(c *client, _ *outage) {
+		sent := func() string { return c.shop.outbox.latest()[0].Text }
+		c.get("/")
+		c.post("/cart/fern/more")
+		c.post("/link", "email", ada)
+		link, _ := url.Parse(linkInMail.FindString(sent()))
+		token := link.Query().Get("token")
+		c.post("/code", "phone", adasPhone)
+		code := codeInSMS.FindString(sent())
+
+		time.Sleep(codeLife + time.Second)
+		c.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", code)
+		c.shows(c.get("/link?token="+token), ada)
+		time.Sleep(proofLife - codeLife)
+		c.refuses(410, "GET", "/link?token="+token, goneLink)
+		c.refuses(410, "POST", "/link/open", goneLink, "token", token, "ticket", link.Fragment)
+		c.shows(c.get("/cart"), `id="amount-fern">1<`)
+
+		// A fresh link with the ticket of an old mail.
+		c.post("/link", "email", ada)
+		fresh, _ := url.Parse(linkInMail.FindString(sent()))
+		there := &client{c.T, c.handler, map[string]string{}, c.shop}
+		there.shows(there.openLink(fresh.Query().Get("token"), link.Fragment), badTicket, ada)
+	})
+}
+
+func TestCodes(t *testing.T) {
+	s := newTrouble(t)
+	c := s.client(t)
+	c.get("/")
+	c.post("/cart/fern/more")
+	c.refuses(422, "POST", "/code", errPhone.Text, "phone", "12345")
+	c.post("/code", "phone", adasPhone)
+	old := s.lastCode(t)
+	c.post("/code", "phone", adasPhone)
+	code := s.lastCode(t)
+	wrong := func(code string) string { return swapDigit(code[:1]) + code[1:] }
+	if old != code {
+		c.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", old)
+	}
+	c.refuses(422, "POST", "/code/open", errCode.Text, "phone", "+4930999999", "code", code)
+	c.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", wrong(code))
+	c.shows(c.post("/code/open", "phone", adasPhone, "code", " "+code+" "), "Your item moved to your account.", adasPhone)
+	c.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", code)
+
+	// Guessing ends after five tries, and a new code does not start the count again.
+	guesser := s.client(t)
+	guesser.post("/code", "phone", adasPhone)
+	for range codeTries {
+		guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", wrong(s.lastCode(t)))
+	}
+	guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", s.lastCode(t))
+	guesser.post("/code", "phone", adasPhone)
+	guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", s.lastCode(t))
+}
+
+func swapDigit(digit string) string {
+	if digit == "0" {
+		return "1"
+	}
+	return "0"
+}
+
+// Whoever signs up with somebody else's address is out once its owner comes.
+func TestAddressesAreTheirOwners(t *testing.T) {
+	s := newTrouble(t)
+	squatter := s.client(t)
+	squatter.get("/")
+	squatter.post("/signup", "email", ada, "password", password)
+	_, token, ticket := s.starter(t, ada)
+	owner := s.client(t)
+	owner.shows(owner.openLink(token, ticket), "Welcome back!", ada)
+	if page := squatter.get("/"); strings.Contains(page, ada) {
+		t.Error("the squatter is still signed in")
+	}
+	squatter.refuses(422, "POST", "/login", errLogin.Text, "email", ada, "password", password)
+	if n := len(s.users(t)); n != 1 {
+		t.Errorf("%d accounts", n)
+	}
+}
+
+// With the guests' store down a link signs in all the same.
+func TestLinkWithoutTheStore(t *testing.T) {
+	inOutage(t, func(c *client, store *outage) {
+		c.get("/")
+		c.post("/cart/fern/more")
+		c.post("/link", "email", ada)
+		link, _ := url.Parse(linkInMail.FindString(c.shop.outbox.latest()[0].Text))
+		store.down.Store(true)
+		c.shows(c.openLink(link.Query().Get("token"), link.Fragment), ada, "Your cart is on its way")
+		store.down.Store(false)
+		time.Sleep(time.Minute)
+		c.shows(c.get("/cart"), ada, `id="amount-fern">1<`)
+	})
+}
