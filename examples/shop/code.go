@@ -84,6 +84,7 @@ func normalPhone(phone string) (string, bool) {
 type codePage struct {
 	Phone, Next string
 	Sent        bool
+	Outbox      bool // the SMS can be read here
 	Mistake     mistake
 }
 
@@ -116,7 +117,7 @@ func (s *shop) askCode(w http.ResponseWriter, r *http.Request, body codePage) {
 	if body.Mistake.Text != "" {
 		status = http.StatusUnprocessableEntity
 	}
-	body.Next = next(r)
+	body.Next, body.Outbox = next(r), s.sms == texter(s.outbox)
 	p := s.newPage(w, r, "Type the code")
 	p.Body = body
 	p.render(w, r, status, "code")

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -44,12 +45,14 @@ type testShop struct {
 	url           string
 	longestCookie atomic.Int64 // header that it was sent, in bytes
 	formPosts     atomic.Int64 // of the OpenID provider's pages
+	log           lines
 }
 
 func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
 	t.Helper()
 	before := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(testLog{t}, nil)))
+	open := &testShop{}
+	slog.SetDefault(slog.New(slog.NewTextHandler(testLog{t, &open.log}, nil)))
 	t.Cleanup(func() { slog.SetDefault(before) })
 	db, err := openDatabase("")
 	if err != nil {
@@ -59,7 +62,7 @@ func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := &testShop{shop: s}
+	open.shop = s
 	handler := sync.OnceValue(s.handler) // a test may change the shop until it is first asked
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.longestCookie.Store(max(open.longestCookie.Load(), int64(len(r.Header.Get("Cookie")))))
@@ -68,6 +71,10 @@ func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
 			if len(r.Cookies()) > 0 {
 				t.Error("a POST from another site carries cookies")
 			}
+		}
+		aBrowser := r.Header.Get("Sec-Fetch-Site") != "" // Go's client knows no Referrer-Policy
+		if aBrowser && secretInAddress.MatchString(r.Referer()) || strings.Contains(r.RequestURI, "ticket=") {
+			t.Errorf("%s after %s: a secret is where it is logged", r.RequestURI, r.Referer())
 		}
 		handler().ServeHTTP(w, r)
 	}))
@@ -79,12 +86,42 @@ func openShop(t *testing.T, store guest.Store, secret []byte) *testShop {
 	return open
 }
 
+var secretInAddress = regexp.MustCompile(`(token|state|code|ticket)=|#`)
+
 // testLog shows what the shop logs if the test fails.
-type testLog struct{ t *testing.T }
+type testLog struct {
+	t   *testing.T
+	all *lines
+}
 
 func (l testLog) Write(line []byte) (int, error) {
+	l.all.add(string(line))
 	l.t.Logf("%s", line)
 	return len(line), nil
+}
+
+// lines are what was logged so far.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.WriteString(line)
+}
+
+// keepQuiet checks that none of the secrets was logged.
+func (l *lines) keepQuiet(t *testing.T, secrets ...string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, secret := range secrets {
+		if strings.Contains(l.text.String(), secret) {
+			t.Errorf("logged: %s", secret)
+		}
+	}
 }
 
 func newSecret() []byte { return []byte(rand.Text() + rand.Text()) }

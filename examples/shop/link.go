@@ -78,7 +78,7 @@ func (s *shop) mailLink(w http.ResponseWriter, r *http.Request) {
 	s.tell(w, r, http.StatusOK, note{
 		Heading: "Look into your mail",
 		Text:    "A link is on its way to " + email + ". Open it here or on any other device: what you chose here comes along.",
-		Outbox:  s.outbox != nil,
+		Outbox:  s.mail == mailer(s.outbox),
 	})
 }
 

@@ -94,7 +94,8 @@ func (s *shop) handler() http.Handler {
 	site.Handle("/", visitors)
 	site.Handle("GET /static/", assets()) // the same for everybody: no visitor, and caches may keep it
 	protection := http.NewCrossOriginProtection()
-	protection.AddInsecureBypassPattern("POST " + oauthCallback) // it comes from the provider's page, and signs nobody in
+	// This one comes from the OpenID provider's page, and signs nobody in.
+	protection.AddInsecureBypassPattern("POST " + oauthCallback)
 	return protection.Handler(http.MaxBytesHandler(site, 16<<10))
 }
 

@@ -14,8 +14,8 @@ import (
 
 const eve = "eve@example.com"
 
-// What a mailed link or a typed code may meet. The page says what happened, and signing in works wherever the visitor
-// has shown who they are.
+// newTrouble opens a shop for what a mailed link or a typed code may meet. The page says what happened, and signing in
+// works wherever the visitor has shown who they are.
 func newTrouble(t *testing.T) *testShop {
 	return openShop(t, memstore.New(memstore.Config{}), newSecret())
 }
@@ -91,6 +91,10 @@ func TestTicketsInTheWrongPlace(t *testing.T) {
 			there.shows(there.openLink(token, ticket), "Welcome to Windowsill!", badTicket, who)
 			s.account(t, who, map[string]int64{}, nil, "")
 			here.shows(here.get("/cart"), `id="amount-fern">1<`) // nothing was taken from where it started
+			if s.log.text.Len() == 0 {
+				t.Error("nothing was logged")
+			}
+			s.log.keepQuiet(t, ticket, token, here.cookies["guest"])
 		})
 	}
 
