@@ -41,8 +41,8 @@ func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byt
 	}
 	cookies := cookies{insecure}
 	s := &shop{
-		guests: guests, accounts: accounts, sessions: sessions{db, cookies}, links: links{db}, codes: codes{db}, flows: flows{db}, choices: choices{db},
-		orders: orders{db}, cookies: cookies,
+		guests: guests, accounts: accounts, sessions: sessions{db, cookies}, links: links{db}, codes: codes{db},
+		flows: flows{db}, choices: choices{db}, orders: orders{db}, cookies: cookies,
 	}
 	if insecure { // for development: what is sent can be read by everybody
 		s.outbox = &outbox{}

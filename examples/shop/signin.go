@@ -25,6 +25,7 @@ func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
 		fail(w, r, err)
 		return
 	}
+	here := guest.FromContext(r.Context()).GuestID()
 	receipt, err := s.claim(w, r, a, a.choice.options()...)
 	if err != nil {
 		slog.WarnContext(r.Context(), "guest not claimed", "pending", receipt.Pending, "error", err)
@@ -33,7 +34,11 @@ func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
 	if a.isNew {
 		lines = []string{"Welcome to Windowsill!"}
 	}
-	lines = append(lines, a.choice.inWords(receipt)...)
+	if receipt.Pending && receipt.GuestID != here { // this browser has no cookie to try again with
+		lines = append(lines, strandedText)
+	} else {
+		lines = append(lines, a.choice.inWords(receipt)...)
+	}
 	s.cookies.flash(w, append(lines, whyNot(err)...)...)
 	http.Redirect(w, r, cmp.Or(a.next, next(r)), http.StatusSeeOther)
 }

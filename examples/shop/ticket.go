@@ -23,6 +23,8 @@ func (s *shop) ticket(r *http.Request, audience string) string {
 	return ticket
 }
 
+const strandedText = "What was kept where you started cannot be reached just now. If it is not here in a few minutes, log in there."
+
 // whyNot tells the visitor why what was kept in the browser did not come along.
 func whyNot(err error) []string {
 	switch {

@@ -255,7 +255,26 @@ func TestAddressesAreTheirOwners(t *testing.T) {
 	}
 }
 
-// With the guests' store down a link signs in all the same.
+// With the guests' store down a link signs in all the same. In another browser it cannot promise the cart.
+func TestLinkElsewhereWithoutTheStore(t *testing.T) {
+	inOutage(t, func(here *client, store *outage) {
+		here.get("/")
+		here.post("/cart/fern/more")
+		here.post("/link", "email", ada)
+		link, _ := url.Parse(linkInMail.FindString(here.shop.outbox.latest()[0].Text))
+		there := &client{here.T, here.handler, map[string]string{}, here.shop}
+		store.down.Store(true)
+		there.shows(there.openLink(link.Query().Get("token"), link.Fragment), ada, strandedText)
+		store.down.Store(false)
+		time.Sleep(time.Minute)
+		here.shows(here.get("/cart"), `id="amount-fern">1<`)
+		here.post("/link", "email", ada)
+		link, _ = url.Parse(linkInMail.FindString(here.shop.outbox.latest()[0].Text))
+		here.shows(here.openLink(link.Query().Get("token"), link.Fragment), ada, "Your item moved to your account.")
+	})
+}
+
+// In the same browser the cookie tries again.
 func TestLinkWithoutTheStore(t *testing.T) {
 	inOutage(t, func(c *client, store *outage) {
 		c.get("/")
