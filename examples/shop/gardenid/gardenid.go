@@ -30,7 +30,7 @@ func New(issuer, clientSecret, redirectURI string) (http.Handler, error) {
 	})
 	config := &op.Config{CodeMethodS256: true}
 	rand.Read(config.CryptoKey[:])
-	provider, err := op.NewOpenIDProvider(issuer, config, store,
+	provider, err := op.NewProvider(config, store, op.StaticIssuer(issuer),
 		op.WithAllowInsecure(), // plain http, on this machine
 		op.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 	if err != nil {
