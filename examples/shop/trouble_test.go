@@ -171,6 +171,7 @@ func TestCookieSwapped(t *testing.T) {
 	mallory.post("/cart/cactus/more")
 	here.cookies["guest"] = mallory.cookies["guest"]
 	here.shows(here.openLink(token, ticket), "Your item moved to your account.", ada)
+	s.account(t, ada, map[string]int64{"fern": 1, "cactus": 1}, nil, "")
 }
 
 func TestLinksAndCodesExpire(t *testing.T) {
