@@ -27,15 +27,23 @@ func (s *Store) call(ctx context.Context, limit time.Duration, try func(context.
 	defer cancel()
 	err := repeat(own, try)
 	answered := err == nil || isReply(err)
-	hurried := ctx.Err() != nil // the caller was: that says nothing about Redis
-	s.breaker.report(answered, hurried)
+	hurried := ended(ctx) // the caller was: that says nothing about Redis
+	s.breaker.report(answered, hurried != nil)
 	switch {
-	case answered || own.Err() == nil:
+	case answered || ended(own) == nil:
 		return err
-	case hurried:
-		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	case hurried != nil:
+		return fmt.Errorf("%w: %w", hurried, err)
 	}
 	return fmt.Errorf("no answer within %v: %w", limit, err)
+}
+
+// ended is ctx.Err, but not later than the socket, which has the same deadline.
+func ended(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // repeat tries again after a refusal, and after a broken connection: the first time at once, then after a pause.
