@@ -8,7 +8,7 @@ import (
 
 // ErrOpen is in the error of a call that was not sent because Redis seems to be away: after 5 calls in a row that
 // found no connection or got no answer none is sent for 1 second, then one to see whether Redis is back.
-var ErrOpen = errors.New("Redis did not answer several times in a row, so it is not asked again for a second")
+var ErrOpen = errors.New("redis did not answer several times in a row, so it is not asked again for a second")
 
 const (
 	breakAfter = 5
