@@ -157,6 +157,32 @@ type world struct {
 	dups    int
 	rebirth int // times that the guest may still expire
 	ticks   int // times that a minute may still pass
+
+	failovers int              // times that a node may still forget the last write to one record
+	last      [records]written // what it would forget
+	forgot    string           // what it forgot
+}
+
+// written is the last write to a record.
+type written struct {
+	what   string
+	before *modelRecord
+}
+
+func whatIs(u Update, key int) string {
+	switch {
+	case u.Add != nil:
+		return "a visitor's write"
+	case key == outboxRecord && u.Stamp != "":
+		return "a note"
+	case key == outboxRecord:
+		return "a strike"
+	case key != theGuest:
+		return "a merge"
+	case strings.HasPrefix(u.Set[fieldState], sealedBy):
+		return "a seal"
+	}
+	return "a burial"
 }
 
 type pending struct {
@@ -198,6 +224,7 @@ type model struct {
 	seed    [2]maphash.Seed
 	ended   int
 	failure string
+	broke   map[string][]string // what went wrong after a failover, by what it forgot
 }
 
 func (m *model) claim(owner string, finish bool, fresh string) claim {
@@ -235,7 +262,15 @@ func (w *world) key(m *model) [2]uint64 {
 	if w.dup != nil {
 		b = append(b, w.dup.enc...)
 	}
-	b = fmt.Appendf(b, "%d%v%d%d%d%d%d", w.now, w.writes, w.losses, w.crashes, w.dups, w.rebirth, w.ticks)
+	b = fmt.Appendf(b, "%d%v%d%d%d%d%d%s", w.now, w.writes, w.losses, w.crashes, w.dups, w.rebirth, w.ticks, w.forgot)
+	if w.failovers > 0 {
+		for _, l := range w.last {
+			if l.before != nil {
+				b = append(b, l.before.enc...)
+			}
+			b = append(append(b, l.what...), 0)
+		}
+	}
 	return [2]uint64{maphash.Bytes(m.seed[0], b), maphash.Bytes(m.seed[1], b)}
 }
 
@@ -397,6 +432,12 @@ func (m *model) settleNext(w *world, p *process) {
 }
 
 func (m *model) check(w *world, ok bool, format string, args ...any) {
+	if !ok && w.forgot != "" {
+		if !slices.Contains(m.broke[w.forgot], format) {
+			m.broke[w.forgot] = append(m.broke[w.forgot], format)
+		}
+		return
+	}
 	if !ok && m.failure == "" {
 		m.failure = fmt.Sprintf(format, args...) + "\n" + w.String()
 	}
@@ -416,6 +457,9 @@ func (m *model) change(w *world, key int, u Update, op string) Result {
 	before := w.recs[key]
 	after, res := before.apply(u, op, w.clock(), m.broken)
 	w.recs[key] = after
+	if w.failovers > 0 && after != before {
+		w.last[key] = written{whatIs(u, key), before}
+	}
 	if key == theGuest && before.fields[fieldIncarnation] == after.fields[fieldIncarnation] {
 		a, b := before.fields[fieldState], after.fields[fieldState]
 		forward := a == b || a == "" || strings.HasPrefix(a, sealedBy) && b == owner(a[1:]).tombstone()
@@ -509,6 +553,14 @@ func (m *model) visit(w world) {
 		next.recs[theGuest] = newRecord(Fields{}, "")
 		m.visit(next)
 	}
+	for key, l := range w.last {
+		if w.failovers > 0 && l.before != nil {
+			next := w
+			next.failovers--
+			next.recs[key], next.forgot, next.last = l.before, l.what, [records]written{}
+			m.visit(next)
+		}
+	}
 	if w.ticks > 0 && moved {
 		next := w
 		next.ticks--
@@ -535,23 +587,14 @@ func (m *model) end(w world) {
 	w.now += noteLife
 	p := process{kind: recoverer}
 	p.set(claim{})
-	for range 200 {
-		if p.finished() {
-			break
-		}
-		key, u, op := m.command(&w, &p)
-		switch {
-		case key < 0:
-			p.set(p.claim.next(reply{}))
-		case u == nil:
-			m.reply(&w, &p, key, w.recs[key].fields, Result{})
-		default:
-			res := m.change(&w, key, *u, op)
-			m.reply(&w, &p, key, res.Fields, res)
-		}
-	}
+	m.run(&w, &p)
 	m.check(&w, p.finished(), "Recover does not end")
 	g := w.recs[theGuest].fields
+	if sealed := strings.HasPrefix(g[fieldState], sealedBy); sealed && w.forgot != "" {
+		m.check(&w, false, "the guest stays sealed until its owner's next request")
+		m.nextRequest(&w, holderOf(g[fieldState]).owner)
+		g = w.recs[theGuest].fields
+	}
 	m.check(&w, !strings.HasPrefix(g[fieldState], sealedBy), "the guest stays sealed")
 	if g[fieldState] != "" {
 		m.check(&w, len(dataOf(g)) == 0, "a buried guest has data")
@@ -591,10 +634,37 @@ func (m *model) end(w world) {
 	}
 }
 
+// nextRequest: the owner's browser still has the cookie.
+func (m *model) nextRequest(w *world, owner owner) {
+	p := process{kind: claimer}
+	p.set(m.claim(owner.account(), false, "next"))
+	m.run(w, &p)
+}
+
+// run lets one process go on alone.
+func (m *model) run(w *world, p *process) {
+	for range 200 {
+		if p.finished() {
+			return
+		}
+		key, u, op := m.command(w, p)
+		switch {
+		case key < 0:
+			p.set(p.claim.next(reply{}))
+		case u == nil:
+			m.reply(w, p, key, w.recs[key].fields, Result{})
+		default:
+			res := m.change(w, key, *u, op)
+			m.reply(w, p, key, res.Fields, res)
+		}
+	}
+}
+
 type scenario struct {
 	name                                 string
 	procs                                []process
 	losses, crashes, dups, rebirth, tick int
+	failovers                            int
 }
 
 func explore(t *testing.T, s scenario, broken variant) (*model, string) {
@@ -607,7 +677,7 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 		kinds []KindReceipt
 	}
 	memo := map[string]result{}
-	m := &model{broken: broken, seen: map[[2]uint64]struct{}{}, seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	m := &model{broken: broken, broke: map[string][]string{}, seen: map[[2]uint64]struct{}{}, seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 	m.merge = func(data Fields, key string, target Fields) (Update, []KindReceipt, error) {
 		id := encodeFields(data) + "\x00" + encodeFields(target)
 		r, ok := memo[id]
@@ -622,7 +692,7 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 		u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
 		return u, r.kinds, nil
 	}
-	w := world{n: len(s.procs), losses: s.losses, crashes: s.crashes, dups: s.dups, rebirth: s.rebirth, ticks: s.tick}
+	w := world{n: len(s.procs), losses: s.losses, crashes: s.crashes, dups: s.dups, rebirth: s.rebirth, ticks: s.tick, failovers: s.failovers}
 	w.writes[0].acked = true
 	for i := range w.recs {
 		w.recs[i] = newRecord(Fields{}, "")
@@ -646,13 +716,13 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 }
 
 var scenarios = []scenario{
-	{"a member's other device", []process{{kind: claimer, owner: "A"}, {kind: member, writes: 1}, {kind: writer, owner: "A", writes: 1}}, 2, 1, 1, 0, 0},
-	{"two accounts, rebirth, pauses", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1},
-	{"two accounts and a recoverer", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1},
-	{"one account twice, rebirth, crashes", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0},
-	{"two accounts, a tab of nobody", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0},
-	{"a recoverer", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 1, 1, 1},
-	{"one account twice, a tab of its owner", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0},
+	{"a member's other device", []process{{kind: claimer, owner: "A"}, {kind: member, writes: 1}, {kind: writer, owner: "A", writes: 1}}, 2, 1, 1, 0, 0, 0},
+	{"two accounts, rebirth, pauses", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1, 0},
+	{"two accounts and a recoverer", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1, 0},
+	{"one account twice, rebirth, crashes", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0, 0},
+	{"two accounts, a tab of nobody", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
+	{"a recoverer", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 1, 1, 1, 0},
+	{"one account twice, a tab of its owner", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0, 0},
 }
 
 func TestClaimModel(t *testing.T) {
@@ -682,5 +752,51 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 			}
 			t.Errorf("no scenario catches it")
 		})
+	}
+}
+
+// A failover to a replica that lacks the last write to one record breaks promises: exactly these, in docs/claim.md.
+func TestWhatFailoverBreaks(t *testing.T) {
+	const (
+		lost      = "the acknowledged write %d is there %d times"
+		twice     = "the uncertain write %d is there %d times"
+		older     = "the tab wrote w%d last, the account has %s"
+		early     = "a claim answered done before its guest was buried"
+		sealedYet = "the guest stays sealed until its owner's next request"
+	)
+	want := map[string][]string{
+		"a visitor's write": {lost, older},
+		"a note":            {sealedYet},
+		"a seal":            {early, lost, twice},
+		"a merge":           {lost, older},
+		"a burial":          {early, sealedYet},
+		"a strike":          nil,
+	}
+	broke := map[string][]string{}
+	for _, s := range []scenario{
+		{"", []process{{kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 0, 1, 0, 0, 0, 1},
+		{"", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 0, 0, 1},
+		{"", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: member, writes: 1}}, 0, 1, 0, 0, 1, 1},
+	} {
+		m, failure := explore(t, s, correct)
+		if failure != "" {
+			t.Error(failure)
+		}
+		t.Logf("%d states, %d ends", len(m.seen), m.ended)
+		for what, faults := range m.broke {
+			broke[what] = append(broke[what], faults...)
+		}
+	}
+	for what, faults := range want {
+		slices.Sort(broke[what])
+		got := slices.Compact(broke[what])
+		slices.Sort(faults)
+		if !slices.Equal(got, faults) {
+			t.Errorf("forgetting %s breaks %q, want %q", what, got, faults)
+		}
+		delete(broke, what)
+	}
+	if len(broke) > 0 {
+		t.Error("also breaks:", broke)
 	}
 }
