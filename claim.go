@@ -20,18 +20,31 @@ import (
 // [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account ID is empty or over 512 bytes, or
 // wraps [ErrUnavailable] or what OnClaim returned. Without a guest the receipt says so and there is no error.
 func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption) (Receipt, error) {
-	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	return m.claimHeld(r.Context(), m.visitorOf(r), w.Header(), accountID, opts)
+}
+
+// ClaimContext is [Manager.Claim] for code that has only the context of a request: a resolver, an RPC or a handler of
+// a framework that is not net/http. Call it before the response begins. The error is also [ErrNoVisitor], if the
+// context is not of a request behind the middleware.
+func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...ClaimOption) (Receipt, error) {
+	v := m.visitorIn(ctx)
+	if v == nil {
+		return noReceipt(accountID), ErrNoVisitor
+	}
+	return m.claimHeld(ctx, v, v.header, accountID, opts)
+}
+
+func (m *Manager) claimHeld(ctx context.Context, v *Visitor, header http.Header, accountID string, opts []ClaimOption) (Receipt, error) {
 	if err := checkAccountID(accountID); err != nil {
-		return receipt, err
+		return noReceipt(accountID), err
 	}
-	v := m.visitorOf(r)
-	defer v.finishClaim(w, accountID)
-	held, err := v.claimable(r)
+	defer v.finishClaim(header, accountID)
+	held, err := v.claimable()
 	if err != nil {
-		m.refused(r.Context(), "a claim from an unsafe cookie")
-		return receipt, err
+		m.refused(ctx, "a claim from an unsafe cookie")
+		return noReceipt(accountID), err
 	}
-	return m.claimAll(r.Context(), v, held, accountID, rulesOf(opts))
+	return m.claimAll(ctx, v, held, accountID, rulesOf(opts))
 }
 
 // A ClaimOption changes one claim; see [With].
@@ -101,7 +114,7 @@ func writeReceipt(w http.ResponseWriter, status int, receipt Receipt) {
 
 // Preview tells what a claim of the visitor's guest by this account would do, without doing it.
 func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error) {
-	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	receipt := noReceipt(accountID)
 	if err := checkAccountID(accountID); err != nil {
 		return receipt, err
 	}
@@ -142,16 +155,24 @@ func checkAccountID(id string) error {
 
 // visitorOf returns the visitor of a request, also of one that is not behind Middleware.
 func (m *Manager) visitorOf(r *http.Request) *Visitor {
-	if v := FromContext(r.Context()); v != nil && v.m == m {
+	if v := m.visitorIn(r.Context()); v != nil {
 		return v
 	}
-	v := &Visitor{m: m, open: true}
+	v := &Visitor{m: m, open: true, foreign: crossOrigin.Check(r) != nil}
 	if held := m.held(r); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true
 		v.held, v.ambiguous = held.tokens, held.ambiguous
 	}
 	return v
+}
+
+// visitorIn returns this Manager's visitor of the context, or nil.
+func (m *Manager) visitorIn(ctx context.Context) *Visitor {
+	if v := FromContext(ctx); v != nil && v.m == m {
+		return v
+	}
+	return nil
 }
 
 // guests returns those that a claim or Forget is about: the one that this request wrote to, else those that it named,
@@ -164,7 +185,7 @@ func (v *Visitor) guests() []presented {
 }
 
 // claimable returns the guests that the request proves to be its own.
-func (v *Visitor) claimable(r *http.Request) ([]presented, error) {
+func (v *Visitor) claimable() ([]presented, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	guests := v.guests()
@@ -172,7 +193,7 @@ func (v *Visitor) claimable(r *http.Request) ([]presented, error) {
 	switch {
 	case v.ambiguous:
 		return nil, ErrAmbiguous
-	case named && crossOrigin.Check(r) != nil: // a header is never sent by another site's page
+	case named && v.foreign: // a header is never sent by another site's page
 		return nil, ErrCrossOrigin
 	case v.isNew && !v.wrote: // it was made in vain
 		v.unmint()
@@ -181,12 +202,14 @@ func (v *Visitor) claimable(r *http.Request) ([]presented, error) {
 }
 
 // finishClaim ends the visitor's time as a guest: from now on it is a member.
-func (v *Visitor) finishClaim(w http.ResponseWriter, accountID string) {
+func (v *Visitor) finishClaim(header http.Header, accountID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.account = accountID
 	v.version.Add(1)
-	v.stamp(w.Header())
+	if header != nil {
+		v.stamp(header)
+	}
 }
 
 // claimAtSignIn claims what a signed-in request holds, unless it proves too little or failed just before.
@@ -194,7 +217,7 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 	if m.cfg.ManualClaim || checkAccountID(v.account) != nil {
 		return
 	}
-	held, err := v.claimable(r)
+	held, err := v.claimable()
 	if err != nil {
 		return
 	}
@@ -211,7 +234,7 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 
 // claimAll claims these guests and clears the cookies of those that are done with. The receipt is the first one's.
 func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, accountID string, rules map[*kind]mergeFunc) (receipt Receipt, err error) {
-	receipt = Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+	receipt = noReceipt(accountID)
 	for i, p := range held {
 		r, e := m.claimGuest(ctx, p.token, accountID, rules, mostHops)
 		if i == 0 {
@@ -279,7 +302,7 @@ func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rul
 			return m.claimGuest(ctx, sibling, accountID, rules, hops-1)
 		}
 		m.refused(ctx, "a claim of another account's guest")
-		return Receipt{AccountID: accountID, Kinds: []KindReceipt{}}, ErrClaimed
+		return noReceipt(accountID), ErrClaimed
 	}
 	return m.pending(ctx, t.id, c, accountID)
 }

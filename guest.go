@@ -26,10 +26,15 @@ type Visitor struct {
 	lost      bool        // the guest turned out claimed and no fresh one could be given
 	held      []presented // the guests that the request named, but for absorbed siblings
 	ambiguous bool        // two different cookies
+	foreign   bool        // another site's page sent the request, with an unsafe method
 	stored    bool        // the guest's record exists, as far as we know
 	wrote     bool        // this request wrote guest data
 	lines     []headerLine
-	open      bool // the response's headers can still be changed by us
+
+	header  http.Header // of the response; nil outside a request
+	watched bool        // somebody calls Commit just before it is sent
+	open    bool        // a token can still be sent with it
+	sent    bool
 }
 
 type visitorKey struct{}

@@ -42,34 +42,28 @@ func New(cfg Config) (*Manager, error) {
 // what the app's Account needs.
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if v := FromContext(r.Context()); v != nil && v.m == m { // mounted twice
-			next.ServeHTTP(w, r)
+		x := m.Begin(w.Header(), r)
+		if !x.Watched() {
+			next.ServeHTTP(w, x.Request)
 			return
 		}
-		v := m.visit(r)
-		r = r.WithContext(v.in(r.Context()))
-		v.stamp(w.Header())
-		if !v.mayNeedHeader(r) {
-			v.open = false
-			next.ServeHTTP(w, r)
-			return
-		}
-		res := &response{ResponseWriter: w, v: v}
-		next.ServeHTTP(res, r)
-		res.commit()
-		v.settleNew(r.Context())
+		next.ServeHTTP(&response{w, x}, x.Request)
+		x.End()
 	})
 }
 
-// Identify is the plain step of Middleware, for adapters of frameworks: it decides who the visitor is, writes the
-// response's headers, and returns the request with the visitor in its context. A new guest's record is stored at
-// once, and the response is not watched: a guest that turns out claimed during the handler cannot be replaced.
+// Identify is Middleware's plain step for a caller that cannot come between handler and header: it decides who the
+// visitor is, writes the response's header, and returns the request with the visitor in its context. A new guest's
+// record is stored at once, and the response is not watched: a handler that makes it cacheable by others would share
+// the visitor's identity, and a guest that turns out claimed during the handler cannot be replaced. Adapters use
+// [Manager.Begin].
 func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request {
-	v := m.visit(r)
-	v.stamp(w.Header())
-	v.open = false
-	v.settleNew(r.Context())
-	return r.WithContext(v.in(r.Context()))
+	x := m.Begin(w.Header(), r)
+	if x.v != nil {
+		x.v.open, x.v.watched = false, false
+		x.v.settleNew(r.Context())
+	}
+	return x.Request
 }
 
 // settleNew stores the record of a new guest that kept nothing, so that its return is recognised as one.
@@ -81,11 +75,7 @@ func (v *Visitor) settleNew(ctx context.Context) {
 	if !due || v.m.cfg.Create != OnFirstVisit {
 		return
 	}
-	_, err := v.m.update(context.WithoutCancel(ctx), key, Update{
-		If:      Fields{fieldState: ""},
-		Default: Fields{fieldIncarnation: newIncarnation()},
-		TTL:     v.m.cfg.ProvisionalTTL,
-	})
+	_, err := v.m.update(context.WithoutCancel(ctx), key, live(v.m.cfg.ProvisionalTTL))
 	if err != nil {
 		v.m.warn("a new guest was not stored", err) // its first write stores it
 	}

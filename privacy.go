@@ -11,14 +11,26 @@ import (
 // Forget erases the guest of the request and its cookie. Data that an account has claimed are the account's and
 // stay. Without a guest it does nothing. On an error the cookie is kept, so that it can be tried again.
 func (m *Manager) Forget(w http.ResponseWriter, r *http.Request) error {
-	v := m.visitorOf(r)
+	return m.forget(r.Context(), m.visitorOf(r), w.Header())
+}
+
+// ForgetContext is [Manager.Forget] for code that has only the context of a request: see [Manager.ClaimContext].
+func (m *Manager) ForgetContext(ctx context.Context) error {
+	v := m.visitorIn(ctx)
+	if v == nil {
+		return ErrNoVisitor
+	}
+	return m.forget(ctx, v, v.header)
+}
+
+func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) error {
 	v.mu.Lock()
 	held := v.guests()
 	v.mu.Unlock()
 	for _, p := range held {
 		// Sealed or buried, the record is the claim's: it goes by itself.
 		u := Update{If: Fields{fieldState: ""}, Drop: true}
-		if _, err := m.update(context.WithoutCancel(r.Context()), guestKey(p.id.String()), u); err != nil {
+		if _, err := m.update(context.WithoutCancel(ctx), guestKey(p.id.String()), u); err != nil {
 			return err
 		}
 		v.release(p)
@@ -26,7 +38,9 @@ func (m *Manager) Forget(w http.ResponseWriter, r *http.Request) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.version.Add(1)
-	v.stamp(w.Header())
+	if header != nil {
+		v.stamp(header)
+	}
 	return nil
 }
 

@@ -20,6 +20,11 @@ type Receipt struct {
 	Pending  bool `json:"pending"`  // not everything is done yet; the guest is kept and the claim tried again
 }
 
+// noReceipt is of a claim that found no guest.
+func noReceipt(accountID string) Receipt {
+	return Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
+}
+
 // What became of a kind of data in a claim.
 const (
 	Moved   = "moved"   // the account had none: the guest's data became the account's

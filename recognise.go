@@ -12,7 +12,7 @@ import (
 
 // visit decides who sent the request: the heart of the package. It never fails: what does not verify is no guest.
 func (m *Manager) visit(r *http.Request) *Visitor {
-	v := &Visitor{m: m, open: true}
+	v := &Visitor{m: m, open: true, foreign: crossOrigin.Check(r) != nil}
 	if m.cfg.Account != nil {
 		v.account = m.cfg.Account(r)
 	}
@@ -60,12 +60,9 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 		}
 
 		// Confirm, or slide: the record lives for TTL from now.
-		res, err := m.update(ctx, v.key, Update{
-			If:      Fields{fieldState: ""},
-			Default: Fields{fieldIncarnation: newIncarnation()},
-			TTL:     m.cfg.TTL,
-			Return:  []string{fieldClaimedAt},
-		})
+		u := live(m.cfg.TTL)
+		u.Return = []string{fieldClaimedAt}
+		res, err := m.update(ctx, v.key, u)
 		if err == nil && !res.Applied {
 			err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
 		}
@@ -73,8 +70,8 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
 			return
 		}
-		if spare := main.name != m.cfg.Cookie.Name && main.name != ""; spare && !(res.Applied && main.heir && young) {
-			v.drop(main.name)
+		if !(res.Applied && main.heir && young) {
+			v.dropSpare(main)
 		}
 		sibling, isSibling := holderOf(res.Fields[fieldState]).owner.guest()
 		switch {
@@ -126,9 +123,7 @@ func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
 		v.replace()
 		m.minted(ctx)
 	}
-	if name := held.tokens[0].name; name != m.cfg.Cookie.Name && name != "" {
-		v.drop(name)
-	}
+	v.dropSpare(held.tokens[0])
 	return true
 }
 
@@ -142,9 +137,19 @@ func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []p
 			}
 			m.moved.put(spare.id, main)
 		}
-		if spare.name != m.cfg.Cookie.Name {
-			v.drop(spare.name)
-		}
+		v.dropSpare(spare)
+	}
+}
+
+// live extends the life of a guest that nobody has claimed, or begins it.
+func live(ttl time.Duration) Update {
+	return Update{If: Fields{fieldState: ""}, Default: Fields{fieldIncarnation: newIncarnation()}, TTL: ttl}
+}
+
+// dropSpare clears the spare cookie that a guest came under.
+func (v *Visitor) dropSpare(p presented) {
+	if p.name != v.m.cfg.Cookie.Name && p.name != "" {
+		v.drop(p.name)
 	}
 }
 

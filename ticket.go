@@ -43,16 +43,28 @@ func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration
 // is the same one. If the store fails before the claim is noted, nothing retries a claim by ticket, since the cookie is
 // elsewhere: the guest stays with the browser that it started in, and the ticket can be used again until it expires.
 func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
-	receipt := Receipt{AccountID: accountID, Kinds: []KindReceipt{}}
-	if err := checkAccountID(accountID); err != nil {
-		return receipt, err
+	return m.claimNamed(r.Context(), m.visitorOf(r), w.Header(), ticket, audience, accountID, opts)
+}
+
+// ClaimTicketContext is [Manager.ClaimTicket] for code that has only the context of a request: see
+// [Manager.ClaimContext].
+func (m *Manager) ClaimTicketContext(ctx context.Context, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
+	v := m.visitorIn(ctx)
+	if v == nil {
+		return noReceipt(accountID), ErrNoVisitor
 	}
-	v := m.visitorOf(r)
-	defer v.finishClaim(w, accountID)
+	return m.claimNamed(ctx, v, v.header, ticket, audience, accountID, opts)
+}
+
+func (m *Manager) claimNamed(ctx context.Context, v *Visitor, header http.Header, ticket, audience, accountID string, opts []ClaimOption) (Receipt, error) {
+	if err := checkAccountID(accountID); err != nil {
+		return noReceipt(accountID), err
+	}
+	defer v.finishClaim(header, accountID)
 	id, err := m.openTicket(ticket, audience)
 	if err != nil {
-		m.refused(r.Context(), "a ticket that does not verify")
-		return receipt, err
+		m.refused(ctx, "a ticket that does not verify")
+		return noReceipt(accountID), err
 	}
 	held := presented{token: token{id: id}} // of no cookie here
 	v.mu.Lock()
@@ -62,7 +74,7 @@ func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, au
 		}
 	}
 	v.mu.Unlock()
-	return m.claimAll(r.Context(), v, []presented{held}, accountID, rulesOf(opts))
+	return m.claimAll(ctx, v, []presented{held}, accountID, rulesOf(opts))
 }
 
 func (m *Manager) openTicket(ticket, audience string) (id guestID, err error) {
