@@ -53,6 +53,15 @@ func TestExchange(t *testing.T) {
 			t.Errorf("header %v", h)
 		}
 	})
+	t.Run("a handler that sends nothing itself", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "public, max-age=60")
+		})).ServeHTTP(w, get())
+		if h := w.Result().Header; h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "public, max-age=60" {
+			t.Errorf("header %v", h)
+		}
+	})
 	t.Run("only the first Commit counts", func(t *testing.T) {
 		h := serve(get(), func(x guest.Exchange, header http.Header) {
 			x.Commit()
