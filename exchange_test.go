@@ -105,8 +105,7 @@ func TestExchange(t *testing.T) {
 
 // Code that has only a context claims, claims by ticket and forgets as code that has the request does.
 func TestWithOnlyAContext(t *testing.T) {
-	var s *site
-	s = newSite(t, func(c *guest.Config) { c.ManualClaim = true })
+	s := newSite(t, func(c *guest.Config) { c.ManualClaim = true })
 	var late func(context.Context)
 	s.mux.HandleFunc("/login-late", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "the header is sent")

@@ -47,7 +47,7 @@ func (m *Manager) Middleware(next http.Handler) http.Handler {
 			next.ServeHTTP(w, x.Request)
 			return
 		}
-		next.ServeHTTP(&response{w, x}, x.Request)
+		next.ServeHTTP(watch(w, x), x.Request)
 		x.End()
 	})
 }

@@ -7,7 +7,8 @@ import (
 	"net/http"
 )
 
-// response is the writer of a watched response: it commits the header just before it is sent.
+// A response is the writer of a watched response: it commits the header just before it is sent. Handlers ask a writer
+// by type assertion what it can do, so there is one type for each set of abilities: see watch.
 type response struct {
 	http.ResponseWriter
 	x Exchange
@@ -30,29 +31,66 @@ func (w *response) WriteString(s string) (int, error) {
 	return io.WriteString(w.ResponseWriter, s)
 }
 
-func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	w.x.Commit()
-	return io.Copy(w.ResponseWriter, src)
-}
-
-func (w *response) Flush() { w.FlushError() }
-
+// FlushError is for http.ResponseController.
 func (w *response) FlushError() error {
 	w.x.Commit()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// CloseNotify is for Gin, which takes it for granted. Without the server's there is nothing to tell.
+func (w *response) CloseNotify() <-chan bool {
+	if n, ok := w.ResponseWriter.(interface{ CloseNotify() <-chan bool }); ok {
+		return n.CloseNotify()
+	}
+	return nil
+}
+
+type (
+	flushes struct{ *response }
+	hijacks struct{ flushes } // as the writers of frameworks do
+	reads   struct{ hijacks } // as HTTP/1 does
+	pushes  struct{ *response }
+	streams struct{ pushes } // as HTTP/2 does
+)
+
+func (w flushes) Flush() { w.FlushError() }
+func (w streams) Flush() { w.FlushError() }
+
+func (w hijacks) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.x.Commit()
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
-func (w *response) Push(target string, opts *http.PushOptions) error {
-	if p, ok := w.ResponseWriter.(http.Pusher); ok {
-		return p.Push(target, opts)
-	}
-	return http.ErrNotSupported
+func (w reads) ReadFrom(src io.Reader) (int64, error) {
+	w.x.Commit()
+	return io.Copy(w.ResponseWriter, src)
 }
 
-// Unwrap is for http.ResponseController.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w pushes) Push(target string, opts *http.PushOptions) error {
+	return w.ResponseWriter.(http.Pusher).Push(target, opts)
+}
+
+// watch returns a writer that commits x, with the abilities of w; of a set that no server has, those that have a type.
+func watch(w http.ResponseWriter, x Exchange) http.ResponseWriter {
+	res := &response{w, x}
+	_, flush := w.(http.Flusher)
+	_, hijack := w.(http.Hijacker)
+	_, read := w.(io.ReaderFrom)
+	_, push := w.(http.Pusher)
+	switch {
+	case flush && hijack && read:
+		return reads{hijacks{flushes{res}}}
+	case flush && hijack:
+		return hijacks{flushes{res}}
+	case flush && push:
+		return streams{pushes{res}}
+	case flush:
+		return flushes{res}
+	case push:
+		return pushes{res}
+	}
+	return res
+}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/memstore"
@@ -244,16 +245,62 @@ func TestHijack(t *testing.T) {
 	if _, body := fetch(t, jarClient(t, s), s.URL); body != "hello" {
 		t.Errorf("%q", body)
 	}
-	rec := httptest.NewRecorder() // which cannot be hijacked
-	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
-	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, _, err := w.(http.Hijacker).Hijack(); !errors.Is(err, http.ErrNotSupported) {
-			t.Errorf("Hijack: %v", err)
+}
+
+// Handlers ask a writer by type assertion what it can do; the answers are those of the writer below.
+func TestAbilities(t *testing.T) {
+	var got [5]bool
+	ask := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, got[0] = w.(http.Flusher)
+		_, got[1] = w.(http.Hijacker)
+		_, got[2] = w.(io.ReaderFrom)
+		_, got[3] = w.(http.Pusher)
+		_, got[4] = w.(io.StringWriter)
+	})
+	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := func(http2 bool) func(h http.Handler) {
+		return func(h http.Handler) {
+			s := httptest.NewUnstartedServer(h)
+			s.EnableHTTP2 = http2
+			s.StartTLS()
+			defer s.Close()
+			fetch(t, s.Client(), s.URL)
 		}
-		if err := w.(http.Pusher).Push("/x", nil); !errors.Is(err, http.ErrNotSupported) {
-			t.Errorf("Push: %v", err)
+	}
+	direct := func(w http.ResponseWriter) func(h http.Handler) {
+		return func(h http.Handler) { h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil)) }
+	}
+	type flusher struct {
+		http.ResponseWriter
+		http.Flusher
+	}
+	type framework struct {
+		flusher
+		http.Hijacker
+	}
+	rec := httptest.NewRecorder()
+	for name, serve := range map[string]func(h http.Handler){
+		"HTTP/1.1":   over(false),
+		"HTTP/2":     over(true),
+		"a recorder": direct(rec),
+		"a flusher":  direct(flusher{rec, rec}),
+		"framework":  direct(framework{flusher: flusher{rec, rec}}),
+		"bare":       direct(struct{ http.ResponseWriter }{rec}),
+		"TimeoutHandler": func(h http.Handler) {
+			http.TimeoutHandler(h, time.Minute, "").ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		},
+	} {
+		serve(ask)
+		want := got
+		want[4] = true // io.WriteString works on any writer
+		serve(m.Middleware(ask))
+		if got != want {
+			t.Errorf("%s: Flusher, Hijacker, ReaderFrom, Pusher, StringWriter %v, want %v", name, got, want)
 		}
-	})).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+	}
 }
 
 func TestNothingIsMintedOnAnUpgrade(t *testing.T) {
