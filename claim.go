@@ -279,7 +279,7 @@ func (v *Visitor) unmint() {
 
 // claimGuest runs the protocol for one guest and one account.
 func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rules map[*kind]mergeFunc, hops int) (Receipt, error) {
-	key := guestKey(t.id.String())
+	key := guestKey(t.id)
 	c := m.newClaim(key, ownerAccount(accountID))
 	c.merge = m.mergeWith(key, rules)
 	c = m.drive(ctx, c)

@@ -115,7 +115,7 @@ func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
 // become makes the visitor this guest. The caller holds v.mu or is alone.
 func (v *Visitor) become(t token) {
 	v.guest = t
-	v.key = guestKey(t.id.String())
+	v.key = guestKey(t.id)
 }
 
 // mint makes the visitor a new guest, under a cookie name of its own. The caller holds v.mu or is alone.

@@ -16,8 +16,9 @@ type Manager struct {
 	kinds    map[string]*kind
 	declared []*kind
 
-	moved  recent[token] // guests known to be claimed; a token if a sibling absorbed them
-	later  recent[retry] // claims that failed, and when a request may try them again
+	seen   recent[string, token]  // what verified cookies say, as verifying is most of what a known visitor costs
+	moved  recent[guestID, token] // guests known to be claimed; a token if a sibling absorbed them
+	later  recent[guestID, retry] // claims that failed, and when a request may try them again
 	hooks  hookCalls
 	warned atomic.Int64
 }

@@ -384,10 +384,15 @@ func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
 		b.get("/")
 		b.get("/")
+		b.get("/") // by now the process knows the cookie
 		time.Sleep(31 * 24 * time.Hour)
-		b.get("/")
-		if !v.Replaced() || !v.IsNew() {
-			t.Errorf("replaced %v, new %v", v.Replaced(), v.IsNew())
+		old := maps.Clone(b.jar)
+		for range 2 {
+			b.jar = maps.Clone(old)
+			b.get("/")
+			if !v.Replaced() || !v.IsNew() {
+				t.Errorf("replaced %v, new %v", v.Replaced(), v.IsNew())
+			}
 		}
 	})
 }

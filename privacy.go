@@ -30,7 +30,7 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	for _, p := range held {
 		// Sealed or buried, the record is the claim's: it goes by itself.
 		u := Update{If: Fields{fieldState: ""}, Drop: true}
-		if _, err := m.update(context.WithoutCancel(ctx), guestKey(p.id.String()), u); err != nil {
+		if _, err := m.update(context.WithoutCancel(ctx), guestKey(p.id), u); err != nil {
 			return err
 		}
 		v.release(p)

@@ -21,12 +21,11 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	for _, name := range held.junk {
 		v.drop(name)
 	}
-	ctx := context.WithoutCancel(r.Context())
 	switch {
 	case len(held.tokens) == 0:
 		if v.account == "" && m.cfg.Admit(r) {
 			v.mint()
-			m.minted(ctx)
+			m.minted(r.Context())
 		}
 	case held.ambiguous:
 		v.become(held.tokens[0].token)
@@ -34,7 +33,7 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 		v.become(held.tokens[0].token)
 		m.claimAtSignIn(r, v)
 	default:
-		m.recognise(ctx, v, held)
+		m.recognise(r.Context(), v, held)
 	}
 	return v
 }
@@ -60,6 +59,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 		}
 
 		// Confirm, or slide: the record lives for TTL from now.
+		ctx := context.WithoutCancel(ctx)
 		u := live(m.cfg.TTL)
 		u.Return = []string{fieldClaimedAt}
 		res, err := m.update(ctx, v.key, u)
@@ -131,7 +131,7 @@ func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
 func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []presented) {
 	for _, spare := range spares {
 		if spare.id != main.id {
-			if c := m.drive(ctx, m.newClaim(guestKey(spare.id.String()), ownerGuest(main))); c.outcome == failed {
+			if c := m.drive(ctx, m.newClaim(guestKey(spare.id), ownerGuest(main))); c.outcome == failed {
 				m.warn("a sibling guest was not absorbed", c.err) // its cookie stays and the next request tries again
 				continue
 			}
@@ -211,9 +211,23 @@ func (m *Manager) held(r *http.Request) (h held) {
 	return h
 }
 
+// openToken verifies a token, once: one seen before is known by all its bytes, until it is too old.
+func (m *Manager) openToken(name, value string) (t token, lapsed bool, err error) {
+	if name != m.cfg.Cookie.Name { // a spare cookie comes once or twice
+		return m.ring.openToken(name, value)
+	}
+	if t, ok := m.seen.get(value); ok && time.Since(time.Unix(t.issued, 0)) < m.cfg.TTL {
+		return t, false, nil
+	}
+	if t, lapsed, err = m.ring.openToken(name, value); err == nil {
+		m.seen.put(strings.Clone(value), t) // not the whole Cookie header
+	}
+	return t, lapsed, err
+}
+
 // present adds what a cookie says, if it verifies and is not known yet.
 func (m *Manager) present(ctx context.Context, h *held, name, value string) bool {
-	t, lapsed, err := m.ring.openToken(name, value)
+	t, lapsed, err := m.openToken(name, value)
 	switch {
 	case err != nil:
 		m.refused(ctx, "a token that does not verify")

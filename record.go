@@ -25,7 +25,10 @@ const (
 )
 
 // Record keys.
-func guestKey(id string) string { return "g:" + id }
+func guestKey(id guestID) string {
+	b := append(make([]byte, 0, 24), "g:"...)
+	return string(base64.RawURLEncoding.AppendEncode(b, id[:]))
+}
 
 // accountKey is of one length and alphabet whatever the app's IDs are, and gives no ID away.
 func accountKey(accountID string) string {
@@ -49,7 +52,7 @@ type owner string
 func ownerAccount(accountID string) owner { return owner("a:" + accountID) }
 
 func ownerGuest(t token) owner {
-	return owner(guestKey(t.id.String()) + "@" + strconv.FormatInt(t.born, 36))
+	return owner(guestKey(t.id) + "@" + strconv.FormatInt(t.born, 36))
 }
 
 // guest returns the sibling.
