@@ -25,9 +25,13 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 	}
 	v := m.visit(r)
 	v.header = header
-	v.stamp(header)
 	v.watched = v.mayNeedHeader(r)
 	v.open = v.watched
+	if v.watched && shared(header) { // who wraps us made everything public: the end of the handler decides
+		v.addVary(header)
+	} else {
+		v.stamp(header)
+	}
 	return Exchange{r.WithContext(v.in(r.Context())), v}
 }
 
@@ -87,30 +91,34 @@ func (v *Visitor) mayNeedHeader(r *http.Request) bool {
 
 // settleHeader brings the header in line with what the handler made of the response. The caller holds v.mu.
 func (v *Visitor) settleHeader() {
+	h := v.header
 	if !v.watched {
-		addVary(v.header)
+		v.addVary(h)
 		return
 	}
 	v.open = false
-	if h := v.header; shared(h) {
+	if cc := h["Cache-Control"]; v.marked(h) && len(cc) > 1 { // the handler added to our line: it saw none of its own
+		h["Cache-Control"] = cc[1:]
+	}
+	if shared(h) {
 		if !v.wrote {
 			v.lines = nil // the page stays public, and the visitor is asked again next time
 			if v.isNew {
 				v.key, v.isNew = "", false
 			}
-			if h.Get("Cache-Control") == private {
-				h.Del("Cache-Control")
+			if v.marked(h) {
+				delete(h, "Cache-Control")
 			}
 		} else {
-			unshare(h)
+			v.unshare(h)
 		}
 	}
-	v.stamp(v.header)
+	v.stamp(h)
 }
 
 // stamp brings the header in line with what the visitor needs. The caller holds v.mu or is alone.
 func (v *Visitor) stamp(h http.Header) {
-	addVary(h)
+	v.addVary(h)
 	v.wipe(h)
 	if len(v.lines) == 0 {
 		return
@@ -118,9 +126,7 @@ func (v *Visitor) stamp(h http.Header) {
 	for _, l := range v.lines {
 		h.Add(l.header, l.value)
 	}
-	if !directive(h, "Cache-Control", "no-store") {
-		h.Set("Cache-Control", private)
-	}
+	v.unshare(h)
 }
 
 // wipe removes our lines from the header.
@@ -140,15 +146,17 @@ func (v *Visitor) wipe(h http.Header) {
 	}
 }
 
-func addVary(h http.Header) {
-	for _, line := range h["Vary"] {
-		for name := range strings.SplitSeq(line, ",") {
-			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Cookie") {
-				return
-			}
-		}
+// addVary names what tells visitors apart.
+func (v *Visitor) addVary(h http.Header) {
+	if directive(h, "Vary", "*") {
+		return
 	}
-	h.Add("Vary", "Cookie")
+	if !directive(h, "Vary", "Cookie") {
+		h.Add("Vary", "Cookie")
+	}
+	if name := v.m.cfg.Header; name != "" && !directive(h, "Vary", name) {
+		h.Add("Vary", name)
+	}
 }
 
 // shared reports whether the handler allows caches that serve others to keep the response.
@@ -157,30 +165,49 @@ func shared(h http.Header) bool {
 		(directive(h, "Cache-Control", "public") || directive(h, "Cache-Control", "s-maxage")) {
 		return true
 	}
-	for name := range h {
-		if forShared(name) && !directive(h, name, "no-store") && !directive(h, name, "private") {
+	for name, values := range h {
+		if forShared(name) && !directive(h, name, "no-store") && !directive(h, name, "private") &&
+			!slices.Equal(values, []string{"0"}) { // X-Accel-Expires: 0 is its no-store
 			return true
 		}
 	}
 	return false
 }
 
-// forShared: RFC 9213 targeted fields and their elder relatives, which tell shared caches alone.
+// forShared: RFC 9213 targeted fields and their elder relatives, which tell shared caches alone. Such a cache obeys
+// its own field and not Cache-Control.
 func forShared(name string) bool {
+	name = http.CanonicalHeaderKey(name) // a handler may write to the map
 	return name == "Surrogate-Control" || name == "X-Accel-Expires" || name == "Edge-Control" ||
-		strings.HasSuffix(name, "Cdn-Cache-Control")
+		strings.HasSuffix(name, "-Cache-Control")
 }
 
-func unshare(h http.Header) {
+// unshare keeps the response out of every shared cache. A handler's own no-store stays, if nobody can read it otherwise.
+func (v *Visitor) unshare(h http.Header) {
 	for name := range h {
 		if forShared(name) {
 			delete(h, name)
 		}
 	}
-	h.Set("Cache-Control", private)
+	// With must-understand no-store is for old caches only; quotes may hide what looks like a directive.
+	cc := h["Cache-Control"]
+	if len(cc) == 1 && directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "must-understand") &&
+		!strings.Contains(cc[0], `"`) {
+		return
+	}
+	if v.mark == nil {
+		v.mark = append(make([]string, 0, 4), private) // with room for what a handler adds
+	}
+	h["Cache-Control"] = v.mark[:1]
 }
 
-// directive reports whether a header with the syntax of Cache-Control has this directive.
+// marked reports whether Cache-Control begins with the very line that unshare set: a handler may say the same.
+func (v *Visitor) marked(h http.Header) bool {
+	cc := h["Cache-Control"]
+	return len(cc) > 0 && len(v.mark) > 0 && &cc[0] == &v.mark[0]
+}
+
+// directive reports whether a header that is a list, such as Cache-Control, has this directive.
 func directive(h http.Header, header, name string) bool {
 	for _, line := range h[header] {
 		for part := range strings.SplitSeq(line, ",") {

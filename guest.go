@@ -35,6 +35,7 @@ type Visitor struct {
 	watched bool        // somebody calls Commit just before it is sent
 	open    bool        // a token can still be sent with it
 	sent    bool
+	mark    []string // our line of Cache-Control
 }
 
 type visitorKey struct{}

@@ -347,3 +347,82 @@ func TestALineOfTheHandlerIsNotDoubled(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What caches obey beside Cache-Control's plain words, and what the app said before or beside us.
+func TestWhatElseCachesObey(t *testing.T) {
+	const cc = "Cache-Control"
+	tests := []struct {
+		name    string
+		outside bool     // said by who wraps the middleware
+		said    []string // added to the header
+		token   bool
+		left    http.Header // what is left of said; nil: all of it
+	}{
+		{"another CDN's", false, []string{"Examplecdn-Cache-Control", "max-age=60"}, false, nil},
+		{"LiteSpeed's", false, []string{"X-Litespeed-Cache-Control", "public"}, false, nil},
+		{"only one field of it", false, []string{"Cdn-Cache-Control", `max-age=60, private="X-Field"`}, true, http.Header{cc: {"private, no-store"}}},
+		{"must-understand", false, []string{cc, "must-understand, no-store, max-age=60"}, true, http.Header{cc: {"private, no-store"}}},
+		{"no-store in quotes", false, []string{cc, `max-age=60, ext="a, no-store, b"`}, true, http.Header{cc: {"private, no-store"}}},
+		{"nginx must not", false, []string{"X-Accel-Expires", "0"}, true, http.Header{cc: {"private, no-store"}}},
+		{"added", false, []string{cc, "public", cc, "max-age=60"}, false, nil},
+		{"outside", true, []string{cc, "public, max-age=60"}, false, nil},
+		{"outside, for a CDN", true, []string{"Cdn-Cache-Control", "max-age=60"}, false, nil},
+		{"for a CDN alone", true, []string{cc, "private, no-store", "Cdn-Cache-Control", "max-age=60"}, false, nil},
+	}
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Header: "Guest-Token"})
+	for _, tt := range tests {
+		rec, want := httptest.NewRecorder(), tt.left
+		say := func(w http.ResponseWriter) {
+			for i := 0; i < len(tt.said); i += 2 {
+				w.Header().Add(tt.said[i], tt.said[i+1])
+			}
+		}
+		if want == nil {
+			plain := httptest.NewRecorder()
+			say(plain)
+			want = plain.Header()
+		}
+		if tt.outside {
+			say(rec)
+		}
+		m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !tt.outside {
+				say(w)
+			}
+			io.WriteString(w, "page")
+		})).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		got := rec.Result().Header
+		if vary := strings.Join(got["Vary"], ", "); vary != "Cookie, Guest-Token" {
+			t.Errorf("%s: Vary: %s", tt.name, vary)
+		}
+		if token := len(got["Set-Cookie"])+len(got["Guest-Token"]) > 0; token != tt.token {
+			t.Errorf("%s: a token: %v, want %v", tt.name, token, tt.token)
+		}
+		for _, other := range []string{"Set-Cookie", "Guest-Token", "Vary", "Content-Type"} {
+			delete(got, other)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %v, want %v", tt.name, got, want)
+		}
+	}
+}
+
+// A claim in a response that is not watched, of what was to be public.
+func TestAClaimIsNotPublic(t *testing.T) {
+	var s *httptest.Server
+	var m *guest.Manager
+	s, m = newTLSSite(t, false, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("CDN-Cache-Control", r.Header.Get("CDN"))
+		if r.Header.Get("CDN") == "max-age=60" {
+			m.Claim(w, r, "ann")
+		}
+	})
+	c := jarClient(t, s)
+	for range 2 {
+		fetch(t, c, s.URL, "CDN", "no-store")
+	}
+	res, _ := fetch(t, c, s.URL, "CDN", "max-age=60")
+	if h := res.Header; len(h["Set-Cookie"]) == 0 || h.Get("CDN-Cache-Control") != "" || h.Get("Cache-Control") != "private, no-store" {
+		t.Errorf("%v", h)
+	}
+}
