@@ -104,10 +104,10 @@ func ExampleManager_Identify() {
 func ExampleManager_Claim() {
 	guests := exampleGuests()
 	login := func(w http.ResponseWriter, r *http.Request) {
-		user := "ann" // the app has checked the password, the code, the link or the OAuth token
-		receipt, err := guests.Claim(w, r, user)
+		user := struct{ ID string }{"ann"}          // the app has checked the password, the code, the link or the OAuth token
+		receipt, err := guests.Claim(w, r, user.ID) // never a reason to fail the login
 		if err != nil {
-			log.Print(err) // worth a log line, never a reason to fail the login
+			log.Print(err)
 		}
 		for _, kind := range receipt.Kinds {
 			fmt.Printf("%s: %d of yours, %d there before, %d now\n", kind.Name, kind.GuestTotal, kind.AccountTotal, kind.ResultTotal)

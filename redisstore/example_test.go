@@ -10,12 +10,19 @@ import (
 )
 
 func ExampleNew() {
+	ctx := context.Background()
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
 	store := redisstore.New(rdb, redisstore.Config{})
-	if err := store.Check(context.Background()); err != nil {
+	if err := store.Check(ctx); err != nil {
 		log.Print(err) // what is unsafe in this Redis or client, and how to mend it
 	}
 	_ = guest.Config{Store: store}
+}
+
+func ExampleNew_short() {
+	_ = guest.Config{
+		Store: redisstore.New(redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true}), redisstore.Config{}),
+	}
 }
 
 // Sentinel and Cluster need nothing else.
