@@ -117,7 +117,7 @@ func (c *ClusterServers) start() error {
 // AddReplicas gives each master a replica, and waits until all of them have their data.
 func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 	for i, master := range c.nodes {
-		if err := master.ConfigSet(ctx, "repl-diskless-sync-delay", "0").Err(); err != nil {
+		if err := master.ConfigSet(ctx, promptly[0][2:], promptly[1]).Err(); err != nil {
 			return err
 		}
 		s, err := c.startNode(fmt.Sprint("replica", i), "--cluster-replica-validity-factor", "0")
@@ -321,6 +321,8 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 		epochs := map[string]bool{}
 		for line := range strings.Lines(table) {
 			f := strings.Fields(line)
+			// Only the two nodes concerned show that a slot is open.
+			f = slices.DeleteFunc(f, func(s string) bool { return s[0] == '[' })
 			lines = append(lines, strings.Join(append(f[:1:1], f[6:]...), " "))
 			epochs[f[6]] = true
 		}

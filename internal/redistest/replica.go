@@ -6,10 +6,27 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"testing"
 )
 
 // promptly makes a master send its data to a new replica at once, not after 5 s in the hope of more replicas.
 var promptly = []string{"--repl-diskless-sync-delay", "0"}
+
+// Replica starts a replica of master for this test, and waits until it has all of its data. args are options of the
+// replica.
+func Replica(t testing.TB, master *Server, args ...string) *Server {
+	t.Helper()
+	// For a master that was started without replicas in mind.
+	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:], promptly[1]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := startReplica(t.TempDir(), master, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
 
 // startReplica starts a replica of master, and waits until it has all of its data.
 func startReplica(dir string, master *Server, args ...string) (*Server, error) {
