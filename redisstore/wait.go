@@ -11,6 +11,9 @@ import (
 // errTooFew comes with a reply, so it is one: the connection is fine, and asking again would not help.
 const errTooFew = replyError("fewer replicas than WaitReplicas have confirmed the update in WaitTimeout")
 
+// lateness is how much later than asked WAIT may give up: Redis looks at its clock ten times a second.
+const lateness = 110 * time.Millisecond
+
 // A confirmed processor sends each command about the key in a pipeline with WAIT: WAIT speaks of what its own
 // connection has done, so it must follow on the same one, to the node that has the key. It also covers what other
 // connections did before, so an update that comes again and is recognised is confirmed like the first.
@@ -53,7 +56,7 @@ func (c confirmed) Process(ctx context.Context, cmd redis.Cmder) error {
 func (c confirmed) send(ctx context.Context, node *redis.Client, cmd redis.Cmder, asking bool) error {
 	wait := c.timeout
 	if end, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(end)*3/4) // Redis answers before we stop listening
+		wait = min(wait, time.Until(end)-lateness) // Redis answers before we stop listening
 	}
 	pipe := node.Pipeline()
 	if asking {

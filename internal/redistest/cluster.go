@@ -185,6 +185,25 @@ func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
 	return nil
 }
 
+// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that one's replica.
+func (c *ClusterServers) Rejoin(ctx context.Context, dead int) error {
+	if err := c.Nodes[dead].Restart(); err != nil {
+		return err
+	}
+	rdb := c.Nodes[dead].Client()
+	err := poll(func() error {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "role:slave") {
+			err = errors.New("redistest: the old master did not become a replica:\n" + info)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.Nodes[dead].inSync(ctx)
+}
+
 // Owner returns which of Nodes has the slot.
 func (c *ClusterServers) Owner(ctx context.Context, slot int) (int, error) {
 	from, _, err := c.owner(ctx, slot)

@@ -60,4 +60,10 @@ func TestClusterFailover(t *testing.T) {
 	if v, err := c.Client().Get(ctx, "k").Result(); v != "v" {
 		t.Errorf("a client reads %q, %v", v, err)
 	}
+	if err := c.Rejoin(ctx, dead); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Replicas[dead].Client().Do(ctx, "WAIT", 1, 1000).Int(); n != 1 || err != nil {
+		t.Fatalf("%d replicas of the new master, %v", n, err)
+	}
 }

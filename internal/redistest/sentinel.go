@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -26,7 +27,8 @@ type SentinelServers struct {
 }
 
 // Sentinel starts one master, so many replicas and sentinels for this test, and ends them with the test. args are
-// options of master and replicas. The sentinels believe that a master is gone when it has been silent for 500 ms.
+// options of master and replicas. The sentinels believe that a master is gone when it has been silent for 1.5 s: they ping
+// once a second, and with less than that one that was just promoted, and is not pinged yet, counts as silent.
 func Sentinel(t testing.TB, replicas, sentinels int, args ...string) *SentinelServers {
 	t.Helper()
 	s := &SentinelServers{}
@@ -67,8 +69,8 @@ func (s *SentinelServers) start(dir string, replicas, sentinels int, args []stri
 		}
 		config := filepath.Join(sub, "sentinel.conf") // a sentinel keeps its state there
 		err = os.WriteFile(config, fmt.Appendf(nil, "sentinel monitor %[1]s %[2]s %[3]s %[4]d\n"+
-			"sentinel down-after-milliseconds %[1]s 500\n"+
-			"sentinel failover-timeout %[1]s 3000\n", MasterName, host, port, sentinels/2+1), 0o600)
+			"sentinel down-after-milliseconds %[1]s 1500\n"+
+			"sentinel failover-timeout %[1]s 2000\n", MasterName, host, port, sentinels/2+1), 0o600)
 		if err != nil {
 			return err
 		}
@@ -120,7 +122,8 @@ func (s *SentinelServers) Master(ctx context.Context) (*Server, error) {
 	return nil, fmt.Errorf("redistest: the master is %v, which is none of ours", addr)
 }
 
-// AwaitFailover waits until another node than old is the master, and takes writes.
+// AwaitFailover waits until another node than old is the master, takes writes, and has all other nodes that run as
+// replicas.
 func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Server, error) {
 	var master *Server
 	err := poll(func() (err error) {
@@ -132,7 +135,71 @@ func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Serv
 	if err != nil {
 		return nil, err
 	}
-	return master, master.awaitMaster(ctx)
+	if err := master.awaitMaster(ctx); err != nil {
+		return nil, err
+	}
+	host, port, _ := net.SplitHostPort(master.Addr)
+	for _, node := range s.Nodes {
+		if node == master || node == old {
+			continue
+		}
+		rdb := node.Client()
+		err := poll(func() error {
+			info, err := rdb.Info(ctx, "replication").Result()
+			if err == nil && !(strings.Contains(info, "master_host:"+host) && strings.Contains(info, "master_port:"+port)) {
+				err = errors.New("redistest: a replica does not follow the new master:\n" + info)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := node.inSync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return master, nil
+}
+
+// Rejoin starts the old master again as a replica of the new one, and waits until the sentinels are done with the
+// failover and could do another.
+func (s *SentinelServers) Rejoin(ctx context.Context, old, master *Server) error {
+	_, port, _ := net.SplitHostPort(master.Addr)
+	each := func(f func(*redis.SentinelClient) error) error {
+		for _, sentinel := range s.Sentinels {
+			rdb := sentinel.sentinelClient()
+			defer rdb.Close()
+			if err := poll(func() error { return f(rdb) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := each(func(rdb *redis.SentinelClient) error {
+		state, err := rdb.Master(ctx, MasterName).Result()
+		if err == nil && (state["port"] != port || state["flags"] != "master") {
+			err = fmt.Errorf("redistest: the failover goes on: %v", state)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := old.Restart(); err != nil {
+		return err
+	}
+	if err := old.Follow(ctx, master); err != nil {
+		return err
+	}
+	return each(func(rdb *redis.SentinelClient) error {
+		replicas, err := rdb.Replicas(ctx, MasterName).Result()
+		for _, replica := range replicas {
+			if replica["flags"] != "slave" || replica["master-link-status"] != "ok" {
+				return fmt.Errorf("redistest: a replica is not ready: %v", replica)
+			}
+		}
+		return err
+	})
 }
 
 // Addrs returns the addresses of the sentinels.

@@ -7,7 +7,7 @@ import (
 
 func TestSentinel(t *testing.T) {
 	start := time.Now()
-	s := Sentinel(t, 2, 3)
+	s := Sentinel(t, 2, 1)
 	t.Logf("up in %v", time.Since(start).Round(time.Millisecond))
 	rdb := s.Client()
 	if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
@@ -30,10 +30,7 @@ func TestSentinel(t *testing.T) {
 	if v := second.Client().Get(ctx, "k").Val(); v != "v" {
 		t.Errorf("the new master has %q", v)
 	}
-	if err := first.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Follow(ctx, second); err != nil {
+	if err := s.Rejoin(ctx, first, second); err != nil {
 		t.Fatal(err)
 	}
 	if v := first.Client().Get(ctx, "k").Val(); v != "v" {
