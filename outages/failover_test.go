@@ -161,7 +161,7 @@ func TestCutOff(t *testing.T) {
 				}
 			}
 			master.Kill()
-			must(t, admin.SlaveOf(ctx, "NO", "ONE").Err())
+			must(t, admin.ReplicaOf(ctx, "NO", "ONE").Err())
 			there, err := admin.HGet(ctx, "p:{k}", "after").Int()
 			if err != nil && err != redis.Nil {
 				t.Fatal(err)

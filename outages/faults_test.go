@@ -185,8 +185,8 @@ func demoted(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
 	p := newPlace(t, srv.Addr, patient)
-	p.breaks = func() { must(t, admin.SlaveOf(t.Context(), "127.0.0.1", "1").Err()) }
-	p.mends = func() { must(t, admin.SlaveOf(t.Context(), "NO", "ONE").Err()) }
+	p.breaks = func() { must(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err()) }
+	p.mends = func() { must(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err()) }
 	return p
 }
 

@@ -116,7 +116,7 @@ func TestWaitAndErrors(t *testing.T) {
 	}
 
 	// Demoted, the master refuses, and the client must not keep the connection: the address may be another's by now.
-	master.Client().SlaveOf(ctx, "127.0.0.1", "1")
+	master.Client().ReplicaOf(ctx, "127.0.0.1", "1")
 	before := wire.Counts()
 	_, err := s.Update(ctx, "k", addOne)
 	if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), "READONLY") {

@@ -46,7 +46,7 @@ func startReplica(dir string, master *Server, args ...string) (*Server, error) {
 func (s *Server) Follow(ctx context.Context, master *Server) error {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	rdb := s.Client()
-	if err := rdb.SlaveOf(ctx, host, port).Err(); err != nil {
+	if err := rdb.ReplicaOf(ctx, host, port).Err(); err != nil {
 		return err
 	}
 	return s.inSync(ctx)
