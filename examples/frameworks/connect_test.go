@@ -135,8 +135,8 @@ func TestConnectClaimInAStream(t *testing.T) {
 	}
 }
 
-// A client of gRPC keeps no cookies: it sends back the header of the last response that had one.
-func TestGRPC(t *testing.T) {
+// connect speaks gRPC too. A client without cookies sends back the token of the last response that brought one.
+func TestConnectOverGRPC(t *testing.T) {
 	guests := newGuests(t)
 	server := httptest.NewUnstartedServer(Connect(guests))
 	server.EnableHTTP2 = true

@@ -17,7 +17,7 @@ func Huma(guests *guest.Manager) http.Handler {
 	api := humago.New(mux, huma.DefaultConfig("Shop", "1.0.0"))
 	huma.Post(api, "/cart/{sku}", addItem)
 	huma.Get(api, "/cart/{sku}", getItem)
-	huma.Post(api, "/login", func(ctx context.Context, in *credentials) (*greeting, error) {
+	huma.Post(api, "/login", func(ctx context.Context, in *login) (*greeting, error) {
 		user, ok := signIn(in.User, in.Password)
 		if !ok {
 			return nil, huma.Error401Unauthorized("wrong password")
@@ -36,7 +36,7 @@ type item struct {
 
 type amount struct{ Body int64 }
 
-type credentials struct {
+type login struct {
 	User     string `query:"user"` // in a body in an app of yours
 	Password string `query:"password"`
 }
