@@ -1,8 +1,10 @@
 package frameworks
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -14,12 +16,19 @@ func (b *browser) dial() (*websocket.Conn, *http.Response, error) {
 // send sends a message and checks the answer.
 func (b *browser) send(conn *websocket.Conn, sku, want string) {
 	b.Helper()
-	if err := conn.Write(b.Context(), websocket.MessageText, []byte(sku)); err != nil {
-		b.Fatal(err)
-	}
-	if _, got, err := conn.Read(b.Context()); err != nil || string(got) != want {
+	if got, err := b.exchange(conn, sku); err != nil || got != want {
 		b.Fatalf("%s, %v; want %s", got, err, want)
 	}
+}
+
+func (b *browser) exchange(conn *websocket.Conn, sku string) (string, error) {
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // for what comes at once
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, []byte(sku)); err != nil {
+		return "", err
+	}
+	_, answer, err := conn.Read(ctx)
+	return string(answer), err
 }
 
 func TestWebSocket(t *testing.T) {
@@ -43,10 +52,7 @@ func TestWebSocket(t *testing.T) {
 	b.send(conn, "tea", "3")
 
 	b.says("POST", "/login?user=ann&password=tulip", 200, "hello ann")
-	if err := conn.Write(t.Context(), websocket.MessageText, []byte("tea")); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
+	if _, err := b.exchange(conn, "tea"); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
 		t.Errorf("a message after the claim: %v", err)
 	}
 	hasCart(t, guests, "ann", "tea", 3)
