@@ -39,8 +39,8 @@ func (c *client) call(method, path string) (status int, body string, err error) 
 		return 0, "", err
 	}
 	defer res.Body.Close()
-	if token := res.Header.Get("Guest-Token"); token != "" {
-		if err := c.save(token); err != nil {
+	if token, ok := res.Header["Guest-Token"]; ok {
+		if err := c.save(token[0]); err != nil {
 			return 0, "", err
 		}
 	}
@@ -49,7 +49,7 @@ func (c *client) call(method, path string) (status int, body string, err error) 
 }
 
 // claim brings the guest into the account of the user that has signed in. With an answer of 200 the guest is no more, and
-// its token is thrown away. With any other it stays: call again, at the latest when the app starts.
+// the response said so by an empty token. With any other it stays: call again, at the latest when the app starts.
 func (c *client) claim() error {
 	status, body, err := c.call("POST", "/claim")
 	if err != nil {
@@ -58,9 +58,7 @@ func (c *client) claim() error {
 	if status != http.StatusOK {
 		return fmt.Errorf("%d %s", status, body)
 	}
-	c.token.Lock()
-	defer c.token.Unlock()
-	return os.RemoveAll(c.file)
+	return nil
 }
 
 func (c *client) load() string {
@@ -70,9 +68,13 @@ func (c *client) load() string {
 	return string(token)
 }
 
+// save keeps a token; an empty one says that the guest is no more.
 func (c *client) save(token string) error {
 	c.token.Lock()
 	defer c.token.Unlock()
+	if token == "" {
+		return os.RemoveAll(c.file)
+	}
 	if err := os.WriteFile(c.file+".new", []byte(token), 0o600); err != nil {
 		return err
 	}
