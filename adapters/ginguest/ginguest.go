@@ -22,14 +22,15 @@ import (
 // gzip and all that reads guest data.
 func Middleware(m *guest.Manager) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		x, entered := c.Request.Context().Value(exchangeKey{}).(guest.Exchange)
-		if !entered {
+		key := exchangeKey{m, c}
+		x, again := c.Request.Context().Value(key).(guest.Exchange)
+		if !again {
 			x = m.Begin(c.Writer.Header(), c.Request)
-			c.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), exchangeKey{}, x))
+			c.Request = x.Request.WithContext(context.WithValue(x.Request.Context(), key, x))
 		}
-		c.Writer = &writer{c.Writer, x} // anew after Engine.HandleContext, which resets it
+		c.Writer = &writer{c.Writer, x}
 		c.Next()
-		if !entered {
+		if !again {
 			x.End()
 		}
 	}
@@ -40,7 +41,12 @@ func Visitor(c *gin.Context) *guest.Visitor {
 	return guest.FromContext(c.Request.Context())
 }
 
-type exchangeKey struct{}
+// An exchangeKey finds the exchange again when Engine.HandleContext has taken the writer away and runs the handlers
+// once more. Another Manager has its own, and so has a request within the request, made with its context.
+type exchangeKey struct {
+	m *guest.Manager
+	c *gin.Context
+}
 
 // A writer commits the exchange just before Gin sends the header.
 type writer struct {

@@ -410,6 +410,60 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
+// An app may answer requests of its own making, with the context of the one it serves: they are the same visitor's, and
+// their headers are nobody else's.
+func TestARequestWithinTheRequest(t *testing.T) {
+	m, e := newGuests(t, ""), gin.New()
+	e.Use(ginguest.Middleware(m))
+	e.GET("/whoami", whoami)
+	e.GET("/batch", func(c *gin.Context) {
+		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(c.Request.Context(), "GET", "/whoami", nil)
+		e.ServeHTTP(w, r)
+		if id := ginguest.Visitor(c).GuestID(); id == "" || w.Body.String() != id || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("within the request of %q: %q, %v", id, w.Body, w.Header())
+		}
+		c.Header("Cache-Control", public)
+		c.String(http.StatusOK, "the same for all")
+	})
+	r := newBrowser(serve(t, e)).do(t, "GET", "/batch")
+	if r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public {
+		t.Errorf("%v", r.header)
+	}
+}
+
+// Mounted twice is mounted once, also with guests.Middleware around the engine; two Managers do not meet.
+func TestMountedMoreThanOnce(t *testing.T) {
+	m, other := newGuests(t, ""), newGuests(t, "other")
+	e := gin.New()
+	e.Use(ginguest.Middleware(m))
+	group := e.Group("/group", ginguest.Middleware(m), ginguest.Middleware(other))
+	group.GET("/public", func(c *gin.Context) {
+		c.Header("Cache-Control", public)
+		c.String(http.StatusOK, "the same for all")
+	})
+	group.GET("/whoami", whoami)
+	for name, app := range map[string]http.Handler{"alone": e, "wrapped": m.Middleware(e)} {
+		s := serve(t, app)
+		b := newBrowser(s)
+		r := b.do(t, "GET", "/group/whoami")
+		var names []string
+		for _, line := range r.header["Set-Cookie"] {
+			before, _, _ := strings.Cut(line, ".")
+			names = append(names, before)
+		}
+		slices.Sort(names)
+		if !slices.Equal(names, []string{"guest", "other"}) {
+			t.Errorf("%s: %q", name, r.header["Set-Cookie"])
+		}
+		if again := b.do(t, "GET", "/group/whoami"); again.body != r.body {
+			t.Errorf("%s: %q, then %q", name, r.body, again.body)
+		}
+		if r := newBrowser(s).do(t, "GET", "/group/public"); r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public {
+			t.Errorf("%s: %v", name, r.header)
+		}
+	}
+}
+
 // A new guest that kept nothing is stored all the same, so that its return makes it a guest for good.
 func TestANewGuestIsStored(t *testing.T) {
 	store, e := memstore.New(memstore.Config{}), gin.New()
