@@ -48,14 +48,16 @@ type exchangeKey struct {
 	c *gin.Context
 }
 
-// A writer commits the exchange just before Gin sends the header.
+// A writer commits the exchange just before Gin sends the header. WriteHeader only makes Gin remember the status.
 type writer struct {
 	gin.ResponseWriter
 	x guest.Exchange
 }
 
 func (w *writer) WriteHeaderNow() {
-	w.x.Commit()
+	if status := w.Status(); status >= 200 || status == http.StatusSwitchingProtocols { // other 1xx precede the header
+		w.x.Commit()
+	}
 	w.ResponseWriter.WriteHeaderNow()
 }
 

@@ -145,6 +145,8 @@ func TestEveryWayToAnswer(t *testing.T) {
 			c.DataFromReader(http.StatusOK, 5, "text/plain", strings.NewReader("hello"), nil)
 		},
 		"/copy":              func(c *gin.Context) { io.Copy(c.Writer, strings.NewReader("hello")) },
+		"/early":             func(c *gin.Context) { early(c); c.String(http.StatusOK, "hello") },
+		"/early/empty":       func(c *gin.Context) { early(c) },
 		"/handlecontext":     func(c *gin.Context) { c.Request.URL.Path = "/string"; e.HandleContext(c) },
 		"/handlecontext/204": func(c *gin.Context) { c.Request.URL.Path = "/204"; e.HandleContext(c) },
 		"/handlecontext/404": func(c *gin.Context) { c.Request.URL.Path = "/404"; e.HandleContext(c) },
@@ -227,6 +229,17 @@ func TestNoRoute(t *testing.T) {
 	r := newBrowser(serve(t, e)).do(t, "GET", "/nowhere")
 	if r.status != http.StatusNotFound || r.body != "nothing here: <nil>" || len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// early sends 103, after which the handler may still change the header: here the other way round.
+func early(c *gin.Context) {
+	cache := c.Writer.Header()["Cache-Control"]
+	c.Writer.Header().Del("Cache-Control")
+	c.Status(http.StatusEarlyHints)
+	c.Writer.WriteHeaderNow()
+	if cache != nil {
+		c.Writer.Header()["Cache-Control"] = cache
 	}
 }
 
