@@ -1,10 +1,11 @@
 // Package ginguest mounts the guest middleware in Gin:
 //
-//	engine.Use(ginguest.Middleware(guests))
+//	engine.Use(gin.Recovery(), ginguest.Middleware(guests))
 //
-// Data calls and claims take the request's context, as in net/http: Cart.Add(c.Request.Context(), sku, 1) and
-// guests.Claim(c.Writer, c.Request, user.ID). Gin reuses a *gin.Context for the next request, so give goroutines that
-// outlive the handler c.Request.Context(), never c.
+// Data calls and claims are those of net/http: Cart.Add(c.Request.Context(), sku, 1) and
+// guests.Claim(c.Writer, c.Request, user.ID). With Engine.ContextWithFallback the context may be c itself; without it,
+// c has no visitor, and data calls return [guest.ErrNoVisitor]. Gin gives c to the next request, so a goroutine that
+// outlives the handler takes context.WithoutCancel(c.Request.Context()), never c.
 package ginguest
 
 import (
@@ -18,9 +19,13 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Middleware gives each request its visitor. Mount it after gin.Recovery and what Config.Account needs, and before
-// gzip and all that reads guest data.
+// Middleware gives each request its visitor. Mount it inside gin.Recovery and what the app's Account needs, and
+// outside gzip and what reads guest data. Where middleware outside it makes a response without a body cacheable, it
+// does so before it calls c.Next, as Gin sends that response past every writer. Middleware panics if m is nil.
 func Middleware(m *guest.Manager) gin.HandlerFunc {
+	if m == nil {
+		panic("ginguest: the Manager is nil: see the error of guest.New")
+	}
 	return func(c *gin.Context) {
 		key := exchangeKey{m, c}
 		x, again := c.Request.Context().Value(key).(guest.Exchange)
@@ -36,8 +41,12 @@ func Middleware(m *guest.Manager) gin.HandlerFunc {
 	}
 }
 
-// Visitor returns the request's visitor, or nil without Middleware; methods of a nil Visitor are safe.
+// Visitor returns the visitor of c or of a copy of it, or nil if the request did not pass Middleware; methods of a nil
+// Visitor are safe.
 func Visitor(c *gin.Context) *guest.Visitor {
+	if c.Request == nil {
+		return nil
+	}
 	return guest.FromContext(c.Request.Context())
 }
 

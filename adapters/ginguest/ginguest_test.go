@@ -497,9 +497,18 @@ func TestANewGuestIsStored(t *testing.T) {
 }
 
 func TestWithoutMiddleware(t *testing.T) {
-	c, _ := gin.CreateTestContext(httptest.NewRecorder())
-	c.Request = httptest.NewRequest("GET", "/", nil)
+	c, e := gin.CreateTestContext(httptest.NewRecorder())
 	if v := ginguest.Visitor(c); v != nil || v.GuestID() != "" {
+		t.Errorf("a context without a request: %v", v)
+	}
+	c.Request = httptest.NewRequest("GET", "/", nil)
+	if v := ginguest.Visitor(c); v != nil {
 		t.Errorf("a request without the middleware: %v", v)
 	}
+	defer func() {
+		if recover() == nil || len(e.Handlers) != 0 {
+			t.Error("a nil Manager was mounted")
+		}
+	}()
+	e.Use(ginguest.Middleware(nil))
 }
