@@ -18,7 +18,7 @@ import (
 
 const slots = 16384
 
-// ClusterServers is a Redis Cluster of three masters without replicas.
+// ClusterServers is a Redis Cluster of masters without replicas: three, if nobody asks for another number.
 type ClusterServers struct {
 	Nodes []*Server
 
@@ -42,18 +42,23 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 // StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use [Cluster].
 // Whoever starts a cluster closes it.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
+	return StartShards(dir, 3, args...)
+}
+
+// StartShards is StartCluster with that many masters.
+func StartShards(dir string, shards int, args ...string) (*ClusterServers, error) {
 	c := &ClusterServers{}
-	if err := c.start(dir, args); err != nil {
+	if err := c.start(dir, shards, args); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *ClusterServers) start(dir string, args []string) error {
+func (c *ClusterServers) start(dir string, shards int, args []string) error {
 	ctx := context.Background()
 	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)
-	for i := range 3 {
+	for i := range shards {
 		sub := filepath.Join(dir, fmt.Sprint("node", i))
 		if err := os.Mkdir(sub, 0o700); err != nil {
 			return err
@@ -70,7 +75,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
-		if err := n.ClusterAddSlotsRange(ctx, i*slots/3, (i+1)*slots/3-1).Err(); err != nil {
+		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards, (i+1)*slots/shards-1).Err(); err != nil {
 			return err
 		}
 	}
@@ -88,7 +93,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			if err != nil {
 				return err
 			}
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
 			all, err := n.ClusterShards(ctx).Result()
@@ -99,8 +104,8 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			for _, shard := range all {
 				known += len(shard.Slots)
 			}
-			if known != 3 {
-				return fmt.Errorf("redistest: a node knows %d of 3 slot ranges", known)
+			if known != shards {
+				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", known, shards)
 			}
 		}
 		return nil
