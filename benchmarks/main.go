@@ -395,7 +395,8 @@ func (s *sheet) scale() error {
 		{"a read, 16 abreast, in units of one among 1,000 guests", m.readSlow.String()},
 		{"an addition, the same", m.addSlow.String()},
 		{"pauses of the garbage collector meanwhile: 99th percentile, longest", fmt.Sprintf("%v, %v", m.pauseP99.Round(time.Microsecond), m.pauseMax.Round(time.Microsecond))},
-		{fmt.Sprintf("guests with data left of %s after %s empty ones came to a store of 64 MiB", thousands(m.before), thousands(m.flood)), thousands(m.left)},
+		{fmt.Sprintf("a store of 64 MiB with %s guests with data, after %s empty ones came: with data left", thousands(m.before), thousands(m.flood)), thousands(m.left)},
+		{"empty ones left, the rest made room", thousands(m.emptyLeft)},
 	})
 	return nil
 }

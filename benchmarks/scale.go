@@ -67,9 +67,18 @@ type memoryTest struct {
 	addSlow       figure
 	flood, before int
 	left          int // of those with data, after the flood
+	emptyLeft     int // of the flood; fewer than came, or the store was never full
 }
 
 func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err error) {
+	if err := m.crowded(rdb, guests, e); err != nil {
+		return m, err
+	}
+	return m, m.flooded(50_000, flood, 64<<20)
+}
+
+// crowded fills a store and looks how it does then.
+func (m *memoryTest) crowded(rdb *redis.Client, guests int, e effort) error {
 	open := func(max int64, guests int) (App, []*browser, error) {
 		app, err := newGuest(memstore.New(memstore.Config{MaxBytes: max}), guest.OnFirstVisit, func() {})
 		if err != nil {
@@ -89,13 +98,13 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 	before := heap()
 	many, visitors, err := open(16<<30, guests)
 	if err != nil {
-		return m, err
+		return err
 	}
 	m.bytes = float64(heap()-before) / float64(guests)
 
 	few, fewVisitors, err := open(16<<30, 1000)
 	if err != nil {
-		return m, err
+		return err
 	}
 	pauses := gcPauses()
 	for _, w := range []Work{Read, Add} {
@@ -112,7 +121,7 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 		}
 		results, err := race(rdb, runners, 0, tabs, e)
 		if err != nil {
-			return m, err
+			return err
 		}
 		if w == Read {
 			m.readSlow = results[1].time
@@ -129,7 +138,7 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 	}()
 	for done := false; !done; {
 		if err := crowd(many, 200, First, None, Add, Read); err != nil {
-			return m, err
+			return err
 		}
 		select {
 		case <-collected:
@@ -139,31 +148,42 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 	}
 	m.pauseP99, m.pauseMax = pausesSince(pauses)
 	runtime.KeepAlive(many)
+	return nil
+}
 
-	// A store of 64 MiB, half of it guests with data, under a flood of guests without.
-	m.flood, m.before = flood, 50_000
-	store := memstore.New(memstore.Config{MaxBytes: 64 << 20})
+// flooded fills a part of a store with guests who have data, lets a flood of guests without come, and counts who is left.
+func (m *memoryTest) flooded(guests, flood int, maxBytes int64) error {
+	m.before, m.flood = guests, flood
+	store := memstore.New(memstore.Config{MaxBytes: maxBytes})
 	app, err := newGuest(store, guest.OnFirstVisit, func() {})
 	if err != nil {
-		return m, err
+		return err
 	}
 	var kept []*browser
 	for range m.before {
 		b := &browser{}
 		if _, err := b.visit(app, First, ""); err != nil {
-			return m, err
+			return err
 		}
 		kept = append(kept, b)
 	}
 	if err := crowd(app, flood, Visit); err != nil {
-		return m, err
+		return err
 	}
 	for _, b := range kept {
 		if text, err := b.visit(app, Read, ""); err == nil && text == theme {
 			m.left++
 		}
 	}
-	return m, nil
+	keys := 0
+	for _, err := range store.Keys(ctx, "g:") {
+		if err != nil {
+			return err
+		}
+		keys++
+	}
+	m.emptyLeft = keys - m.left
+	return nil
 }
 
 func heap() uint64 {
