@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"time"
@@ -37,29 +36,37 @@ func main() {
 }
 
 func run() error {
-	var page bytes.Buffer
-	s, err := newSheet(io.MultiWriter(os.Stdout, &page))
+	s, err := newSheet()
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	for _, part := range []func() error{s.heading, s.works, s.once, s.memory, s.overTCP, s.scale, s.setups} {
-		if err := part(); err != nil {
+	for _, part := range []struct {
+		name string
+		do   func() error
+	}{
+		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP}, {"scale", s.scale}, {"set-ups", s.setups},
+	} {
+		fmt.Fprintln(os.Stderr, part.name, "…")
+		if err := part.do(); err != nil {
 			return err
 		}
 	}
+	page := append(s.heading(), s.body.Bytes()...)
+	os.Stdout.Write(page)
 	if !*write {
 		return nil
 	}
-	if err := os.WriteFile("../docs/benchmarks.md", page.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile("../docs/benchmarks.md", page, 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile("../docs/benchmarks.svg", s.chart(), 0o644)
 }
 
-// A sheet is one run: its servers, its contenders, its results, and where it writes.
+// A sheet is one run: its servers, its contenders, its results, and what it prints of them.
 type sheet struct {
-	out    io.Writer
+	body   bytes.Buffer
+	load   string // when it began
 	dir    string
 	server *redistest.Server
 	rdb    *redis.Client
@@ -67,6 +74,11 @@ type sheet struct {
 	wired  map[string]App // the same, each on a wire of its own: rueidis sends a PING now and then
 	wires  map[string]*wire
 	cells  map[cell][]row
+
+	stranger          result    // ours
+	survivors         int       // of ours, the fewest
+	claimTrips        float64   // the most
+	provisional, kept footprint // a guest without data and with 100 B
 }
 
 // A cell is a table; a row is one contender's in it.
@@ -82,8 +94,8 @@ type row struct {
 	traffic         traffic
 }
 
-func newSheet(out io.Writer) (*sheet, error) {
-	s := &sheet{out: out, direct: map[string]App{}, wired: map[string]App{}, wires: map[string]*wire{}, cells: map[cell][]row{}}
+func newSheet() (*sheet, error) {
+	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{}, wires: map[string]*wire{}, cells: map[cell][]row{}}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "benchmarks"); err != nil {
 		return nil, err
@@ -123,7 +135,7 @@ func (s *sheet) effort() effort {
 	if *quick {
 		return effort{turn: 5 * time.Millisecond, rounds: 15}
 	}
-	return effort{turn: 10 * time.Millisecond, rounds: 81}
+	return effort{turn: 10 * time.Millisecond, rounds: 41}
 }
 
 // works fills the cells: every work with every record, by all who can do it.
@@ -137,8 +149,39 @@ func (s *sheet) works() error {
 			s.cells[cell{w, r}] = rows
 		}
 	}
-	s.printBudgets()
+	if err := s.strangers(); err != nil {
+		return err
+	}
 	s.printCells()
+	return nil
+}
+
+// strangers races visitors whose cookies this process has not verified lately. Ours remembers those of the last 8,192
+// to 16,384 visitors.
+func (s *sheet) strangers() error {
+	const many = 20_000
+	var runners []runner
+	for _, c := range []Contender{limit, guestRedis} {
+		list, err := calls(s.direct[c.Name], None, Small, many)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		runners = append(runners, runner{name: c.Name, renew: func(n int) ([]Call, error) {
+			next := make([]Call, n)
+			for i := range next {
+				next[i] = list[i%many]
+			}
+			if n < many { // go on with the others in the next turn
+				list = append(list[n:], list[:n]...)
+			}
+			return next, nil
+		}})
+	}
+	results, err := race(s.rdb, runners, 0, 1, s.effort())
+	if err != nil {
+		return err
+	}
+	s.stranger = results[1]
 	return nil
 }
 
@@ -206,6 +249,9 @@ func (s *sheet) once() error {
 			}
 			low, high = min(low, n), max(high, n)
 		}
+		if c.Name == guestRedis.Name {
+			s.survivors = low
+		}
 		text := fmt.Sprint(low)
 		if high > low {
 			text = fmt.Sprintf("%d–%d", low, high)
@@ -242,6 +288,7 @@ func (s *sheet) ours() error {
 			if err != nil {
 				return err
 			}
+			s.claimTrips = max(s.claimTrips, have.trips)
 			lines = append(lines, table{what, results[1].time.String() + " of the limit's additions", count(have.trips), count(have.commands), wireBytes(have)})
 		}
 	}
@@ -273,29 +320,29 @@ func (s *sheet) memory() error {
 	}
 	s.printf("\n## Memory in Redis\n\nWhat `used_memory` grows by for each of %s visitors with 100 B, and what `MEMORY USAGE` says of their keys.\n\n", thousands(n))
 	var lines []table
-	line := func(name string, app App, works ...Work) error {
+	line := func(name string, app App, works ...Work) (footprint, error) {
 		f, err := footprintOf(s.rdb, app, n, works...)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return f, fmt.Errorf("%s: %w", name, err)
 		}
 		lines = append(lines, table{name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.0f B", f.keys)})
-		return nil
+		return f, nil
 	}
 	for _, c := range []Contender{limit, guestRedis, scsRedis, gorillaRedis, ginRedis, fiberRedis} {
-		if err := line(c.Name, s.direct[c.Name], First); err != nil {
+		f, err := line(c.Name, s.direct[c.Name], First)
+		if err != nil {
 			return err
+		}
+		if c.Name == guestRedis.Name {
+			s.kept = f
 		}
 	}
-	for _, more := range []struct {
-		name  string
-		works []Work
-	}{
-		{"guest on Redis: provisional and empty", []Work{Visit}},
-		{"guest on Redis: 100 B, then 8 additions", []Work{First, None, Add, Add, Add, Add, Add, Add, Add, Add}},
-	} {
-		if err := line(more.name, s.direct[guestRedis.Name], more.works...); err != nil {
-			return err
-		}
+	var err error
+	if s.provisional, err = line(guestRedis.Name+": provisional and empty", s.direct[guestRedis.Name], Visit); err != nil {
+		return err
+	}
+	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestRedis.Name], First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
+		return err
 	}
 	s.print(table{"", "used_memory", "MEMORY USAGE"}, lines)
 	return s.rdb.FlushAll(ctx).Err()
