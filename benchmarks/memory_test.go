@@ -9,7 +9,7 @@ import (
 // used_memory and MEMORY USAGE tell the same of a guest, but for the tables of keys.
 func TestFootprint(t *testing.T) {
 	server := redistest.Single(t)
-	app := open(t, guestRedis, server.Addr)
+	app := open(t, guestPatient, server.Addr)
 	for range 3 {
 		f, err := footprintOf(server.Client(), app, 1024, First)
 		if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/internal/redistest"
 	"github.com/guestkit/guest/memstore"
-	"github.com/guestkit/guest/redisstore"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -43,7 +42,7 @@ func shards(n, guests int) (commands []int64, err error) {
 			return w.Dial(ctx, network, addr)
 		}})
 	defer rdb.Close()
-	app, err := newGuest(redisstore.New(rdb, redisstore.Config{}), guest.OnFirstVisit, func() {})
+	app, err := newGuest(patientStore(rdb), guest.OnFirstVisit, func() {})
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 // Every contender does what it is timed for: what it answers is what was saved.
 func TestWorks(t *testing.T) {
 	server := redistest.Single(t)
-	for _, c := range append([]Contender{guestLazy}, contenders...) {
+	for _, c := range append([]Contender{guestPatient, guestLazy}, contenders...) {
 		t.Run(c.Name, func(t *testing.T) {
 			app := open(t, c, server.Addr)
 			if c.Name == bare.Name {
@@ -60,7 +60,7 @@ func TestWorks(t *testing.T) {
 // Sixteen tabs add two hundred times: of ours, and of the limit, none is lost.
 func TestSurvivors(t *testing.T) {
 	server := redistest.Single(t)
-	for _, c := range []Contender{guestRedis, guestMemory, limit, limitRueidis} {
+	for _, c := range []Contender{guestPatient, guestMemory, limit, limitRueidis} {
 		if n, err := survivors(open(t, c, server.Addr)); n != additions || err != nil {
 			t.Errorf("%s: %d of %d additions, %v", c.Name, n, additions, err)
 		}
@@ -75,7 +75,7 @@ func TestTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	eager, lazy := open(t, guestRedis, w.addr()), open(t, guestLazy, w.addr())
+	eager, lazy := open(t, guestPatient, w.addr()), open(t, guestLazy, w.addr())
 	for _, tt := range []struct {
 		app  App
 		work Work
@@ -124,7 +124,7 @@ func TestAllocations(t *testing.T) {
 		t.Skip("the race detector allocates on its own account")
 	}
 	server := redistest.Single(t)
-	for _, c := range []Contender{guestRedis, guestMemory} {
+	for _, c := range []Contender{guestPatient, guestMemory} {
 		app := open(t, c, server.Addr)
 		for work, most := range map[Work]float64{None: 6, ID: 7, Read: 32, Add: 45} {
 			for _, r := range work.records() {
