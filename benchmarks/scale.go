@@ -131,7 +131,7 @@ func (m *memoryTest) crowded(rdb *redis.Client, guests int, e effort) error {
 	collected := make(chan bool)
 	go func() {
 		defer close(collected)
-		for range 10 {
+		for range 3 {
 			runtime.GC()
 		}
 	}()
