@@ -18,7 +18,7 @@ import (
 
 const slots = 16384
 
-// ClusterServers is a Redis Cluster of three masters, without replicas until AddReplicas.
+// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas until AddReplicas.
 type ClusterServers struct {
 	Nodes    []*Server // the masters at first
 	Replicas []*Server // of each of Nodes, in their order
@@ -45,8 +45,13 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 // StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use [Cluster].
 // Whoever starts a cluster closes it.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
+	return StartShards(dir, 3, args...)
+}
+
+// StartShards is StartCluster with that many masters.
+func StartShards(dir string, shards int, args ...string) (*ClusterServers, error) {
 	c := &ClusterServers{dir: dir, args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)}
-	if err := c.start(); err != nil {
+	if err := c.start(shards); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -62,9 +67,9 @@ func (c *ClusterServers) startNode(name string, args ...string) (*Server, error)
 	return Start(sub, append(c.args[:len(c.args):len(c.args)], args...)...)
 }
 
-func (c *ClusterServers) start() error {
+func (c *ClusterServers) start(shards int) error {
 	ctx := context.Background()
-	for i := range 3 {
+	for i := range shards {
 		s, err := c.startNode(fmt.Sprint("node", i))
 		if err != nil {
 			return err
@@ -77,7 +82,7 @@ func (c *ClusterServers) start() error {
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
-		if err := n.ClusterAddSlotsRange(ctx, i*slots/3, (i+1)*slots/3-1).Err(); err != nil {
+		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards, (i+1)*slots/shards-1).Err(); err != nil {
 			return err
 		}
 	}
@@ -95,7 +100,7 @@ func (c *ClusterServers) start() error {
 			if err != nil {
 				return err
 			}
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
 			all, err := n.ClusterShards(ctx).Result()
@@ -106,8 +111,8 @@ func (c *ClusterServers) start() error {
 			for _, shard := range all {
 				known += len(shard.Slots)
 			}
-			if known != 3 {
-				return fmt.Errorf("redistest: a node knows %d of 3 slot ranges", known)
+			if known != shards {
+				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", known, shards)
 			}
 		}
 		return nil
