@@ -7,6 +7,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -303,6 +305,50 @@ func ExampleAll() {
 	admit := guest.All(guest.Browsers, consented) // for Config.Admit: nothing is set or stored before the visitor's yes
 	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)))
 	// Output: false
+}
+
+func ExampleLimit() {
+	everybody := func(*http.Request) netip.Addr { return netip.Addr{} } // one client, so one limit for all
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Admit: guest.All(
+			guest.Browsers,                          // first, so that crawlers use nothing up
+			guest.Limit(time.Minute, 2, nil),        // per client
+			guest.Limit(time.Second, 50, everybody), // and in all, should a flood come from everywhere
+		),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("served, guest:", guest.FromContext(r.Context()).IsGuest())
+	}))
+	for range 3 {
+		visit(app, map[string]*http.Cookie{}, "GET", "/") // without a cookie
+	}
+	// Output:
+	// served, guest: true
+	// served, guest: true
+	// served, guest: false
+}
+
+// Behind a proxy, the client is who the proxy says it is, and nobody else may say so.
+func ExampleLimit_proxy() {
+	client := func(r *http.Request) netip.Addr {
+		hops := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
+		addr, _ := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])) // the last one is the proxy's word
+		return addr
+	}
+	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 1, client))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("X-Forwarded-For", "198.51.100.7, 192.0.2.1")
+	fmt.Println(admit(r), admit(r))
+	r.Header.Set("X-Forwarded-For", "a new lie, 192.0.2.1")
+	fmt.Println(admit(r))
+	// Output:
+	// true false
+	// false
 }
 
 func ExampleFromContext() {
