@@ -63,7 +63,7 @@ func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]strin
 	items := map[string]string{}
 	for field, stored := range fields {
 		name, item := splitField(field)
-		if name != k.name {
+		if name != k.name || k.field(item) != field || stored == "" { // of a Value that is a Map now, or the reverse
 			continue
 		}
 		plain, err := ring.openData(key, field, stored)
