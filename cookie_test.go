@@ -30,10 +30,13 @@ func FuzzHostileTokens(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{"", genuine, genuine[1:], ticket, "guest", "a=b; guest=" + genuine, "\x00", strings.Repeat("A", 300)} {
+	// COOKIE and TICKET stand for the genuine ones, which each process of a fuzzer makes for itself.
+	for _, seed := range []string{"", "COOKIE", "TICKET", "xCOOKIE", "COOKIE=", "guest", "a=b; guest=COOKIE", "\x00", strings.Repeat("A", 300)} {
 		f.Add(seed)
 	}
+	stands := strings.NewReplacer("COOKIE", genuine, "TICKET", ticket)
 	f.Fuzz(func(t *testing.T, s string) {
+		s = stands.Replace(s)
 		for _, header := range []string{"Cookie", "X-Guest"} {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header[header] = []string{s}
