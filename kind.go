@@ -115,8 +115,8 @@ func decode[T any](k *kind, plain string) (v T, err error) {
 	if plain == "" {
 		return v, nil
 	}
-	if err := json.Unmarshal([]byte(plain), &v); err != nil {
-		return v, k.invalid("the stored value is not a %T any more: %v: read it with its old type under this name, or choose a new name", v, err)
+	if json.Unmarshal([]byte(plain), &v) != nil { // its error may quote the value
+		return v, k.invalid("the stored value is not a %T any more: read it with its old type under this name, or choose a new name", v)
 	}
 	return v, nil
 }
