@@ -288,7 +288,7 @@ func TestLogsTellNothing(t *testing.T) {
 		s.rdb.ConfigSet(t.Context(), "maxmemory", "0")
 	})
 	whole := server
-	server = redistest.Single(t, "--rename-command", "hgetall", "", "--rename-command", "hmget", "") // as some services do
+	server = redistest.Single(t, "--rename-command", "evalsha", "") // as some services do
 	scene(func() {
 		cookie := returned()
 		s.request(cookie, "", claim)
