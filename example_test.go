@@ -301,10 +301,56 @@ func ExampleEachItem() {
 }
 
 func ExampleAll() {
-	consented := func(r *http.Request) bool { c, err := r.Cookie("consent"); return err == nil && c.Value == "yes" }
-	admit := guest.All(guest.Browsers, consented) // for Config.Admit: nothing is set or stored before the visitor's yes
-	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)))
-	// Output: false
+	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 20, nil))
+	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)), admit(httptest.NewRequest("HEAD", "/", nil)))
+	// Output: true false
+}
+
+// Where the law asks for consent first: nothing is set or stored before the visitor's yes, and a no takes it back.
+func ExampleConfig_consent() {
+	store := memstore.New(memstore.Config{})
+	guests, err := guest.New(guest.Config{
+		Store:   store,
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{Theme},
+		Admit: guest.All(guest.Browsers, func(r *http.Request) bool {
+			c, err := r.Cookie("consent") // your banner's
+			return err == nil && c.Value == "yes"
+		}),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) {
+		if err := Theme.Set(r.Context(), "dark"); errors.Is(err, guest.ErrNotAdmitted) {
+			fmt.Println("not kept")
+		}
+	})
+	mux.HandleFunc("POST /consent/{answer}", func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "consent", Value: r.PathValue("answer"), Path: "/", MaxAge: 180 * 24 * 3600})
+		if r.PathValue("answer") == "no" {
+			if err := guests.Forget(w, r); err != nil { // the visitor may try again
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			}
+		}
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	show := func() { fmt.Println(len(browser), "cookies,", store.Len(), "records") }
+	visit(app, browser, "POST", "/theme")
+	show()
+	visit(app, browser, "POST", "/consent/yes")
+	visit(app, browser, "POST", "/theme")
+	show()
+	visit(app, browser, "POST", "/consent/no")
+	visit(app, browser, "POST", "/theme")
+	show()
+	// Output:
+	// not kept
+	// 0 cookies, 0 records
+	// 2 cookies, 1 records
+	// not kept
+	// 1 cookies, 0 records
 }
 
 func ExampleLimit() {
