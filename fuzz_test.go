@@ -271,6 +271,7 @@ func fuzzStored(t *testing.T, guestFields, accountFields, notes string) {
 		}
 	}
 	touch(m.As(t.Context(), "ann"))
+	touch(m.AsGuest(t.Context(), guestFields))
 	m.Recover(t.Context())
 	m.EraseAccount(t.Context(), "ann")
 	if len(store.faults) > 0 {
