@@ -169,7 +169,7 @@ func TestLimitUnderAFlood(t *testing.T) {
 	if allocs != 0 {
 		t.Errorf("%v allocations a request: the limiter grows", allocs)
 	}
-	if admit(victim) && admit(victim) {
+	if first, second := admit(victim), admit(victim); first && second {
 		t.Errorf("the flood made it forget a network")
 	}
 	// Each guest moves one cell of 2 × 65,536, and burst of them fill it.
