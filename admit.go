@@ -43,7 +43,7 @@ var partOfPage = map[string]bool{
 	"style": true, "track": true, "video": true, "worker": true, "xslt": true,
 }
 
-// Crawlers that say so. Those that do not cost a provisional record each; see OnFirstWrite.
+// Crawlers that say so. Those that do not cost a provisional record each; see OnFirstWrite and Limit.
 var crawlers = []string{
 	"bot", "crawl", "spider", "slurp", "facebookexternalhit", "mediapartners", "ia_archiver", "lighthouse",
 	"feedfetcher", "pingdom", "uptime", "whatsapp", "embedly", "bingpreview",

@@ -158,7 +158,7 @@ func (m *Manager) visitorOf(r *http.Request) *Visitor {
 	if v := m.visitorIn(r.Context()); v != nil {
 		return v
 	}
-	v := &Visitor{m: m, open: true, foreign: crossOrigin.Check(r) != nil}
+	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
 	if held := m.held(r); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true

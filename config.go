@@ -35,7 +35,7 @@ type Config struct {
 	// claim is Pending and is tried again. nil: nothing to move.
 	OnClaim func(context.Context, Receipt) error
 
-	// Admit decides whether a request without a guest gets one. nil: [Browsers].
+	// Admit decides whether a request without a guest, or with one that was claimed, gets a new one. nil: [Browsers].
 	Admit func(*http.Request) bool
 
 	// Create says when a new guest's record is stored. Zero value: [OnFirstVisit].

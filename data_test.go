@@ -272,3 +272,22 @@ func TestAKindWhoseTypeChanged(t *testing.T) {
 		t.Errorf("the account's data changed: %q, %v", v, err)
 	}
 }
+
+// A kind that was a Value and is a Map or Counters now, under the same name, does not hold up claims.
+func TestAKindThatBecameAnother(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	id := b.page().Guest
+	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"cart": "5", "theme/old": `"x"`, "theme": `"dark"`}})
+	Cart.Add(s.guests.As(t.Context(), "ann"), "cup", 1)
+	if p := b.page(); p.Cart["tea"] != 1 || len(p.Cart) != 1 || p.Theme != "dark" || p.Err != "" {
+		t.Errorf("%+v", p)
+	}
+	if c := b.login("ann"); c.Err != "" || c.Receipt.Pending || kept(t, c.Receipt, "cart").ResultTotal != 2 || kept(t, c.Receipt, "theme").Outcome != guest.Moved {
+		t.Errorf("%+v", c)
+	}
+	if got := s.account("ann"); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}

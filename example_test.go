@@ -7,6 +7,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -299,10 +301,100 @@ func ExampleEachItem() {
 }
 
 func ExampleAll() {
-	consented := func(r *http.Request) bool { c, err := r.Cookie("consent"); return err == nil && c.Value == "yes" }
-	admit := guest.All(guest.Browsers, consented) // for Config.Admit: nothing is set or stored before the visitor's yes
-	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)))
-	// Output: false
+	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 20, nil))
+	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)), admit(httptest.NewRequest("HEAD", "/", nil)))
+	// Output: true false
+}
+
+// Where the law asks for consent first: nothing is set or stored before the visitor's yes, and a no takes it back.
+func ExampleConfig_consent() {
+	store := memstore.New(memstore.Config{})
+	guests, err := guest.New(guest.Config{
+		Store:   store,
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{Theme},
+		Admit: guest.All(guest.Browsers, func(r *http.Request) bool {
+			c, err := r.Cookie("consent") // your banner's
+			return err == nil && c.Value == "yes"
+		}),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) {
+		if err := Theme.Set(r.Context(), "dark"); errors.Is(err, guest.ErrNotAdmitted) {
+			fmt.Println("not kept")
+		}
+	})
+	mux.HandleFunc("POST /consent/{answer}", func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "consent", Value: r.PathValue("answer"), Path: "/", MaxAge: 180 * 24 * 3600})
+		if r.PathValue("answer") == "no" {
+			if err := guests.Forget(w, r); err != nil { // the visitor may try again
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			}
+		}
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	show := func() { fmt.Println(len(browser), "cookies,", store.Len(), "records") }
+	visit(app, browser, "POST", "/theme")
+	show()
+	visit(app, browser, "POST", "/consent/yes")
+	visit(app, browser, "POST", "/theme")
+	show()
+	visit(app, browser, "POST", "/consent/no")
+	visit(app, browser, "POST", "/theme")
+	show()
+	// Output:
+	// not kept
+	// 0 cookies, 0 records
+	// 2 cookies, 1 records
+	// not kept
+	// 1 cookies, 0 records
+}
+
+func ExampleLimit() {
+	everybody := func(*http.Request) netip.Addr { return netip.Addr{} } // one client, so one limit for all
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Admit: guest.All(
+			guest.Browsers,                          // first, so that crawlers use nothing up
+			guest.Limit(time.Minute, 2, nil),        // per client
+			guest.Limit(time.Second, 50, everybody), // and in all, should a flood come from everywhere
+		),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("served, guest:", guest.FromContext(r.Context()).IsGuest())
+	}))
+	for range 3 {
+		visit(app, map[string]*http.Cookie{}, "GET", "/") // without a cookie
+	}
+	// Output:
+	// served, guest: true
+	// served, guest: true
+	// served, guest: false
+}
+
+// Behind a proxy, the client is who the proxy says it is, and nobody else may say so.
+func ExampleLimit_proxy() {
+	client := func(r *http.Request) netip.Addr {
+		hops := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
+		addr, _ := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])) // the last one is the proxy's word
+		return addr
+	}
+	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 1, client))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("X-Forwarded-For", "198.51.100.7, 192.0.2.1")
+	fmt.Println(admit(r), admit(r))
+	r.Header.Set("X-Forwarded-For", "a new lie, 192.0.2.1")
+	fmt.Println(admit(r))
+	// Output:
+	// true false
+	// false
 }
 
 func ExampleFromContext() {

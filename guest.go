@@ -23,12 +23,13 @@ type Visitor struct {
 	key       string // of the guest's record; "" without a guest
 	isNew     bool   // minted by this request
 	replaced  bool
-	lost      bool        // the guest turned out claimed and no fresh one could be given
-	held      []presented // the guests that the request named, but for absorbed siblings
-	ambiguous bool        // two different cookies
-	foreign   bool        // another site's page sent the request, with an unsafe method
-	stored    bool        // the guest's record exists, as far as we know
-	wrote     bool        // this request wrote guest data
+	lost      bool          // the guest turned out claimed and no fresh one could be given
+	request   *http.Request // by which Admit decides on a fresh one; nil outside a request
+	held      []presented   // the guests that the request named, but for absorbed siblings
+	ambiguous bool          // two different cookies
+	foreign   bool          // another site's page sent the request, with an unsafe method
+	stored    bool          // the guest's record exists, as far as we know
+	wrote     bool          // this request wrote guest data
 	lines     []headerLine
 
 	header  http.Header // of the response; nil outside a request
@@ -127,16 +128,16 @@ func (v *Visitor) mint() {
 	v.carry()
 }
 
-// replace gives the visitor of a claimed guest a fresh one, if its cookie can still be sent. The dead cookie is not
-// cleared: should this response be late, it would clear what another one has put in its place. The caller holds v.mu
-// or is alone.
+// replace gives the visitor of a claimed guest a fresh one, if its cookie can still be sent and the request is admitted:
+// a dead cookie is worth no more than none. It is not cleared: should this response be late, it would clear what another
+// one has put in its place. The caller holds v.mu or is alone.
 func (v *Visitor) replace() (minted bool) {
 	v.replaced = true
-	if v.open {
+	if v.open && v.m.cfg.Admit(v.request) {
 		v.mint()
 		return true
 	}
-	v.key, v.lost = "", true
+	v.key, v.lost = "", !v.open
 	return false
 }
 

@@ -63,7 +63,7 @@ func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]strin
 	items := map[string]string{}
 	for field, stored := range fields {
 		name, item := splitField(field)
-		if name != k.name {
+		if name != k.name || k.field(item) != field || stored == "" { // of a Value that is a Map now, or the reverse
 			continue
 		}
 		plain, err := ring.openData(key, field, stored)
@@ -115,8 +115,8 @@ func decode[T any](k *kind, plain string) (v T, err error) {
 	if plain == "" {
 		return v, nil
 	}
-	if err := json.Unmarshal([]byte(plain), &v); err != nil {
-		return v, k.invalid("the stored value is not a %T any more: %v: read it with its old type under this name, or choose a new name", v, err)
+	if json.Unmarshal([]byte(plain), &v) != nil { // its error may quote the value
+		return v, k.invalid("the stored value is not a %T any more: read it with its old type under this name, or choose a new name", v)
 	}
 	return v, nil
 }

@@ -17,6 +17,8 @@ import (
 // The tests run on memory, or with -store=redis or -store=cluster on real servers.
 var storeFlag = flag.String("store", "memory", "what the tests keep records in: memory, redis or cluster")
 
+var long = flag.Bool("long", false, "the long forms: ten times as many hostile requests")
+
 var shared redis.UniversalClient
 
 func TestMain(m *testing.M) {

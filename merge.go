@@ -228,7 +228,7 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 func (m *merger) fit(k *kind, u *Update, target Fields, merged map[string]string) map[string]string {
 	fields, bytes := 0, 0
 	for field, stored := range target {
-		if field[0] != '.' {
+		if isData(field) {
 			fields, bytes = fields+1, bytes+len(field)+len(stored)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // visit decides who sent the request: the heart of the package. It never fails: what does not verify is no guest.
 func (m *Manager) visit(r *http.Request) *Visitor {
-	v := &Visitor{m: m, open: true, foreign: crossOrigin.Check(r) != nil}
+	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
 	if m.cfg.Account != nil {
 		v.account = m.cfg.Account(r)
 	}
@@ -121,8 +121,9 @@ func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
 		v.inherit(heir)
 	} else {
 		v.become(t)
-		v.replace()
-		m.minted(ctx)
+		if v.replace() {
+			m.minted(ctx)
+		}
 	}
 	v.dropSpare(held.tokens[0])
 	return true

@@ -127,11 +127,14 @@ func holderOf(state string) holder {
 	return holder{o, o.key(), false}
 }
 
-// dataOf returns the fields that are the app's.
+func isData(field string) bool { return field != "" && field[0] != '.' }
+
+// dataOf returns the fields that are the app's. Names and values are never empty; should a store say so, somebody else
+// has written to it.
 func dataOf(record Fields) Fields {
 	data := Fields{}
 	for field, value := range record {
-		if field[0] != '.' {
+		if isData(field) && value != "" {
 			data[field] = value
 		}
 	}

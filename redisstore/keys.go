@@ -33,8 +33,9 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 				var page []string
 				page, cursor = scan.Val()
 				for _, key := range page {
-					key, ok := strings.CutSuffix(key[len(s.prefix):], "}")
-					if ok && !yield(key, nil) {
+					key, ours := strings.CutPrefix(key, s.prefix)
+					key, whole := strings.CutSuffix(key, "}")
+					if ours && whole && strings.HasPrefix(key, prefix) && !yield(key, nil) {
 						return
 					}
 				}

@@ -85,16 +85,29 @@ func (once) NoRetry() bool { return true }
 // keep deadlines is still at work on it.
 func (s *Store) send(ctx context.Context, to processor, cmd redis.Cmder) error {
 	if s.deadlines {
-		return redact(to.Process(ctx, once{cmd}))
+		return redact(process(ctx, to, cmd))
 	}
 	done := make(chan error, 1)
-	go func() { done <- to.Process(ctx, once{cmd}) }()
+	go func() { done <- process(ctx, to, cmd) }()
 	select {
 	case err := <-done:
 		return redact(err)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// errReply: whatever answers, it is not a Redis that understood us.
+var errReply = errors.New("the reply is not one to this command")
+
+// process sends cmd. A reply that claims an impossible length makes go-redis panic, after it has put the connection away.
+func process(ctx context.Context, to processor, cmd redis.Cmder) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = final{fmt.Errorf("%w: %v", errReply, p)}
+		}
+	}()
+	return to.Process(ctx, once{cmd})
 }
 
 // keepsDeadlines reports whether rdb ends a command at the deadline of its context. Of a wrapper we cannot know.

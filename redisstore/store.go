@@ -105,6 +105,9 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
+	if len(some.Val()) != len(names) {
+		return nil, fmt.Errorf("redisstore: read: %w", errReply)
+	}
 	for i, value := range some.Val() {
 		addField(fields, names[i], value)
 	}

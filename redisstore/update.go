@@ -168,13 +168,13 @@ func parseReply(raw []any) (r reply, err error) {
 		r.status, ok = raw[0].(int64)
 		r.detail, _ = raw[1].(string)
 	}
-	if len(raw) == 3 {
-		r.fields, _ = raw[2].([]any)
+	if ok && len(raw) == 3 {
+		r.fields, ok = raw[2].([]any)
 	}
-	if !ok {
-		err = final{errors.New("the reply is not one of our script's")}
+	if !ok || r.status < statusInvalid || r.status > statusApplied {
+		return reply{}, final{errReply}
 	}
-	return r, err
+	return r, nil
 }
 
 func (r reply) err() error {

@@ -1,0 +1,128 @@
+package proofs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/memstore"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+)
+
+// Whatever a visitor writes, in a thousand random sequences or with -long 10,000 on each store: a record never holds more than
+// its quota, and a write that would is refused as a whole.
+func TestQuotas(t *testing.T) {
+	server := redistest.Single(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { rdb.Close() })
+	checks := flag.Lookup("rapid.checks")
+	before := checks.Value.String()
+	t.Cleanup(func() { checks.Value.Set(before) })
+	checks.Value.Set("1000")
+	if *long {
+		checks.Value.Set("10000")
+	}
+	for name, open := range map[string]func() guest.Store{
+		"memory": func() guest.Store { return memstore.New(memstore.Config{}) },
+		"redis": func() guest.Store {
+			return redisstore.New(rdb, redisstore.Config{Prefix: rand.Text(), ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
+		},
+	} {
+		t.Run(name, rapid.MakeCheck(func(t *rapid.T) { quotaHolds(t, open()) }))
+	}
+}
+
+func quotaHolds(t *rapid.T, store guest.Store) {
+	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"), Bytes: rapid.IntRange(10, 120).Draw(t, "bytes")}
+	theme := guest.NewValue("theme", guest.PreferAccount[string])
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferAccount[string]))
+	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
+	m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{theme, notes, cart}, Quota: quota})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := m.As(context.Background(), "ann")
+	load := func(fields guest.Fields) (n, bytes int) {
+		for name, value := range fields {
+			n, bytes = n+1, bytes+len(name)+len(value)
+		}
+		return n, bytes
+	}
+	text := rapid.StringMatching(`[a-z{}]{0,60}`)
+	item := rapid.SampledFrom([]string{"a", "b", "c/d", "ee", "a long name of an item, with 40 letters."})
+	quoted := func(s string) string { b, _ := json.Marshal(s); return string(b) }
+	held := guest.Fields{}
+	for range rapid.IntRange(1, 30).Draw(t, "steps") {
+		next := maps.Clone(held)
+		name, value, n := item.Draw(t, "item"), text.Draw(t, "value"), rapid.Int64Range(-20, 20).Draw(t, "n")*rapid.SampledFrom([]int64{1, 1e9}).Draw(t, "×")
+		var err error
+		switch op := rapid.SampledFrom([]string{"value", "item", "add", "set", "delete", "clear", "no value", "update"}).Draw(t, "op"); op {
+		case "value":
+			next["theme"] = quoted(value)
+			err = theme.Set(ctx, value)
+		case "no value":
+			delete(next, "theme")
+			err = theme.Delete(ctx)
+		case "update":
+			var old string
+			json.Unmarshal([]byte(held["theme"]), &old)
+			next["theme"] = quoted(old + value)
+			err = theme.Update(ctx, func(s string) (string, error) { return s + value, nil })
+		case "item":
+			next["notes/"+name] = quoted(value)
+			err = notes.Set(ctx, name, value)
+		case "add", "set":
+			field := "cart/" + name
+			sum := n
+			if op == "add" {
+				had, _ := strconv.ParseInt(held[field], 10, 64)
+				sum += had
+			}
+			if next[field] = fmt.Sprint(sum); sum == 0 {
+				delete(next, field)
+			}
+			if op == "add" {
+				_, err = cart.Add(ctx, name, n)
+			} else {
+				err = cart.Set(ctx, name, n)
+			}
+		case "delete":
+			delete(next, "notes/"+name)
+			err = notes.Delete(ctx, name)
+		case "clear":
+			maps.DeleteFunc(next, func(field, _ string) bool { return strings.HasPrefix(field, "notes/") })
+			err = notes.Clear(ctx)
+		}
+		hadFields, hadBytes := load(held)
+		fields, bytes := load(next)
+		over := fields > quota.Fields && fields > hadFields || bytes > quota.Bytes && bytes > hadBytes
+		if over != errors.Is(err, guest.ErrQuota) || !over && err != nil {
+			t.Fatalf("%v in place of %v, quota %+v: %v", next, held, quota, err)
+		}
+		if !over {
+			held = next
+		}
+		got, err := store.Get(context.Background(), accountKey("ann"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = dataOf(got); !maps.Equal(got, held) {
+			t.Fatalf("the record is %v, want %v", got, held)
+		}
+		if fields, bytes := load(got); fields > quota.Fields || bytes > quota.Bytes {
+			t.Fatalf("%d fields of %d bytes, quota %+v", fields, bytes, quota)
+		}
+	}
+}
