@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// An Exchange is a request with its response, for adapters of frameworks whose responses [Manager.Middleware] cannot
-// watch. Between Begin and End comes the handler; Commit comes just before the header is sent.
+// An Exchange is a request with its response, for adapters of frameworks that [Manager.Middleware] does not fit.
+// Between Begin and End comes the handler; Commit comes just before the header is sent, by Writer or by the adapter.
 //
 //	x := guests.Begin(w.Header(), r)
-//	serve(w, x.Request) // in which x.Commit() precedes the first byte
+//	serve(x.Writer(w), x.Request)
 //	x.End()
 type Exchange struct {
 	Request *http.Request // with the visitor in its context

@@ -85,6 +85,23 @@ func TestExchange(t *testing.T) {
 			t.Errorf("header %v", h)
 		}
 	})
+	t.Run("the writer commits", func(t *testing.T) {
+		for name, send := range map[string]func(w http.ResponseWriter){
+			"status": func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
+			"body":   func(w http.ResponseWriter) { io.WriteString(w, "page") },
+			"flush":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		} {
+			rec := httptest.NewRecorder()
+			x := s.guests.Begin(rec.Header(), get())
+			w := x.Writer(rec)
+			x.End() // and the response is written after it
+			clear(w.Header())
+			send(w)
+			if h := rec.Result().Header; len(h["Set-Cookie"]) != 1 || h.Get("Vary") != "Cookie" {
+				t.Errorf("%s: header %v", name, h)
+			}
+		}
+	})
 	t.Run("Vary of a known visitor", func(t *testing.T) {
 		b := s.browser()
 		b.page()
@@ -92,7 +109,7 @@ func TestExchange(t *testing.T) {
 		r := get()
 		r.Header.Set("Cookie", cookieHeader(b))
 		h := serve(r, func(x guest.Exchange, header http.Header) {
-			if x.Watched() {
+			if w := httptest.NewRecorder(); x.Watched() || x.Writer(w) != http.ResponseWriter(w) {
 				t.Error("a known visitor's page is watched")
 			}
 			header.Del("Vary")

@@ -44,12 +44,10 @@ func New(cfg Config) (*Manager, error) {
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := m.Begin(w.Header(), r)
-		if !x.Watched() {
-			next.ServeHTTP(w, x.Request)
-			return
+		next.ServeHTTP(x.Writer(w), x.Request)
+		if x.Watched() {
+			x.End()
 		}
-		next.ServeHTTP(watch(w, x), x.Request)
-		x.End()
 	})
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // A response is the writer of a watched response: it commits the header just before it is sent. Handlers ask a writer
-// by type assertion what it can do, so there is one type for each set of abilities: see watch.
+// by type assertion what it can do, so there is one type for each set of abilities: see Writer.
 type response struct {
 	http.ResponseWriter
 	x Exchange
@@ -73,8 +73,12 @@ func (w pushes) Push(target string, opts *http.PushOptions) error {
 	return w.ResponseWriter.(http.Pusher).Push(target, opts)
 }
 
-// watch returns a writer that commits x, with the abilities of w; of a set that no server has, those that have a type.
-func watch(w http.ResponseWriter, x Exchange) http.ResponseWriter {
+// Writer returns a writer that calls Commit when it is due, for frameworks that write to an [http.ResponseWriter]. It
+// has the abilities of w; of a set that no server has, those that have a type. If nothing is watched it is w itself.
+func (x Exchange) Writer(w http.ResponseWriter) http.ResponseWriter {
+	if !x.Watched() {
+		return w
+	}
 	res := &response{w, x}
 	_, flush := w.(http.Flusher)
 	_, hijack := w.(http.Hijacker)

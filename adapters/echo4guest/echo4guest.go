@@ -1,0 +1,80 @@
+// Package echo4guest is the guest middleware for Echo v4. Handlers are given their visitor by [Visitor], keep data with
+// the request's context, and claim with the response and the request:
+//
+//	e.Use(middleware.Recover(), echo4guest.Middleware(guests))
+//	e.POST("/cart/:sku", func(c echo.Context) error {
+//		n, err := Cart.Add(c.Request().Context(), c.Param("sku"), 1)
+//		...
+//	})
+//	e.POST("/login", func(c echo.Context) error {
+//		receipt, err := guests.Claim(c.Response(), c.Request(), user.ID)
+//		...
+//	})
+//
+// The response may be compressed, flushed first, hijacked, or written by the HTTPErrorHandler once the middleware has
+// returned the handler's error, which it does as it is. Mount the middleware outside Echo's deprecated Timeout: inside
+// it the middleware does not see the header of errors, which an HTTPErrorHandler might make public.
+package echo4guest
+
+import (
+	"errors"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/guestkit/guest"
+)
+
+// Config configures the middleware.
+type Config struct {
+	// Manager is required.
+	Manager *guest.Manager
+
+	// Skipper picks the requests that get no visitor: for them Visitor is nil and data calls return
+	// [guest.ErrNoVisitor]. nil: none.
+	Skipper middleware.Skipper
+}
+
+// Middleware gives each request its visitor. Mount it outside what reads guest data, and inside what the app's Account
+// needs. Like Echo's own it panics on an invalid configuration, which is a nil Manager; [Config.ToMiddleware] does not.
+func Middleware(m *guest.Manager) echo.MiddlewareFunc {
+	mw, err := Config{Manager: m}.ToMiddleware()
+	if err != nil {
+		panic(err)
+	}
+	return mw
+}
+
+// ToMiddleware returns the middleware, or an error if the Manager is nil.
+func (config Config) ToMiddleware() (echo.MiddlewareFunc, error) {
+	if config.Manager == nil {
+		return nil, errors.New("echo4guest: no Manager")
+	}
+	if config.Skipper == nil {
+		config.Skipper = middleware.DefaultSkipper
+	}
+	return config.middleware, nil
+}
+
+// middleware puts the watching writer below Echo's Response: what is sent goes through it, errors too. Echo gives the
+// Response the next request's writer before using it again.
+func (config Config) middleware(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if config.Skipper(c) {
+			return next(c)
+		}
+		res := c.Response()
+		x := config.Manager.Begin(res.Header(), c.Request())
+		c.SetRequest(x.Request)
+		res.Writer = x.Writer(res.Writer)
+		err := next(c)
+		x.End()
+		if err != nil { // a Gzip outside takes the writer away before the error is written
+			res.Before(x.Commit)
+		}
+		return err
+	}
+}
+
+// Visitor returns who sent the request, or nil outside the middleware. All methods of a nil Visitor are safe.
+func Visitor(c echo.Context) *guest.Visitor { return guest.FromContext(c.Request().Context()) }
