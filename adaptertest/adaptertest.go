@@ -150,7 +150,11 @@ func (mount Mount) serve(m *guest.Manager, http2 bool) server {
 		if err != nil {
 			panic(err)
 		}
-		return server{"http://" + ln.Addr().String(), &http.Transport{}, mount.Serve(m, ln)}
+		client, stop := &http.Transport{}, mount.Serve(m, ln)
+		return server{"http://" + ln.Addr().String(), client, func() {
+			client.CloseIdleConnections() // some servers wait for them
+			stop()
+		}}
 	}
 	s := httptest.NewUnstartedServer(mount.App(m))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics that nobody recovers
