@@ -205,7 +205,7 @@ func (v *Visitor) claimable() ([]presented, error) {
 func (v *Visitor) finishClaim(header http.Header, accountID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.account = accountID
+	v.account = strings.Clone(accountID) // fasthttp's strings change when the request is over; a context may outlive it
 	v.version.Add(1)
 	if header != nil {
 		v.stamp(header)

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/guestkit/guest"
 )
@@ -227,4 +228,27 @@ func TestWithOnlyAContext(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A claim keeps no string of its caller: those of fasthttp change when the request is over, and the context may not be.
+func TestAClaimKeepsNoStringOfItsCaller(t *testing.T) {
+	s := newSite(t, nil)
+	buffer := []byte("ann")
+	var ctx context.Context
+	s.mux.HandleFunc("/login-borrowed", func(w http.ResponseWriter, r *http.Request) {
+		ctx = context.WithoutCancel(r.Context())
+		if _, err := s.guests.ClaimContext(ctx, unsafe.String(&buffer[0], len(buffer))); err != nil {
+			t.Error(err)
+		}
+	})
+	b := s.browser()
+	b.add("tea")
+	b.request("POST", "/login-borrowed")
+	copy(buffer, "bob")
+	if _, err := Cart.Add(ctx, "tea", 1); err != nil {
+		t.Error(err)
+	}
+	if got := s.account("ann"); got["tea"] != 2 {
+		t.Errorf("ann has %v, bob %v", got, s.account("bob"))
+	}
 }

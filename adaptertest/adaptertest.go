@@ -150,7 +150,11 @@ func (mount Mount) serve(m *guest.Manager, http2 bool) server {
 		if err != nil {
 			panic(err)
 		}
-		return server{"http://" + ln.Addr().String(), &http.Transport{}, mount.Serve(m, ln)}
+		client, stop := &http.Transport{}, mount.Serve(m, ln)
+		return server{"http://" + ln.Addr().String(), client, func() {
+			client.CloseIdleConnections() // some servers wait for them
+			stop()
+		}}
 	}
 	s := httptest.NewUnstartedServer(mount.App(m))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics that nobody recovers
@@ -267,13 +271,18 @@ func InTable(t *testing.T, file string, mount Mount, results []Result) {
 	if !ok1 || !ok2 {
 		t.Fatalf("%s has no marks <!-- mounts --> and <!-- /mounts -->", file)
 	}
-	var rows []string
+	var old string
 	for line := range strings.Lines(table) {
-		if !strings.HasPrefix(line, "| "+mount.Name+" |") {
-			rows = append(rows, line)
+		if strings.HasPrefix(line, "| "+mount.Name+" |") {
+			old = line
 		}
 	}
-	out := before + "<!-- mounts -->\n" + strings.Join(rows, "") + row + "<!-- /mounts -->" + after
+	if old == "" {
+		table += row
+	} else {
+		table = strings.Replace(table, old, row, 1)
+	}
+	out := before + "<!-- mounts -->\n" + table + "<!-- /mounts -->" + after
 	if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
 		t.Fatal(err)
 	}
