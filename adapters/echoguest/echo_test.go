@@ -45,7 +45,7 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 	e := newEcho(func(*echo.Context) {})
 	e.Use(mw...)
 	routes := adaptertest.Routes(m)
-	for _, path := range []string{"/controller", "/flush", "/early", "/gorilla", "/coder", "/abilities", "/gone"} {
+	for _, path := range []string{"/controller", "/flush", "/early", "/gorilla", "/coder", "/abilities", "/gone", "/public/string", "/public/flush", "/add/flushed", "/add/hijacked"} {
 		e.Any(path, echo.WrapHandler(routes[path]))
 	}
 	boom := func(*echo.Context) error { panic("on purpose") }
@@ -70,6 +70,10 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 	e.Any("/public", func(c *echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "public, max-age=60")
 		return c.String(http.StatusOK, "the same for all")
+	})
+	e.Any("/public/empty", func(c *echo.Context) error {
+		c.Response().Header().Set("Cache-Control", "public, max-age=60")
+		return nil
 	})
 	e.Any("/sse", func(c *echo.Context) error {
 		w := c.Response()
