@@ -35,8 +35,11 @@ func newGuestID() (id guestID) {
 func (id guestID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 func parseGuestID(s string) (id guestID, ok bool) {
+	if len(s) != base64.RawURLEncoding.EncodedLen(len(id)) { // Decode panics if id is too short
+		return id, false
+	}
 	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s))
-	return id, err == nil && n == len(id) && len(s) == base64.RawURLEncoding.EncodedLen(n)
+	return id, err == nil && n == len(id)
 }
 
 // Tokens and tickets begin with a version and what they are.
