@@ -1,8 +1,10 @@
 // Command guestctl answers an operator's questions about guests in Redis: what a cookie says, what is held on a guest or
 // an account, which claims are under way, how many guests there are, whether this Redis is safe.
 //
-//	go install github.com/guestkit/guest/cmd/guestctl@latest
+//	(cd cmd/guestctl && go install .)
 //	guestctl --help
+//
+// docs/operations.md shows it at work.
 //
 // It prints tables, or JSON with --json. It prints data only when asked to (show --data, export), and never a secret, but
 // for the new one of keygen.
