@@ -102,7 +102,7 @@ type RecordInfo struct {
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
 	AccountID string     `json:"account_id,omitempty"` // of a sealed guest: the account; a tombstone has only its key
 	Kinds     []KindInfo `json:"kinds"`
-	Claims    []Receipt  `json:"claims"` // whose data came into this record; remembered as long as they could come twice
+	Claims    []Receipt  `json:"claims"` // that brought data into this record, with what is remembered of them: ID, At, Kinds
 }
 
 // A KindInfo is what a record holds of one kind of data.

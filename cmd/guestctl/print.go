@@ -56,16 +56,17 @@ func span(d time.Duration) string {
 		name string
 		d    time.Duration
 	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	var parts []string
 	for i, u := range units {
-		if d >= u.d {
-			parts = append(parts, strconv.FormatInt(int64(d/u.d), 10)+" "+u.name)
-			if i+1 < len(units) && d%u.d >= units[i+1].d {
-				next := units[i+1]
-				parts = append(parts, strconv.FormatInt(int64(d%u.d/next.d), 10)+" "+next.name)
-			}
-			return strings.Join(parts, " ")
+		if d < u.d {
+			continue
 		}
+		text := fmt.Sprintf("%d %s", d/u.d, u.name)
+		if i+1 < len(units) {
+			if n := d % u.d / units[i+1].d; n > 0 {
+				text += fmt.Sprintf(" %d %s", n, units[i+1].name)
+			}
+		}
+		return text
 	}
 	return "0 s"
 }

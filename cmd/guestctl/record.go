@@ -1,13 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"encoding/json"
 
 	"github.com/guestkit/guest"
 	"github.com/redis/go-redis/v9"

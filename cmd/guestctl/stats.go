@@ -26,11 +26,10 @@ missed is no larger than its largest record. A key that Redis tells twice, while
 }
 
 type statsInfo struct {
-	Keys     int64         `json:"keys"` // gone through
-	Masters  int           `json:"masters"`
-	Guests   guestStats    `json:"guests"`
-	Accounts accountStats  `json:"accounts"`
-	Took     time.Duration `json:"-"`
+	Keys     int64        `json:"keys"` // gone through
+	Masters  int          `json:"masters"`
+	Guests   guestStats   `json:"guests"`
+	Accounts accountStats `json:"accounts"`
 }
 
 type guestStats struct {
@@ -62,7 +61,6 @@ func (c *stats) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	started := time.Now()
 	masters, err := mastersOf(s.ctx, rdb)
 	if err != nil {
 		return err
@@ -71,7 +69,7 @@ func (c *stats) Run(s *session) error {
 	if most == 0 {
 		most = int(^uint(0) >> 1)
 	}
-	pace := &pace{rate: c.Rate, start: started}
+	pace := &pace{rate: c.Rate, start: time.Now()}
 	guests, accounts := newSample(most), newSample(most)
 	info := statsInfo{Masters: len(masters)}
 	bar := s.progress("keys")
@@ -89,7 +87,6 @@ func (c *stats) Run(s *session) error {
 		return err
 	}
 	bar.end()
-	info.Took = time.Since(started)
 	return s.print(info, func(t *tabwriter.Writer) { c.table(t, info) })
 }
 
