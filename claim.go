@@ -263,9 +263,15 @@ func (v *Visitor) release(p presented) {
 			v.drop(name)
 		}
 	}
-	if mine {
+	header := http.CanonicalHeaderKey(v.m.cfg.Header)
+	switch {
+	case p.header: // an empty one says that it is over
+		v.line(headerLine{header, "", ""})
+	case mine:
 		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it
-		v.unline(http.CanonicalHeaderKey(v.m.cfg.Header), "")
+		v.unline(header, "")
+	}
+	if mine {
 		v.key = ""
 	}
 }

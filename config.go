@@ -49,7 +49,8 @@ type Config struct {
 	Cookie Cookie
 
 	// Header is the name of a header that carries the guest's token for clients without cookies: they send back
-	// what the last response with this header said. "": off.
+	// what the last response with this header said, and nothing after an empty one, as when the guest was claimed.
+	// "": off.
 	Header string
 
 	TTL            time.Duration // life of a guest since it was last seen, to a day. 0: 30 days. At most 400 days, as cookies

@@ -36,7 +36,7 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 }
 
 // Watched reports whether Commit may have to change what the visitor's cookie says. If not, a writer need not be
-// wrapped, and Commit only restores Vary.
+// wrapped, and Commit only undoes what others did to our lines and to Vary.
 func (x Exchange) Watched() bool { return x.v != nil && x.v.watched }
 
 // Commit settles the header for good. Call it just before the header is sent, whether by a status, a body, a flush
@@ -93,7 +93,7 @@ func (v *Visitor) mayNeedHeader(r *http.Request) bool {
 func (v *Visitor) settleHeader() {
 	h := v.header
 	if !v.watched {
-		v.addVary(h)
+		v.stamp(h)
 		return
 	}
 	v.open = false

@@ -637,4 +637,16 @@ func TestHeaderToken(t *testing.T) {
 			t.Errorf("cart %s, want %s", n, want)
 		}
 	}
+	for _, path := range []string{"/login/ann", "/login/ann"} { // claimed, and claimed already
+		req, _ := http.NewRequest("POST", s.url+path, nil)
+		req.Header.Set("X-Guest", token)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if over, ok := res.Header["X-Guest"]; !ok || over[0] != "" || res.Header["Set-Cookie"] != nil {
+			t.Errorf("after the claim: %q, %q; want one that is empty, and no cookie", over, res.Header["Set-Cookie"])
+		}
+	}
 }

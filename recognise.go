@@ -97,7 +97,8 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			return
 		}
 		m.absorb(ctx, v, v.guest, rest)
-		v.held = []presented{{v.guest, main.name, main.spare}}
+		main.token = v.guest
+		v.held = []presented{main}
 		return
 	}
 }
@@ -156,8 +157,9 @@ func (v *Visitor) dropSpare(p presented) {
 // A presented token came with a request.
 type presented struct {
 	token
-	name  string // of its cookie; "" for the header
-	spare string // of its spare cookie, if that came beside the main one
+	name   string // of its cookie; "" if it came in none
+	spare  string // of its spare cookie, if that came beside the main one
+	header bool   // it came in the header
 }
 
 type held struct {
@@ -195,7 +197,7 @@ func (m *Manager) held(r *http.Request) (h held) {
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
 		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value) {
-			h.tokens[0].name = ""
+			h.tokens[0].name, h.tokens[0].header = "", true
 		}
 	}
 	if len(h.tokens) > 0 {
@@ -242,11 +244,11 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string) bool
 			case name != m.cfg.Cookie.Name:
 				h.tokens[i].spare = name
 			case other.name != name:
-				h.tokens[i] = presented{t, name, other.name}
+				h.tokens[i] = presented{token: t, name: name, spare: other.name}
 			}
 			return false
 		}
 	}
-	h.tokens = append(h.tokens, presented{t, name, ""})
+	h.tokens = append(h.tokens, presented{token: t, name: name})
 	return true
 }

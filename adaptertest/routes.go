@@ -43,6 +43,9 @@ func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 		"/readfrom":      func(w http.ResponseWriter, r *http.Request) { io.Copy(w, strings.NewReader(Text)) },
 		"/abilities":     func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, Abilities(w)) },
 		"/public":        public,
+		"/public/string": func(w http.ResponseWriter, r *http.Request) { forAll(w); io.WriteString(w, "the same for all") },
+		"/public/flush":  func(w http.ResponseWriter, r *http.Request) { forAll(w); flushFirst(w, r) },
+		"/public/empty":  func(w http.ResponseWriter, r *http.Request) { forAll(w) },
 		"/gone":          gone,
 		"/whoami": func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, guest.FromContext(r.Context()).GuestID())
@@ -51,6 +54,8 @@ func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 			n, err := Cart.Add(r.Context(), r.URL.Query().Get("item"), 1)
 			answer1(w, n, err)
 		},
+		"/add/flushed":  addFlushed,
+		"/add/hijacked": addHijacked,
 		"/cart": func(w http.ResponseWriter, r *http.Request) {
 			all, err := Cart.All(r.Context())
 			answer1(w, total(all), err)
@@ -154,9 +159,38 @@ func long(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, Text)
 }
 
+func forAll(w http.ResponseWriter) { w.Header().Set("Cache-Control", "public, max-age=60") }
+
 func public(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "public, max-age=60")
-	io.WriteString(w, "the same for all")
+	forAll(w)
+	w.Write([]byte("the same for all"))
+}
+
+// addFlushed writes when the header is gone.
+func addFlushed(w http.ResponseWriter, r *http.Request) {
+	http.NewResponseController(w).Flush()
+	_, err := Cart.Add(r.Context(), "flushed", 1)
+	fmt.Fprint(w, Late(err))
+}
+
+// addHijacked writes when the connection is the handler's.
+func addHijacked(w http.ResponseWriter, r *http.Request) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, err = Cart.Add(r.Context(), "hijacked", 1)
+	fmt.Fprintf(rw, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", Late(err))
+	rw.Flush()
+}
+
+// Late is what a handler answers about a write that came when no cookie could be sent any more.
+func Late(err error) string {
+	if errors.Is(err, guest.ErrClaimed) {
+		return "ErrClaimed"
+	}
+	return fmt.Sprint(err)
 }
 
 // events sends an event, and another one when the client has seen the first.

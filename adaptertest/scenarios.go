@@ -53,6 +53,9 @@ var scenarios = []scenario{
 	{name: "ReadFrom", path: "/readfrom"},
 	{name: "interfaces", path: "/abilities"},
 	{name: "public page", path: "/public", none: true},
+	{name: "public page, WriteString", path: "/public/string", none: true},
+	{name: "public page, flush first", path: "/public/flush", none: true},
+	{name: "public page, empty", path: "/public/empty", none: true},
 	{name: "SSE", act: serverSentEvents},
 	{name: "WebSocket, gorilla", act: webSocketGorilla, http1: true},
 	{name: "WebSocket, coder", act: webSocketCoder, http1: true},
@@ -60,6 +63,8 @@ var scenarios = []scenario{
 	{name: "Claim in a handler", act: claimAt("/claim")},
 	{name: "Claim with a context", act: claimAt("/claim/context")},
 	{name: "late write", act: lateWrite},
+	{name: "late write after a flush", act: tooLate("/add/flushed")},
+	{name: "late write after a hijack", act: tooLate("/add/hijacked"), http1: true},
 	{name: "32 parallel requests", act: parallel},
 }
 
@@ -290,25 +295,8 @@ func (p *play) cookies(b browser) (mine []*http.Cookie) {
 // A tab that was open across a claim writes with the old cookie: the response carries a fresh guest's, who has the
 // write. The framework's writer must let the header change while the handler runs.
 func lateWrite(ctx context.Context, p *play, fault func(string, ...any)) {
-	b := p.with.known(ctx)
-	b.do(ctx, "POST", "/add?item=tea")
-	id := b.do(ctx, "GET", "/whoami").body
-	before := p.cookies(b)
-
-	// Claimed by another process, of which this one has not heard.
-	other, err := guest.New(p.config)
-	if err != nil {
-		fault("%v", err)
-		return
-	}
-	r, _ := http.NewRequestWithContext(ctx, "POST", b.url, nil)
-	for _, c := range before {
-		r.AddCookie(c)
-	}
-	if receipt, err := other.Claim(discard{}, r, rand.Text()); err != nil || !receipt.Claimed {
-		fault("%+v, %v", receipt, err)
-	}
-
+	b := p.claimedElsewhere(ctx, fault)
+	id := b.id
 	a := b.do(ctx, "POST", "/add?item=late")
 	if a.status != 200 || a.body != "1" {
 		fault("%d %q, %v", a.status, a.body, a.err)
@@ -322,6 +310,42 @@ func lateWrite(ctx context.Context, p *play, fault func(string, ...any)) {
 	if now := b.do(ctx, "GET", "/whoami").body; now == id || now == "" {
 		fault("the guest is %q, it was %q", now, id)
 	}
+}
+
+// A late write when no cookie can be sent any more must not be swallowed by a guest that nobody will be.
+func tooLate(path string) func(ctx context.Context, p *play, fault func(string, ...any)) {
+	return func(ctx context.Context, p *play, fault func(string, ...any)) {
+		b := p.claimedElsewhere(ctx, fault)
+		if a := b.do(ctx, "POST", path); a.body != "ErrClaimed" {
+			fault("%d %q, %v; want ErrClaimed", a.status, a.body, a.err)
+		}
+	}
+}
+
+type claimedBrowser struct {
+	browser
+	id string // of the guest that it was
+}
+
+// claimedElsewhere returns the browser of a known guest that another process has claimed, of which this one has not
+// heard.
+func (p *play) claimedElsewhere(ctx context.Context, fault func(string, ...any)) claimedBrowser {
+	b := p.with.known(ctx)
+	b.do(ctx, "POST", "/add?item=tea")
+	id := b.do(ctx, "GET", "/whoami").body
+	other, err := guest.New(p.config)
+	if err != nil {
+		fault("%v", err)
+		return claimedBrowser{b, id}
+	}
+	r, _ := http.NewRequestWithContext(ctx, "POST", b.url, nil)
+	for _, c := range p.cookies(b) {
+		r.AddCookie(c)
+	}
+	if receipt, err := other.Claim(discard{}, r, rand.Text()); err != nil || !receipt.Claimed {
+		fault("%+v, %v", receipt, err)
+	}
+	return claimedBrowser{b, id}
 }
 
 type discard struct{}

@@ -19,6 +19,7 @@ import (
 //   - a client without ContextTimeoutEnabled: calls still end in time, but each takes a goroutine
 //   - a Redis older than 6.2
 //   - a maxmemory-policy other than noeviction and volatile-ttl: it evicts what must not be forgotten
+//   - fewer replicas than Config.WaitReplicas
 //   - a user who may not run scripts, or not all commands in ours
 func (s *Store) Check(ctx context.Context) error {
 	var found []error
@@ -49,6 +50,7 @@ func (s *Store) Check(ctx context.Context) error {
 var (
 	versionLine = regexp.MustCompile(`(?m)^redis_version:(\d+)\.(\d+)`)
 	policyLine  = regexp.MustCompile(`(?m)^maxmemory_policy:([a-z-]+)`)
+	replicaLine = regexp.MustCompile(`(?m)^slave\d+:.*state=online`)
 )
 
 func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
@@ -65,6 +67,9 @@ func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
 	}
 	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" && p[1] != "volatile-ttl" {
 		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts claimed guests, or accounts: set noeviction or volatile-ttl", p[1]))
+	}
+	if n := len(replicaLine.FindAllString(info.Val(), -1)); n < s.waitReplicas {
+		found = append(found, fmt.Errorf("redisstore: WaitReplicas is %d, but a master has %d replicas: each update will be uncertain", s.waitReplicas, n))
 	}
 	return found
 }

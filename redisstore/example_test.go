@@ -30,3 +30,10 @@ func ExampleNew_cluster() {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"redis-1:6379", "redis-2:6379"}, ContextTimeoutEnabled: true})
 	_ = guest.Config{Store: redisstore.New(rdb, redisstore.Config{Prefix: "shop"})}
 }
+
+// An update counts when a replica has it: a failover then loses less.
+func ExampleConfig_waitReplicas() {
+	var rdb redis.UniversalClient
+	store := redisstore.New(rdb, redisstore.Config{WaitReplicas: 1})
+	_ = guest.Config{Store: store}
+}

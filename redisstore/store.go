@@ -29,6 +29,15 @@ type Config struct {
 
 	// WriteTimeout bounds one call of Update, retries included. 0 or less: 300 ms.
 	WriteTimeout time.Duration
+
+	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT along with it, still
+	// in one round trip. If fewer have it in time, the error wraps [guest.ErrUncertain]: the master has applied the
+	// update, a failover may undo it. 0: the master alone decides, and a failover loses what it had not sent yet.
+	// Not for clients other than go-redis's own.
+	WaitReplicas int
+
+	// WaitTimeout bounds the wait for replicas, within WriteTimeout. 0 or less: 100 ms.
+	WaitTimeout time.Duration
 }
 
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
@@ -36,13 +45,15 @@ type Config struct {
 // Each call ends by its timeout even if Redis is frozen. After some failures in a row the store stops asking for a
 // second: calls fail at once with an error that wraps [ErrOpen].
 type Store struct {
-	rdb       redis.UniversalClient
-	prefix    string // of every key, with the opening brace
-	read      time.Duration
-	write     time.Duration
-	deadlines bool // rdb ends a command at the deadline of its context
-	breaker   breaker
-	clock     clock
+	rdb          redis.UniversalClient
+	prefix       string // of every key, with the opening brace
+	read         time.Duration
+	write        time.Duration
+	waitReplicas int
+	waitTimeout  time.Duration
+	deadlines    bool // rdb ends a command at the deadline of its context
+	breaker      breaker
+	clock        clock
 }
 
 // New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
@@ -57,12 +68,17 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = 300 * time.Millisecond
 	}
+	if cfg.WaitTimeout <= 0 {
+		cfg.WaitTimeout = 100 * time.Millisecond
+	}
 	s := &Store{
-		rdb:       rdb,
-		prefix:    cfg.Prefix + ":{",
-		read:      cfg.ReadTimeout,
-		write:     cfg.WriteTimeout,
-		deadlines: keepsDeadlines(rdb),
+		rdb:          rdb,
+		prefix:       cfg.Prefix + ":{",
+		read:         cfg.ReadTimeout,
+		write:        cfg.WriteTimeout,
+		waitReplicas: cfg.WaitReplicas,
+		waitTimeout:  cfg.WaitTimeout,
+		deadlines:    keepsDeadlines(rdb),
 	}
 	rand.Read(s.clock.process[:])
 	return s

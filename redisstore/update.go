@@ -29,16 +29,25 @@ var updateSHA = func() string {
 // If the reply to an update is lost, it is sent again; with Once under the same ID, by which the script knows it. But
 // if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
 // [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
+//
+// With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
+// master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		op      = &operation{clock: &s.clock, numbered: u.Once && !u.Drop}
 		args    = withPointers(updateArgs(u), "evalsha", updateSHA, "1", s.key(key), op)
 		answer  reply
-		unknown bool // one of the attempts may have been applied
+		to      processor = s.rdb
+		unknown bool      // one of the attempts may have been applied, or undone
 	)
+	if s.waitReplicas > 0 {
+		to = confirmed{s.rdb, s.key(key), s.waitReplicas, s.waitTimeout}
+	}
 	err := s.call(ctx, s.write, func(ctx context.Context) (err error) {
-		answer, err = s.eval(ctx, op, args)
+		answer, err = s.eval(ctx, to, op, args)
 		switch {
+		case err == errTooFew:
+			unknown = true
 		case err != nil && op.sent() && !isReply(err):
 			unknown = true
 			if u.Once && u.Drop {
@@ -67,16 +76,16 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 }
 
 // eval runs the script once. A server that does not know it has done nothing, and gets it in full.
-func (s *Store) eval(ctx context.Context, op *operation, args []any) (reply, error) {
+func (s *Store) eval(ctx context.Context, to processor, op *operation, args []any) (reply, error) {
 	op.prepare()
 	args[0], args[1] = "evalsha", updateSHA
 	cmd := redis.NewSliceCmd(ctx, args...)
-	err := s.send(ctx, s.rdb, cmd)
+	err := s.send(ctx, to, cmd)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		op.prepare()
 		args[0], args[1] = "eval", updateScript
 		cmd = redis.NewSliceCmd(ctx, args...)
-		err = s.send(ctx, s.rdb, cmd)
+		err = s.send(ctx, to, cmd)
 	}
 	if err != nil {
 		return reply{}, err

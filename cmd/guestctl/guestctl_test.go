@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -19,7 +16,6 @@ import (
 
 	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/internal/redistest"
-	"github.com/redis/go-redis/v9"
 )
 
 func TestKeygen(t *testing.T) {
@@ -409,44 +405,13 @@ func TestGuardIDs(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
-	master := redistest.Single(t)
-	d := deploy(t, master.Client(), "")
+	servers := redistest.Sentinel(t, 0, 1)
+	d := deploy(t, servers.Nodes[0].Client(), "redis://"+servers.Sentinels[0].Addr)
 	id, _ := d.visit("oolong")
-	host, port, _ := net.SplitHostPort(master.Addr)
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "s")
-	own := 0
-	for own == 0 { // below the ports of outgoing connections
-		n := 10000 + rand.IntN(12000)
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", n)); err == nil {
-			l.Close()
-			own = n
-		}
-	}
-	conf := filepath.Join(dir, "sentinel.conf")
-	text := fmt.Sprintf("port %d\nbind 127.0.0.1\nunixsocket %s\nsentinel monitor shop %s %s 1\n", own, socket, host, port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel := exec.Command("redis-server", conf, "--sentinel")
-	if err := sentinel.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		sentinel.Process.Kill()
-		sentinel.Wait()
-	})
-	watch := redis.NewClient(&redis.Options{Network: "unix", Addr: socket})
-	defer watch.Close()
-	for deadline := time.Now().Add(20 * time.Second); watch.Ping(t.Context()).Err() != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the sentinel does not answer")
-		}
-	}
-	d.onDuty["GUEST_REDIS"], d.onDuty["GUEST_REDIS_SENTINEL_MASTER"] = fmt.Sprint("redis://127.0.0.1:", own), "shop"
+	d.onDuty["GUEST_REDIS_SENTINEL_MASTER"] = redistest.MasterName
 	table(t, d.want(0, "", "show", "guest", id), "state open")
 	table(t, d.want(0, "", "stats"), "guests 1")
 	table(t, d.want(1, "", "check"), "master eviction noeviction ok")
-	d.onDuty["GUEST_REDIS_SENTINEL_MASTER"] = "shop2"
+	d.onDuty["GUEST_REDIS_SENTINEL_MASTER"] = "another"
 	d.want(3, "", "show", "guest", id)
 }

@@ -18,10 +18,13 @@ import (
 
 const slots = 16384
 
-// ClusterServers is a Redis Cluster of three masters without replicas.
+// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas until AddReplicas.
 type ClusterServers struct {
-	Nodes []*Server
+	Nodes    []*Server // the masters at first
+	Replicas []*Server // of each of Nodes, in their order
 
+	dir   string
+	args  []string
 	nodes []*redis.Client // one for each of Nodes
 
 	mu      sync.Mutex
@@ -42,23 +45,32 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 // StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use [Cluster].
 // Whoever starts a cluster closes it.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
-	c := &ClusterServers{}
-	if err := c.start(dir, args); err != nil {
+	return StartShards(dir, 3, args...)
+}
+
+// StartShards is StartCluster with that many masters.
+func StartShards(dir string, shards int, args ...string) (*ClusterServers, error) {
+	c := &ClusterServers{dir: dir, args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)}
+	if err := c.start(shards); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *ClusterServers) start(dir string, args []string) error {
+// startNode starts a node that belongs to no cluster yet.
+func (c *ClusterServers) startNode(name string, args ...string) (*Server, error) {
+	sub := filepath.Join(c.dir, name)
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		return nil, err
+	}
+	return Start(sub, append(c.args[:len(c.args):len(c.args)], args...)...)
+}
+
+func (c *ClusterServers) start(shards int) error {
 	ctx := context.Background()
-	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)
-	for i := range 3 {
-		sub := filepath.Join(dir, fmt.Sprint("node", i))
-		if err := os.Mkdir(sub, 0o700); err != nil {
-			return err
-		}
-		s, err := Start(sub, args...)
+	for i := range shards {
+		s, err := c.startNode(fmt.Sprint("node", i))
 		if err != nil {
 			return err
 		}
@@ -70,7 +82,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
-		if err := n.ClusterAddSlotsRange(ctx, i*slots/3, (i+1)*slots/3-1).Err(); err != nil {
+		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards, (i+1)*slots/shards-1).Err(); err != nil {
 			return err
 		}
 	}
@@ -88,7 +100,7 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			if err != nil {
 				return err
 			}
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:3") {
+			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
 			all, err := n.ClusterShards(ctx).Result()
@@ -99,18 +111,138 @@ func (c *ClusterServers) start(dir string, args []string) error {
 			for _, shard := range all {
 				known += len(shard.Slots)
 			}
-			if known != 3 {
-				return fmt.Errorf("redistest: a node knows %d of 3 slot ranges", known)
+			if known != shards {
+				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", known, shards)
 			}
 		}
 		return nil
 	})
 }
 
+// AddReplicas gives each master a replica, and waits until all of them have their data.
+func (c *ClusterServers) AddReplicas(ctx context.Context) error {
+	for i, master := range c.nodes {
+		if err := master.ConfigSet(ctx, promptly[0][2:], promptly[1]).Err(); err != nil {
+			return err
+		}
+		s, err := c.startNode(fmt.Sprint("replica", i), "--cluster-replica-validity-factor", "0")
+		if err != nil {
+			return err
+		}
+		c.Replicas = append(c.Replicas, s)
+		id, err := master.Do(ctx, "CLUSTER", "MYID").Text()
+		if err != nil {
+			return err
+		}
+		rdb := s.Client()
+		for _, node := range c.Nodes {
+			host, port, _ := net.SplitHostPort(node.Addr)
+			if err := rdb.ClusterMeet(ctx, host, port).Err(); err != nil {
+				return err
+			}
+		}
+		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil { // once it knows its master
+			return err
+		}
+	}
+	for _, s := range c.Replicas {
+		if err := s.inSync(ctx); err != nil {
+			return err
+		}
+	}
+	// Each master must know all replicas: one that it does not know gets no vote.
+	for _, n := range c.nodes {
+		err := poll(func() error {
+			table, err := n.ClusterNodes(ctx).Result()
+			if err == nil && strings.Count(table, "slave") < len(c.Replicas) {
+				err = errors.New("redistest: a master does not know all replicas:\n" + table)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AwaitFailover waits until the replica of Nodes[dead] serves its slots, and all others know.
+func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
+	if err := c.Replicas[dead].awaitMaster(ctx); err != nil {
+		return err
+	}
+	for i, s := range slices.Concat(c.Nodes, c.Replicas) {
+		if i == dead {
+			continue
+		}
+		rdb := s.Client()
+		err := poll(func() error {
+			info, err := rdb.ClusterInfo(ctx).Result()
+			if err == nil && !strings.Contains(info, "cluster_state:ok") {
+				err = errors.New("redistest: the cluster does not recover:\n" + info)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that one's replica.
+func (c *ClusterServers) Rejoin(ctx context.Context, dead int) error {
+	if err := c.Nodes[dead].Restart(); err != nil {
+		return err
+	}
+	rdb := c.Nodes[dead].Client()
+	err := poll(func() error {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "role:slave") {
+			err = errors.New("redistest: the old master did not become a replica:\n" + info)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.Nodes[dead].inSync(ctx)
+}
+
+// Owner returns which of Nodes has the slot.
+func (c *ClusterServers) Owner(ctx context.Context, slot int) (int, error) {
+	from, _, err := c.owner(ctx, slot)
+	return from, err
+}
+
+// owner returns also the IDs of all Nodes.
+func (c *ClusterServers) owner(ctx context.Context, slot int) (from int, ids []string, err error) {
+	ids = make([]string, len(c.nodes))
+	from = -1
+	for i, n := range c.nodes {
+		table, err := n.ClusterNodes(ctx).Result()
+		if err != nil {
+			return 0, nil, err
+		}
+		for line := range strings.Lines(table) {
+			if f := strings.Fields(line); strings.Contains(f[2], "myself") {
+				ids[i] = f[0]
+				if slices.ContainsFunc(f[8:], func(r string) bool { return inRange(slot, r) }) {
+					from = i
+				}
+			}
+		}
+	}
+	if from < 0 {
+		return 0, nil, fmt.Errorf("redistest: no node has slot %d", slot)
+	}
+	return from, ids, nil
+}
+
 // Addrs returns the addresses of all nodes.
 func (c *ClusterServers) Addrs() []string {
 	var addrs []string
-	for _, s := range c.Nodes {
+	for _, s := range slices.Concat(c.Nodes, c.Replicas) {
 		addrs = append(addrs, s.Addr)
 	}
 	return addrs
@@ -134,32 +266,14 @@ func Slot(tag string) int {
 // MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli --cluster reshard. No two
 // calls may run at once.
 func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
-	ids := make([]string, len(c.nodes))
-	from := -1
-	for i, n := range c.nodes {
-		table, err := n.ClusterNodes(ctx).Result()
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(table) {
-			if f := strings.Fields(line); strings.Contains(f[2], "myself") {
-				ids[i] = f[0]
-				if slices.ContainsFunc(f[8:], func(r string) bool { return inRange(slot, r) }) {
-					from = i
-				}
-			}
-		}
-	}
-	if from < 0 {
-		return fmt.Errorf("redistest: no node has slot %d", slot)
+	from, ids, err := c.owner(ctx, slot)
+	if err != nil {
+		return err
 	}
 	if from == to {
 		return nil
 	}
-	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err(); err != nil {
-		return err
-	}
-	if err := c.nodes[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err(); err != nil {
+	if err := c.openSlot(ctx, slot, from, to, ids); err != nil {
 		return err
 	}
 	host, port, _ := net.SplitHostPort(c.Nodes[to].Addr)
@@ -190,6 +304,23 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	return poll(func() error { return c.agree(ctx) })
 }
 
+// OpenSlot begins to move a slot to the node Nodes[to] and goes no further, as a resharding that was interrupted:
+// what is in the slot stays, what is new goes to the other node. MoveSlot ends it.
+func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
+	from, ids, err := c.owner(ctx, slot)
+	if err != nil || from == to {
+		return err
+	}
+	return c.openSlot(ctx, slot, from, to, ids)
+}
+
+func (c *ClusterServers) openSlot(ctx context.Context, slot, from, to int, ids []string) error {
+	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err(); err != nil {
+		return err
+	}
+	return c.nodes[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err()
+}
+
 // inRange reports whether the slot is in a range such as "7" or "7-9"; "[7->-…" is none.
 func inRange(slot int, r string) bool {
 	low, high, isRange := strings.Cut(r, "-")
@@ -214,6 +345,8 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 		epochs := map[string]bool{}
 		for line := range strings.Lines(table) {
 			f := strings.Fields(line)
+			// Only the two nodes concerned show that a slot is open.
+			f = slices.DeleteFunc(f, func(s string) bool { return s[0] == '[' })
 			lines = append(lines, strings.Join(append(f[:1:1], f[6:]...), " "))
 			epochs[f[6]] = true
 		}
@@ -247,7 +380,7 @@ func (c *ClusterServers) Close() {
 		rdb.Close()
 	}
 	c.clients = nil
-	for _, s := range c.Nodes {
+	for _, s := range slices.Concat(c.Nodes, c.Replicas) {
 		s.Close()
 	}
 }

@@ -3,6 +3,7 @@ package redistest
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 func TestMoveSlot(t *testing.T) {
@@ -29,5 +30,40 @@ func TestMoveSlot(t *testing.T) {
 		if v, err := rdb.Get(ctx, "{"+tag+"}7").Result(); v != "7" || err != nil {
 			t.Errorf("a client reads %q, %v", v, err)
 		}
+	}
+}
+
+func TestClusterFailover(t *testing.T) {
+	start := time.Now()
+	c := Cluster(t, "--cluster-node-timeout", "500")
+	if err := c.AddReplicas(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("up in %v", time.Since(start).Round(time.Millisecond))
+	rdb := c.Client()
+	if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := c.Owner(ctx, Slot("k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.nodes[dead].Do(ctx, "WAIT", 1, 1000).Int(); n != 1 || err != nil {
+		t.Fatalf("%d replicas, %v", n, err)
+	}
+	start = time.Now()
+	c.Nodes[dead].Kill()
+	if err := c.AwaitFailover(ctx, dead); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("failover in %v", time.Since(start).Round(time.Millisecond))
+	if v, err := c.Client().Get(ctx, "k").Result(); v != "v" {
+		t.Errorf("a client reads %q, %v", v, err)
+	}
+	if err := c.Rejoin(ctx, dead); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Replicas[dead].Client().Do(ctx, "WAIT", 1, 1000).Int(); n != 1 || err != nil {
+		t.Fatalf("%d replicas of the new master, %v", n, err)
 	}
 }

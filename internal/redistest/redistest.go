@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -30,6 +31,7 @@ type Server struct {
 	Addr string // host:port
 
 	dir    string
+	first  []string // arguments before all others
 	args   []string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process of cmd has ended
@@ -53,7 +55,9 @@ func Single(t testing.TB, args ...string) *Server {
 
 // Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests use [Single].
 // Whoever starts a server closes it.
-func Start(dir string, args ...string) (*Server, error) {
+func Start(dir string, args ...string) (*Server, error) { return start(dir, nil, args...) }
+
+func start(dir string, first []string, args ...string) (*Server, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, ErrNotInstalled
 	}
@@ -63,7 +67,7 @@ func Start(dir string, args ...string) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, args: args}
+		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, first: first, args: args}
 		if last = s.run(); last == nil {
 			return s, nil
 		}
@@ -98,8 +102,8 @@ func free(port int) bool {
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
 	_, port, _ := net.SplitHostPort(s.Addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--appendonly", "no"}, s.args...)
+	args := slices.Concat(s.first, []string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no"}, s.args)
 	s.log = new(logBuffer)
 	s.cmd = exec.Command("redis-server", args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"html"
+	"math"
+	"strings"
+)
+
+// The chart is a panel for each of these works, all on one logarithmic scale. Bars begin at the limit: to the right go
+// those who take longer, to the left those who do not.
+var panels = []struct {
+	cell
+	title string
+}{
+	{cell{First, Small}, "First visit, 100 B saved"},
+	{cell{None, Small}, "Known visitor, data untouched"},
+	{cell{Read, Small}, "Read one key of a 100 B record"},
+	{cell{Read, Large}, "Read one key of a 32 KiB record"},
+	{cell{Add, Small}, "Add to a cart, 100 B record"},
+	{cell{Add, Large}, "Add to a cart, 32 KiB record"},
+}
+
+const (
+	chartWidth  = 980
+	panelGap    = 24
+	panelWidth  = 300 // two columns, beside the names
+	barHeight   = 15
+	barGap      = 5
+	namesWidth  = 215
+	titleHeight = 34
+	leastShown  = 0.01
+	mostShown   = 1000.0
+)
+
+// chart draws the time of one request after the other, in units of the limit.
+func (s *sheet) chart() []byte {
+	var names []string
+	for _, c := range contenders {
+		if c.Name != bare.Name {
+			names = append(names, c.Name)
+		}
+	}
+	panelHeight := titleHeight + len(names)*(barHeight+barGap) + 24
+	top := 62
+	height := top + (len(panels)+1)/2*(panelHeight+panelGap) + 6
+
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12" fill="#222">`+"\n", chartWidth, height, chartWidth, height)
+	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", chartWidth, height)
+	fmt.Fprintf(&b, `<text x="16" y="26" font-size="17" font-weight="600">Time of a request, in units of the limit</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="16" y="45" fill="#555">The limit, 1, is a handler written by hand that does the least the work needs: right of it is slower, left of it faster. Logarithmic scale.</text>`+"\n")
+	for i, p := range panels {
+		left := 16 + namesWidth + i%2*(panelWidth+panelGap+80)
+		y := top + i/2*(panelHeight+panelGap)
+		s.panel(&b, p.cell, p.title, names, left, y, i%2 == 0)
+	}
+	b.WriteString("</svg>\n")
+	return []byte(b.String())
+}
+
+func (s *sheet) panel(b *strings.Builder, c cell, title string, names []string, left, top int, withNames bool) {
+	at := func(x float64) int {
+		x = math.Log10(math.Min(math.Max(x, leastShown), mostShown)/leastShown) / math.Log10(mostShown/leastShown)
+		return left + int(math.Round(x*panelWidth))
+	}
+	times := map[string]float64{}
+	for _, r := range s.cells[c] {
+		times[r.name] = r.alone.time.median
+	}
+	fmt.Fprintf(b, `<text x="%d" y="%d" font-size="13" font-weight="600">%s</text>`+"\n", left, top+14, html.EscapeString(title))
+	bottom := top + titleHeight + len(names)*(barHeight+barGap)
+	for _, tick := range []float64{0.01, 0.1, 1, 10, 100, 1000} {
+		color := "#e3e3e3"
+		if tick == 1 {
+			color = "#888"
+		}
+		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s"/>`, at(tick), top+titleHeight-8, at(tick), bottom, color)
+		fmt.Fprintf(b, `<text x="%d" y="%d" fill="#666" font-size="11" text-anchor="middle">%g</text>`+"\n", at(tick), bottom+14, tick)
+	}
+	for i, name := range names {
+		y := top + titleHeight + i*(barHeight+barGap)
+		weight, color := "normal", "#a9b4c0"
+		switch name {
+		case guestRedis.Name, guestMemory.Name:
+			weight, color = "600", "#1f6f8b"
+		case limit.Name, limitRueidis.Name:
+			color = "#6b7785"
+		}
+		if withNames {
+			fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" font-weight="%s">%s</text>`, left-10, y+12, weight, html.EscapeString(name))
+		}
+		x, measured := times[name]
+		switch {
+		case !measured && c.record == Large:
+			fmt.Fprintf(b, `<text x="%d" y="%d" fill="#777">cannot: over 4 KiB</text>`+"\n", at(1)+5, y+12)
+			continue
+		case !measured:
+			fmt.Fprintf(b, `<text x="%d" y="%d" fill="#777">–</text>`+"\n", at(1)+5, y+12)
+			continue
+		}
+		text := ratio(x)
+		if c.work == None && x < 0.5 {
+			text += " (does not look)"
+		}
+		from, to := at(min(x, 1)), at(max(x, 1))
+		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/>`, from, y, max(2, to-from), barHeight, color)
+		fmt.Fprintf(b, `<text x="%d" y="%d" font-weight="%s">%s</text>`+"\n", max(to, from+2)+5, y+12, weight, text)
+	}
+}

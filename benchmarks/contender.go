@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Contender keeps data for visitors in its own way.
+type Contender struct {
+	Name  string
+	Setup string // how it is set up, in a line
+	Open  func(redisAddr string) (App, error)
+	// Holds reports whether it can do this work; nil: any of everybody's.
+	Holds func(Work, Record) bool
+}
+
+func (c Contender) holds(w Work, r Record) bool { return c.Holds == nil || c.Holds(w, r) }
+
+// The contenders: the floors, ours, the peers.
+var contenders = []Contender{
+	bare, limit, limitRueidis,
+	guestRedis, guestMemory,
+	scsRedis, scsMemory, gorillaRedis, gorillaCookie, ginRedis, fiberRedis,
+}
+
+// A Work is what a request does: the path that an App serves for it.
+type Work string
+
+const (
+	Visit Work = "/visit" // a first visit, nothing saved
+	First Work = "/first" // a first visit, 100 B saved
+	None  Work = "/none"  // a known visitor, data untouched
+	ID    Work = "/id"    // answers the visitor's ID
+	Read  Work = "/read"  // answers the 100 B that First saved
+	Add   Work = "/add"   // adds 1 to a cart, answers the amount
+	Blob  Work = "/blob"  // saves 32 KiB beside: the large record
+)
+
+// measured are the works of the tables; Blob only prepares.
+var measured = []Work{Visit, First, None, ID, Read, Add}
+
+func (w Work) title() string {
+	return map[Work]string{
+		Visit: "First visit, nothing saved",
+		First: "First visit, 100 B saved",
+		None:  "Known visitor, data untouched",
+		ID:    "Known visitor, only the ID",
+		Read:  "Read one key of 100 B",
+		Add:   "Add 1 to a cart",
+	}[w]
+}
+
+// known reports whether the visitor comes back, with a record.
+func (w Work) known() bool { return w != Visit && w != First }
+
+func (w Work) method() string {
+	if w == Add || w == First || w == Blob {
+		return http.MethodPost
+	}
+	return http.MethodGet
+}
+
+// A Record is how much a known visitor's record holds: 100 B under one key, or 32 KiB more under another.
+type Record string
+
+const (
+	Small Record = "100 B"
+	Large Record = "32 KiB"
+)
+
+func (w Work) records() []Record {
+	if w.known() {
+		return []Record{Small, Large}
+	}
+	return []Record{Small}
+}
+
+var (
+	theme = strings.Repeat("t", 100)
+	blob  = strings.Repeat("b", 32<<10)
+)
+
+const (
+	cookieLife = 30 * 24 * time.Hour
+	poolSize   = 20 // connections to Redis; go-redis's default on two processors
+)
+
+var secret = []byte("a secret of the benchmarks, 32 B")
+
+// An App serves the works of one contender.
+type App interface {
+	// Prepare returns a request to serve in this process, any number of times one after the other.
+	Prepare(w Work, query, cookies string) Call
+	// Serve serves over TCP until the listener is closed.
+	Serve(net.Listener) error
+	Close()
+}
+
+// A Call is a request that can be served again and again.
+type Call interface {
+	// Do serves it. What it returns is valid until the next Do.
+	Do() (status int, setCookies []string, body []byte)
+}
+
+// pages is the App of a contender on net/http: the handlers by path, inside the contender's middleware.
+type pages struct {
+	http.Handler
+	close func()
+}
+
+// routes serves a path by its handler and nothing else, at the price of one look-up.
+type routes map[Work]http.HandlerFunc
+
+func (t routes) ServeHTTP(w http.ResponseWriter, r *http.Request) { t[Work(r.URL.Path)](w, r) }
+
+func (p pages) Close() { p.close() }
+
+func (p pages) Serve(l net.Listener) error { return http.Serve(l, p.Handler) }
+
+func (p pages) Prepare(w Work, query, cookies string) Call {
+	c := &pageCall{handler: p.Handler, base: http.Request{
+		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example", RemoteAddr: "192.0.2.1:1234",
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
+	}, header: http.Header{}}
+	if cookies != "" {
+		c.base.Header.Set("Cookie", cookies)
+	}
+	return c
+}
+
+// pageCall is a request to a net/http handler, and its http.ResponseWriter. It allocates nothing of its own.
+type pageCall struct {
+	handler   http.Handler
+	base, req http.Request
+	header    http.Header
+	status    int
+	body      bytes.Buffer
+}
+
+func (c *pageCall) Do() (int, []string, []byte) {
+	clear(c.header)
+	c.body.Reset()
+	c.status = http.StatusOK
+	c.req = c.base // gorilla/sessions leaves its context in the request
+	c.handler.ServeHTTP(c, &c.req)
+	return c.status, c.header["Set-Cookie"], c.body.Bytes()
+}
+
+func (c *pageCall) Header() http.Header               { return c.header }
+func (c *pageCall) Write(b []byte) (int, error)       { return c.body.Write(b) }
+func (c *pageCall) WriteString(s string) (int, error) { return c.body.WriteString(s) } // as net/http's own
+func (c *pageCall) WriteHeader(status int)            { c.status = status }
+
+// A browser is one visitor's cookies. It may send several requests at once, as tabs do.
+type browser struct {
+	mu      sync.Mutex
+	cookies map[string]string
+}
+
+func (b *browser) header() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var pairs []string
+	for name, value := range b.cookies {
+		pairs = append(pairs, name+"="+value)
+	}
+	return strings.Join(pairs, "; ")
+}
+
+// visit sends a request and keeps the cookies of the answer.
+func (b *browser) visit(app App, w Work, query string) (string, error) {
+	status, lines, body := app.Prepare(w, query, b.header()).Do()
+	if status != http.StatusOK {
+		return "", fmt.Errorf("%s: status %d: %s", w, status, body)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, line := range lines {
+		c, err := http.ParseSetCookie(line)
+		if err != nil {
+			return "", err
+		}
+		if b.cookies == nil {
+			b.cookies = map[string]string{}
+		}
+		if c.MaxAge < 0 {
+			delete(b.cookies, c.Name)
+		} else {
+			b.cookies[c.Name] = c.Value
+		}
+	}
+	return string(body), nil
+}
+
+// newKnown returns a visitor with a record whose cookie has come back.
+func newKnown(app App, r Record) (*browser, error) {
+	b := &browser{}
+	works := []Work{First, None, None}
+	if r == Large {
+		works = []Work{First, Blob, None}
+	}
+	for _, w := range works {
+		if _, err := b.visit(app, w, ""); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// calls prepares the work for n visitors of an app.
+func calls(app App, w Work, r Record, n int) ([]Call, error) {
+	list := make([]Call, n)
+	for i := range list {
+		b := &browser{}
+		if w.known() {
+			var err error
+			if b, err = newKnown(app, r); err != nil {
+				return nil, err
+			}
+		}
+		list[i] = app.Prepare(w, "", b.header())
+		if status, _, body := list[i].Do(); status != http.StatusOK {
+			return nil, fmt.Errorf("%s: status %d: %s", w, status, body)
+		}
+	}
+	return list, nil
+}
