@@ -116,15 +116,23 @@ func (k *keyring) openToken(name, value string) (t token, lapsed bool, err error
 		}
 		lapsed = true
 	}
-	if len(b) != tokenLen || b[0]&^(tokenFlagProv|tokenFlagHeir) != tokenVersion {
+	t, ok := parseToken(b)
+	if !ok {
 		return t, false, errToken
+	}
+	return t, lapsed, nil
+}
+
+func parseToken(b []byte) (t token, ok bool) {
+	if len(b) != tokenLen || b[0]&^(tokenFlagProv|tokenFlagHeir) != tokenVersion {
+		return t, false
 	}
 	t.provisional = b[0]&tokenFlagProv != 0
 	t.heir = b[0]&tokenFlagHeir != 0
 	copy(t.id[:], b[1:])
 	t.born = int64(binary.BigEndian.Uint64(b[17:]))
 	t.issued = int64(binary.BigEndian.Uint64(b[25:]))
-	return t, lapsed, nil
+	return t, true
 }
 
 // longestToken is over twice what we issue; securecookie itself would look at 4 KiB.

@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -253,5 +254,14 @@ func TestLivesOfCookies(t *testing.T) {
 				t.Errorf("%d days: alive after its time", days)
 			}
 		})
+	}
+}
+
+func TestAsGuestOfWhatIsNoID(t *testing.T) {
+	s := newSite(t, nil)
+	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), strings.Repeat("A", 300), strings.Repeat("\n", 22), strings.Repeat("A", 21) + "B"} {
+		if err := Theme.Set(s.guests.AsGuest(t.Context(), id), "dark"); !errors.Is(err, guest.ErrNotAdmitted) {
+			t.Errorf("%q: %v", id, err)
+		}
 	}
 }

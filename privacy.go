@@ -28,9 +28,7 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	held := v.guests()
 	v.mu.Unlock()
 	for _, p := range held {
-		// Sealed or buried, the record is the claim's: it goes by itself.
-		u := Update{If: Fields{fieldState: ""}, Drop: true}
-		if _, err := m.update(context.WithoutCancel(ctx), guestKey(p.id), u); err != nil {
+		if err := m.eraseGuest(ctx, p.id); err != nil && err != ErrClaimed { // then there is nothing of it left to erase
 			return err
 		}
 		v.release(p)
@@ -42,6 +40,26 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 		v.stamp(header)
 	}
 	return nil
+}
+
+// EraseGuest erases what is held on the guest, whose cookie then is one of a guest without data: for jobs and tools, as
+// [Manager.AsGuest]. A guest that was claimed is left alone, as its data are its owner's: [ErrClaimed].
+func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
+	id, err := checkGuestID(guestID)
+	if err != nil {
+		return err
+	}
+	return m.eraseGuest(ctx, id)
+}
+
+// eraseGuest leaves a record alone that is sealed or buried: it is the claim's, and goes by itself.
+func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
+	u := Update{If: Fields{fieldState: ""}, Drop: true}
+	res, err := m.update(context.WithoutCancel(ctx), guestKey(id), u)
+	if err == nil && !res.Applied {
+		return ErrClaimed
+	}
+	return err
 }
 
 // EraseAccount erases what is held on the account. Claims for it that are under way are finished first, so that
@@ -75,21 +93,28 @@ func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error
 	}
 	all := map[string]json.RawMessage{}
 	for _, k := range m.merger(nil).kindsOf(dataOf(fields)) {
-		items, err := k.items(m.ring, key, fields)
-		if err != nil {
+		if all[k.name], err = k.export(m.ring, key, fields); err != nil {
 			return nil, err
 		}
-		if !k.perItem {
-			all[k.name] = json.RawMessage(items[""])
-			continue
-		}
-		object := map[string]json.RawMessage{}
-		for item, plain := range items {
-			object[item] = json.RawMessage(plain)
-		}
-		if all[k.name], err = json.Marshal(object); err != nil {
-			return nil, k.fault(err)
-		}
+	}
+	return all, nil
+}
+
+func (k *kind) export(ring *keyring, key string, fields Fields) (json.RawMessage, error) {
+	items, err := k.items(ring, key, fields)
+	if err != nil {
+		return nil, err
+	}
+	if !k.perItem {
+		return json.RawMessage(items[""]), nil
+	}
+	object := map[string]json.RawMessage{}
+	for item, plain := range items {
+		object[item] = json.RawMessage(plain)
+	}
+	all, err := json.Marshal(object)
+	if err != nil {
+		return nil, k.fault(err)
 	}
 	return all, nil
 }

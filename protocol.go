@@ -242,7 +242,7 @@ func (c claim) prepare(target Fields) claim {
 	marker := fieldMarker + c.incarnation
 	if m, ok := target[marker]; ok || c.replayed {
 		var err error
-		if c.kinds, err = unpackMarker(m); err != nil {
+		if _, c.kinds, err = unpackMarker(m); err != nil {
 			return c.fail(err)
 		}
 		c.merged = true

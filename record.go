@@ -154,9 +154,13 @@ func packMarker(nowMilli int64, kinds []KindReceipt) string {
 	return strconv.FormatInt(nowMilli/1000, 36) + ";" + packKinds(kinds)
 }
 
-func unpackMarker(m string) ([]KindReceipt, error) {
-	_, kinds, _ := strings.Cut(m, ";")
-	return unpackKinds(kinds)
+func unpackMarker(m string) (made time.Time, kinds []KindReceipt, err error) {
+	at, packed, _ := strings.Cut(m, ";")
+	if sec, err := strconv.ParseInt(at, 36, 64); err == nil {
+		made = time.Unix(sec, 0).UTC()
+	}
+	kinds, err = unpackKinds(packed)
+	return made, kinds, err
 }
 
 // markerOlder: a marker is needed while its guest's record can be sealed; see Manager.newClaim.

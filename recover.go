@@ -22,6 +22,11 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	return finished, err
 }
 
+// RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the claim is finished.
+func (m *Manager) RecoverClaim(ctx context.Context, p PendingClaim) (finished bool, err error) {
+	return m.settle(ctx, p.note, p.made, p.Noted.Add(p.Age))
+}
+
 const stuckAfter = 24 * time.Hour
 
 // settle finishes the claim of a note. A note whose guest is not sealed for it is struck once its claimer cannot

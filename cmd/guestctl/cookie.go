@@ -1,0 +1,162 @@
+package main
+
+import (
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/guestkit/guest"
+)
+
+type cookie struct {
+	Cookie string        `arg:"" optional:"" help:"The cookie's value, name=value, or a whole Cookie header. Absent: read from standard input, which keeps it out of the shell's history."`
+	Name   string        `default:"" help:"The cookie's name, if the app has chosen one: with its prefix, such as __Host-shop."`
+	TTL    time.Duration `name:"ttl" default:"720h" help:"Config.TTL of the app."`
+}
+
+func (c *cookie) Help() string {
+	return "Exits with 0 if the cookie is valid; of several, if each is."
+}
+
+// What a cookie said.
+type cookieInfo struct {
+	Name string `json:"name"`
+	guest.TokenInfo
+	Secrets int `json:"secrets"` // how many were tried
+}
+
+func (c *cookie) Run(s *session) error {
+	secrets, err := s.secrets()
+	if err != nil {
+		return err
+	}
+	if len(secrets) == 0 {
+		return usagef("to verify a cookie takes the app's secrets: give --secrets-file or GUEST_SECRETS")
+	}
+	m, err := s.manager(func(cfg *guest.Config) {
+		cfg.TTL, cfg.ProvisionalTTL = c.TTL, min(time.Hour, c.TTL)
+	})
+	if err != nil {
+		return err
+	}
+	text := c.Cookie
+	if text == "" {
+		b, err := io.ReadAll(io.LimitReader(s.in, 1<<20))
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	}
+	infos := c.read(m.Inspect(), text)
+	if len(infos) == 0 {
+		return usagef("there is no guest cookie in this: give its value, name=value, or a Cookie header; --name if the app has chosen another name")
+	}
+	allValid := true
+	for i := range infos {
+		infos[i].Secrets = len(secrets)
+		allValid = allValid && infos[i].Verdict == guest.TokenValid
+	}
+	err = s.print(infos, func(t *tabwriter.Writer) {
+		for i, info := range infos {
+			if i > 0 {
+				row(t)
+			}
+			explain(t, info)
+		}
+	})
+	if err == nil && !allValid {
+		return negative{}
+	}
+	return err
+}
+
+// names are those that Config.Cookie makes by default: for https, with a Domain or Path, for plain http.
+func (c *cookie) names() []string {
+	if c.Name != "" {
+		return []string{c.Name}
+	}
+	return []string{"__Host-guest", "__Secure-guest", "guest"}
+}
+
+// read finds the guest cookies in what the operator pasted.
+func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo) {
+	text = strings.TrimSpace(text)
+	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") || strings.EqualFold(head, "Set-Cookie")) {
+		text = rest
+	}
+	for pair := range strings.SplitSeq(text, ";") {
+		pair = strings.TrimSpace(pair)
+		name, value, _ := strings.Cut(pair, "=")
+		switch {
+		case strings.Trim(value, "=") == "": // no name: at most base64 that ends in =
+			if pair != "" && !strings.Contains(text, ";") {
+				infos = append(infos, c.unnamed(inspect, pair))
+			}
+		case c.isGuest(name):
+			infos = append(infos, cookieInfo{Name: name, TokenInfo: inspect.Token(name, strings.Trim(value, `"`))})
+		}
+	}
+	return infos
+}
+
+func (c *cookie) isGuest(name string) bool {
+	for _, n := range c.names() {
+		if name == n || strings.HasPrefix(name, n+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// unnamed tries the names under which a cookie of that value may have been made. The name is part of what is signed.
+func (c *cookie) unnamed(inspect guest.Inspector, value string) cookieInfo {
+	var info cookieInfo
+	for _, name := range c.names() {
+		info = cookieInfo{Name: name, TokenInfo: inspect.Token(name, value)}
+		if info.Verdict == guest.TokenForged { // a provisional guest has a cookie of its own: the name, and of its ID the first six
+			spare := name + "." + info.GuestID[:6]
+			if i := inspect.Token(spare, value); i.Verdict != guest.TokenForged {
+				info = cookieInfo{Name: spare, TokenInfo: i}
+			}
+		}
+		if info.Verdict != guest.TokenForged {
+			return info
+		}
+	}
+	info.Name = ""
+	return info
+}
+
+var verdicts = map[string]string{
+	guest.TokenValid:     "valid",
+	guest.TokenExpired:   "expired: it was ours",
+	guest.TokenForged:    "forged, or signed by a secret that is not among these, or under another name; what it says is not proven",
+	guest.TokenMalformed: "malformed: no guest cookie",
+}
+
+func explain(t *tabwriter.Writer, info cookieInfo) {
+	if info.Name != "" {
+		row(t, "cookie", plain(info.Name))
+	}
+	row(t, "verdict", verdicts[info.Verdict])
+	switch {
+	case info.Secret == 0:
+		row(t, "signed by", "secret 1 of "+strconv.Itoa(info.Secrets)+", the newest")
+	case info.Secret > 0:
+		row(t, "signed by", "secret "+strconv.Itoa(info.Secret+1)+" of "+strconv.Itoa(info.Secrets)+", an older one")
+	}
+	if info.GuestID == "" {
+		return
+	}
+	row(t, "guest", info.GuestID)
+	row(t, "born", stamp(info.Born))
+	row(t, "issued", stamp(info.Issued))
+	row(t, "expires", stamp(info.Expires))
+	if info.Provisional {
+		row(t, "provisional", "yes: it has not come back before; the guest's record ends after Config.ProvisionalTTL")
+	} else {
+		row(t, "provisional", "no")
+	}
+}
