@@ -18,10 +18,10 @@ type Hooks struct {
 	Minted func(context.Context)
 
 	// Confirmed: a guest's cookie came back for the first time, however many requests bring it. A guest is claimed
-	// without it if Config.Account names an account on that very request. Adds some 25 bytes to the guest's record.
+	// without it if Config.Account names an account on that very request. Adds some 20 bytes to the guest's record.
 	Confirmed func(context.Context)
 
-	// Filled: a guest's first data were stored. Adds some 25 bytes to the guest's record.
+	// Filled: a guest's first data were stored. Adds some 20 bytes to the guest's record.
 	Filled func(context.Context)
 
 	// Refused: a token or a claim was turned away. reason is one of the constants, such as [RefusedToken].
