@@ -41,7 +41,11 @@ func (m *Manager) claimHeld(ctx context.Context, v *Visitor, header http.Header,
 	defer v.finishClaim(header, accountID)
 	held, err := v.claimable()
 	if err != nil {
-		m.refused(ctx, "a claim from an unsafe cookie")
+		if errors.Is(err, ErrAmbiguous) {
+			m.refused(ctx, RefusedAmbiguous)
+		} else {
+			m.refused(ctx, RefusedCrossOrigin)
+		}
 		return noReceipt(accountID), err
 	}
 	return m.claimAll(ctx, v, held, accountID, rulesOf(opts))
@@ -78,6 +82,7 @@ func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http
 			return
 		}
 		if crossOrigin.Check(r) != nil {
+			m.refused(r.Context(), RefusedCrossOrigin)
 			http.Error(w, "a claim must come from the same site", http.StatusForbidden)
 			return
 		}
@@ -293,8 +298,10 @@ func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rul
 	case claimed:
 		m.later.delete(t.id)
 		receipt := c.receipt()
-		if !receipt.Replayed {
-			m.claimed(ctx, receipt)
+		if !c.buried { // else drive has told
+			again := receipt
+			again.Replayed = true
+			m.claimed(ctx, again)
 		}
 		return receipt, nil
 
@@ -307,7 +314,7 @@ func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rul
 			}
 			return m.claimGuest(ctx, sibling, accountID, rules, hops-1)
 		}
-		m.refused(ctx, "a claim of another account's guest")
+		m.refused(ctx, RefusedClaimed)
 		return noReceipt(accountID), ErrClaimed
 	}
 	return m.pending(ctx, t.id, c, accountID)
@@ -322,12 +329,6 @@ func (m *Manager) pending(ctx context.Context, id guestID, c claim, accountID st
 	m.warn("a claim is pending", c.err)
 	m.claimed(ctx, receipt)
 	return receipt, fmt.Errorf("guest: the claim is pending and will be tried again: %w", c.err)
-}
-
-func (m *Manager) claimed(ctx context.Context, receipt Receipt) {
-	if m.cfg.Hooks.Claimed != nil {
-		m.cfg.Hooks.Claimed(ctx, receipt)
-	}
 }
 
 func (c claim) receipt() Receipt {
@@ -385,6 +386,11 @@ func (m *Manager) mergeWith(guest string, rules map[*kind]mergeFunc) func(Fields
 func (m *Manager) drive(ctx context.Context, c claim) claim {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.ClaimTimeout)
 	defer cancel()
+	defer func() {
+		if c.buried && c.owner.isAccount() { // of all who finish a claim, one buries
+			m.claimed(ctx, c.receipt())
+		}
+	}()
 	for c.phase != done {
 		var r reply
 		var err error

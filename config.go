@@ -62,7 +62,7 @@ type Config struct {
 	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to twice that.
 	Quota Quota
 
-	// Hooks observe what happens. nil functions cost nothing.
+	// Hooks observe what happens: see adapters/promguest and adapters/otelguest. nil functions cost nothing.
 	Hooks Hooks
 
 	// Logger gets what an operator should know: pending claims, a store that fails. nil: slog.Default().
@@ -87,15 +87,6 @@ type Cookie struct {
 	SameSite    http.SameSite // 0: Lax
 	Partitioned bool          // CHIPS: one guest per top-level site that embeds the app
 	Insecure    bool          // for plain http: no Secure attribute and no prefix, so any subdomain can set the cookie
-}
-
-// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off.
-type Hooks struct {
-	Minted    func(context.Context)                                            // a new guest
-	Refused   func(ctx context.Context, reason string)                         // a cookie, token or claim was turned away
-	Claimed   func(context.Context, Receipt)                                   // a claim was done, or is Pending
-	Stuck     func(ctx context.Context, r Receipt, err error)                  // Recover failed to finish a claim that is over 24 hours old
-	StoreCall func(ctx context.Context, op string, d time.Duration, err error) // op is "get" or "update"
 }
 
 // A ConfigError is one fault of a [Config]. New returns all of them, joined.

@@ -46,10 +46,14 @@ func (x Exchange) Commit() {
 		return
 	}
 	x.v.mu.Lock()
-	defer x.v.mu.Unlock()
-	if !x.v.sent {
+	first := !x.v.sent
+	if first {
 		x.v.sent = true
 		x.v.settleHeader()
+	}
+	x.v.mu.Unlock()
+	if first {
+		x.v.announce(x.Request.Context())
 	}
 }
 
@@ -65,6 +69,7 @@ func (x Exchange) End() {
 		x.v.settleHeader()
 	}
 	x.v.mu.Unlock()
+	x.v.announce(x.Request.Context())
 	x.v.settleNew(x.Request.Context())
 }
 

@@ -22,6 +22,7 @@ type Visitor struct {
 	guest     token  // valid if key is a guest's
 	key       string // of the guest's record; "" without a guest
 	isNew     bool   // minted by this request
+	unsaid    bool   // Hooks.Minted has not heard of it
 	replaced  bool
 	lost      bool          // the guest turned out claimed and no fresh one could be given
 	request   *http.Request // by which Admit decides on a fresh one; nil outside a request
@@ -124,21 +125,20 @@ func (v *Visitor) become(t token) {
 func (v *Visitor) mint() {
 	now := time.Now()
 	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true, heir: v.replaced})
-	v.isNew, v.stored, v.lost = true, false, false
+	v.isNew, v.unsaid, v.stored, v.lost = true, true, false, false
 	v.carry()
 }
 
 // replace gives the visitor of a claimed guest a fresh one, if its cookie can still be sent and the request is admitted:
 // a dead cookie is worth no more than none. It is not cleared: should this response be late, it would clear what another
 // one has put in its place. The caller holds v.mu or is alone.
-func (v *Visitor) replace() (minted bool) {
+func (v *Visitor) replace() {
 	v.replaced = true
 	if v.open && v.m.cfg.Admit(v.request) {
 		v.mint()
-		return true
+		return
 	}
 	v.key, v.lost = "", !v.open
-	return false
 }
 
 // A target is the record that a data call acts on.
@@ -218,6 +218,9 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 			}
 			u.If[fieldState] = ""
 			u.Default = Fields{fieldIncarnation: newIncarnation()}
+			if v.m.cfg.Hooks.Filled != nil && len(u.Set)+len(u.Add) > 0 {
+				u.markFirst(fieldFilled)
+			}
 		}
 		res, err := v.m.update(ctx, t.key, u)
 		v.version.Add(1)
@@ -234,6 +237,10 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 			v.mu.Lock()
 			v.stored, v.wrote = true, true
 			v.mu.Unlock()
+			v.announce(ctx)
+			if res.first(u, fieldFilled) {
+				v.m.cfg.Hooks.Filled(ctx)
+			}
 		}
 		return t.key, res, nil
 	}
@@ -247,8 +254,8 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 		return err
 	}
 	sibling, isSibling := holderOf(state).owner.guest()
-	minted := false
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	switch {
 	case v.key != key || v.account != "": // another call was quicker
 	case isSibling:
@@ -256,11 +263,7 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 		v.inherit(sibling)
 	default:
 		v.m.moved.put(v.guest.id, token{})
-		minted = v.replace()
-	}
-	v.mu.Unlock()
-	if minted {
-		v.m.minted(ctx)
+		v.replace()
 	}
 	return nil
 }

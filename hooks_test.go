@@ -3,64 +3,385 @@ package guest_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/guestkit/guest"
 )
 
-func TestHooks(t *testing.T) {
-	var mu sync.Mutex
-	var got []string
-	note := func(s string) {
-		mu.Lock()
-		defer mu.Unlock()
-		got = append(got, s)
+// told is what hooks were told, in order.
+type told struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (l *told) note(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, fmt.Sprintf(format, args...))
+}
+
+// take returns what was told since it was last asked.
+func (l *told) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	events := l.events
+	l.events = nil
+	return events
+}
+
+func (l *told) expect(t *testing.T, want ...string) {
+	t.Helper()
+	if got := l.take(); !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
 	}
-	s := newSite(t, func(c *guest.Config) {
-		c.Hooks = guest.Hooks{
-			Minted:  func(context.Context) { note("minted") },
-			Refused: func(_ context.Context, reason string) { note("refused: " + reason) },
-			Claimed: func(_ context.Context, r guest.Receipt) {
-				if r.Pending {
-					note("pending")
-				} else {
-					note("claimed")
-				}
-			},
-			StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
-				if d < 0 {
-					t.Errorf("a store call took %v", d)
-				}
-				if err != nil {
-					note(op + " failed")
-				}
-			},
+}
+
+// count counts what was told since it was last asked, in no order.
+func (l *told) count() map[string]int {
+	n := map[string]int{}
+	for _, e := range l.take() {
+		n[e]++
+	}
+	return n
+}
+
+func (l *told) hooks() guest.Hooks {
+	return guest.Hooks{
+		Minted:    func(ctx context.Context) { l.note("minted") },
+		Confirmed: func(context.Context) { l.note("confirmed") },
+		Filled:    func(context.Context) { l.note("filled") },
+		Refused:   func(_ context.Context, reason string) { l.note("refused: %s", reason) },
+		Claimed: func(_ context.Context, r guest.Receipt) {
+			switch {
+			case r.Pending:
+				l.note("pending")
+			case r.Replayed:
+				l.note("replayed")
+			default:
+				l.note("claimed")
+			}
+		},
+		Stuck: func(context.Context, guest.Receipt, error) { l.note("stuck") },
+		StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
+			if d < 0 {
+				l.note("%s took %v", op, d)
+			}
+			if err != nil {
+				l.note("%s failed: %s", op, guest.StoreErrorClass(err))
+			}
+		},
+	}
+}
+
+// newToldSite is a site whose hooks are noted.
+func newToldSite(t *testing.T, change func(*guest.Config)) (*site, *told) {
+	l := &told{}
+	return newSite(t, func(c *guest.Config) {
+		if change != nil {
+			change(c)
 		}
-	})
+		c.Hooks = l.hooks()
+	}), l
+}
+
+func TestHooks(t *testing.T) {
+	s, l := newToldSite(t, nil)
 	b := s.browser()
 	b.add("tea")
+	l.expect(t, "minted", "filled")
+	b.add("tea")
+	l.expect(t, "confirmed")
 	b.page()
+	b.add("milk")
+	l.expect(t)
 	old := b.copy()
 	s.store.down(errors.New("down"))
 	b.login("ann")
+	l.expect(t, "get failed: unavailable", "pending")
 	s.store.down(nil)
 	b.login("ann")
+	l.expect(t, "claimed")
+	again := old.copy()
+	again.login("ann")
+	l.expect(t, "replayed")
 	old.login("eve")
+	l.expect(t, "refused: claimed_by_other")
 	forged := s.browser()
 	forged.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: "guest", Value: "forged"}})
 	forged.page()
+	l.expect(t, "refused: invalid_token", "minted")
+}
+
+// A guest whose token never went out and that holds nothing was none.
+func TestMintedOnlyIfSomethingCameOfIt(t *testing.T) {
+	s, l := newToldSite(t, nil)
+	s.mux.HandleFunc("/public", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		io.WriteString(w, "for everybody")
+	})
+	s.mux.HandleFunc("/fill/login/{user}", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
+		writeClaim(w, receipt, err)
+	})
+	s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		s.guests.Forget(w, r)
+	})
+	s.mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) {})
+	s.mux.HandleFunc("/flush", func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).Flush()
+		io.WriteString(w, "later")
+	})
+	s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+	for _, tt := range []struct {
+		method, path string
+		want         []string
+	}{
+		{"GET", "/page", []string{"minted"}},
+		{"GET", "/silent", []string{"minted"}},
+		{"GET", "/flush", []string{"minted"}},
+		{"POST", "/add/tea", []string{"minted", "filled"}},
+		{"GET", "/public", nil},
+		{"POST", "/login/ann", nil},
+		{"GET", "/fill/login/bob", []string{"minted", "filled", "claimed"}},
+		{"GET", "/forget", []string{"minted", "filled"}},
+		{"HEAD", "/page", nil},
+	} {
+		s.browser().request(tt.method, tt.path)
+		if got := l.take(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
+		}
+	}
+	if _, err := s.browser().Get(s.url + "/broken"); err == nil {
+		t.Error("a broken response was whole")
+	}
+	l.expect(t)
+
+	w := httptest.NewRecorder()
+	s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
+	l.expect(t, "minted")
+}
+
+// The hooks can ask who it is.
+func TestHooksKnowTheVisitor(t *testing.T) {
+	var mu sync.Mutex
+	ids := map[string]string{}
+	note := func(event string) func(context.Context) {
+		return func(ctx context.Context) {
+			mu.Lock()
+			defer mu.Unlock()
+			ids[event] = guest.FromContext(ctx).GuestID()
+		}
+	}
+	s := newSite(t, func(c *guest.Config) {
+		c.Hooks = guest.Hooks{Minted: note("minted"), Confirmed: note("confirmed"), Filled: note("filled")}
+	})
+	b := s.browser()
+	id := b.page().Guest
+	b.add("tea")
 	mu.Lock()
 	defer mu.Unlock()
-	want := []string{
-		"minted", "get failed", "pending", "claimed",
-		"minted", "refused: a claim of another account's guest", // eve's request found its guest claimed
-		"refused: a token that does not verify", "minted",
+	for _, event := range []string{"minted", "confirmed", "filled"} {
+		if ids[event] != id || id == "" {
+			t.Errorf("%s: guest %q, want %q", event, ids[event], id)
+		}
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q\nwant %q", got, want)
+}
+
+// Many requests of one browser, at two processes, are one event.
+func TestHooksTellOnce(t *testing.T) {
+	store := newStore()
+	l := &told{}
+	var sites []*site
+	for range 2 {
+		sites = append(sites, newSite(t, func(c *guest.Config) {
+			c.Store, c.Hooks = &spy{Store: store}, l.hooks()
+		}))
 	}
+	b := sites[0].browser()
+	b.page()
+	if got := l.count(); got["minted"] != 1 || len(got) != 1 {
+		t.Fatal(got)
+	}
+	cookie := cookieHeader(b)
+	all := func(method, path string) {
+		var wg sync.WaitGroup
+		for i := range 16 {
+			s := sites[i%2]
+			wg.Go(func() {
+				req, _ := http.NewRequest(method, s.url+path, nil)
+				req.Header.Set("Cookie", cookie)
+				res, err := s.server.Client().Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			})
+		}
+		wg.Wait()
+	}
+	all("GET", "/page") // each finds the guest provisional
+	if got := l.count(); got["confirmed"] != 1 || len(got) != 1 {
+		t.Errorf("sixteen first returns: %v", got)
+	}
+	all("POST", "/add/tea")
+	if got := l.count(); got["filled"] != 1 || len(got) != 1 {
+		t.Errorf("sixteen first additions: %v", got)
+	}
+	all("POST", "/login/ann")
+	// A request that met the guest sealed may finish another's claim on its way to its own: then all sixteen find it done.
+	if got := l.count(); got["claimed"] != 1 || got["replayed"] != 15 && got["replayed"] != 16 || len(got) != 2 {
+		t.Errorf("sixteen logins: %v", got)
+	}
+}
+
+// Whoever finishes a claim tells it, once: the same account, Recover, or a write that meets the guest sealed.
+func TestAClaimIsToldByWhoFinishesIt(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		finish func(*site, *browser)
+	}{
+		{"login", func(s *site, b *browser) { b.login("ann") }},
+		{"Recover", func(s *site, b *browser) { s.guests.Recover(t.Context()) }},
+		{"a write", func(s *site, b *browser) { b.copy().add("milk") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, l := newToldSite(t, nil)
+			b := s.browser()
+			b.add("tea")
+			b.page()
+			l.take()
+			s.store.on(func(op, key string, u guest.Update) error {
+				if op == "update" && strings.HasPrefix(key, "a:") { // sealed, not merged
+					return os.ErrDeadlineExceeded
+				}
+				return nil
+			})
+			b.login("ann")
+			l.expect(t, "update failed: timeout", "pending")
+			s.store.on(nil)
+			tt.finish(s, b)
+			if got := l.count(); got["claimed"] != 1 || got["replayed"] != 0 {
+				t.Errorf("finished: %v", got)
+			}
+			s.guests.Recover(t.Context())
+			l.expect(t)
+		})
+	}
+}
+
+func TestRefusedReasons(t *testing.T) {
+	s, l := newToldSite(t, nil)
+	s.mux.HandleFunc("POST /ticket/{user}", func(w http.ResponseWriter, r *http.Request) {
+		s.guests.ClaimTicket(w, r, "no ticket", "ann@example.com", r.PathValue("user"))
+	})
+	first, second := s.browser(), s.browser()
+	for _, b := range []*browser{first, second} {
+		b.page()
+		b.page()
+	}
+	l.take()
+	two := cookieHeader(first) + "; " + cookieHeader(second)
+	for _, tt := range []struct {
+		path   string
+		header []string
+		want   []string
+	}{
+		{"/add/tea", []string{"Cookie", "guest=forged", "Sec-Fetch-Site", "same-origin"}, []string{"refused: " + guest.RefusedToken, "minted", "filled"}},
+		{"/login/ann", []string{"Cookie", two}, []string{"refused: " + guest.RefusedCookies, "refused: " + guest.RefusedAmbiguous}},
+		{"/login/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/claim", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/ticket/ann", []string{"Cookie", cookieHeader(first)}, []string{"refused: " + guest.RefusedTicket}},
+	} {
+		s.browser().request("POST", tt.path, tt.header...)
+		if got := l.take(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s %v: %q, want %q", tt.path, tt.header, got, tt.want)
+		}
+	}
+}
+
+func TestHooksAnd(t *testing.T) {
+	var a, b told
+	both := a.hooks().And(guest.Hooks{}).And(b.hooks())
+	ctx := t.Context()
+	both.Minted(ctx)
+	both.Confirmed(ctx)
+	both.Filled(ctx)
+	both.Refused(ctx, "why")
+	both.Claimed(ctx, guest.Receipt{})
+	both.Stuck(ctx, guest.Receipt{}, nil)
+	both.StoreCall(ctx, "get", time.Second, guest.ErrQuota)
+	want := []string{"minted", "confirmed", "filled", "refused: why", "claimed", "stuck", "get failed: quota"}
+	a.expect(t, want...)
+	b.expect(t, want...)
+
+	var none guest.Hooks
+	none = none.And(guest.Hooks{})
+	if none.Minted != nil || none.Confirmed != nil || none.Filled != nil || none.Refused != nil || none.Claimed != nil ||
+		none.Stuck != nil || none.StoreCall != nil {
+		t.Error("nothing and nothing is something")
+	}
+}
+
+func TestStoreErrorClass(t *testing.T) {
+	for want, err := range map[string]error{
+		"":            nil,
+		"quota":       fmt.Errorf("too much: %w", guest.ErrQuota),
+		"invalid":     fmt.Errorf("no number: %w", guest.ErrInvalid),
+		"uncertain":   fmt.Errorf("%w: %w", guest.ErrUncertain, context.DeadlineExceeded),
+		"canceled":    context.Canceled,
+		"timeout":     fmt.Errorf("no answer: %w", os.ErrDeadlineExceeded),
+		"unavailable": errors.New("connection refused"),
+	} {
+		if got := guest.StoreErrorClass(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	if got := guest.StoreErrorClass(context.DeadlineExceeded); got != "timeout" {
+		t.Errorf("a deadline: %q", got)
+	}
+}
+
+// A double click: whoever buries the guest has claimed it, the other found it done.
+func TestOneOfTwoClaimersTells(t *testing.T) {
+	s, l := newToldSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	twin := b.copy()
+	l.take()
+	reached, release := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	s.store.on(func(op, key string, u guest.Update) error {
+		if strings.HasPrefix(u.Set[".s"], "b") {
+			if first.CompareAndSwap(false, true) {
+				close(reached)
+				<-release
+			}
+		}
+		return nil
+	})
+	slow := make(chan claimed)
+	go func() { slow <- b.login("ann") }()
+	<-reached
+	twin.login("ann")
+	l.expect(t, "claimed")
+	close(release)
+	if c := <-slow; c.Err != "" || !c.Receipt.Claimed {
+		t.Errorf("%+v", c)
+	}
+	l.expect(t, "replayed")
 }

@@ -60,6 +60,7 @@ func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request
 	x := m.Begin(w.Header(), r)
 	if x.v != nil {
 		x.v.open, x.v.watched = false, false
+		x.v.announce(x.Request.Context())
 		x.v.settleNew(r.Context())
 	}
 	return x.Request
@@ -77,18 +78,6 @@ func (v *Visitor) settleNew(ctx context.Context) {
 	_, err := v.m.update(context.WithoutCancel(ctx), key, live(v.m.cfg.ProvisionalTTL))
 	if err != nil {
 		v.m.warn("a new guest was not stored", err) // its first write stores it
-	}
-}
-
-func (m *Manager) minted(ctx context.Context) {
-	if m.cfg.Hooks.Minted != nil {
-		m.cfg.Hooks.Minted(ctx)
-	}
-}
-
-func (m *Manager) refused(ctx context.Context, reason string) {
-	if m.cfg.Hooks.Refused != nil {
-		m.cfg.Hooks.Refused(ctx, reason)
 	}
 }
 

@@ -64,7 +64,8 @@ type claim struct {
 	kinds       []KindReceipt
 	merged      bool // the data are the owner's
 	replayed    bool
-	rounds      int // how often the target or the guest changed under our hands
+	buried      bool // by this run
+	rounds      int  // how often the target or the guest changed under our hands
 }
 
 type action uint8
@@ -177,6 +178,7 @@ func (c claim) next(r reply) claim {
 		c.phase = bury
 
 	case bury: // if another claimer was quicker it buried the same
+		c.buried = r.result.Applied
 		c.phase = strike
 
 	case strike:

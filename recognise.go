@@ -25,7 +25,6 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	case len(held.tokens) == 0:
 		if v.account == "" && m.cfg.Admit(r) {
 			v.mint()
-			m.minted(r.Context())
 		}
 	case held.ambiguous:
 		v.become(held.tokens[0].token)
@@ -41,7 +40,7 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 // recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
 // of a browser choose alike, whatever part of its cookies they carry, so no two guests ever absorb each other.
 func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
-	if m.known(ctx, v, held) {
+	if m.known(v, held) {
 		return
 	}
 	for rest := held.tokens; ; {
@@ -62,6 +61,9 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 		ctx := context.WithoutCancel(ctx)
 		u := live(m.cfg.TTL)
 		u.Return = []string{fieldClaimedAt}
+		if m.cfg.Hooks.Confirmed != nil && main.provisional {
+			u.markFirst(fieldConfirmed)
+		}
 		res, err := m.update(ctx, v.key, u)
 		if err == nil && !res.Applied {
 			err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
@@ -79,6 +81,9 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			v.guest.provisional = false
 			v.guest.issued = time.Now().Unix()
 			v.carry()
+			if res.first(u, fieldConfirmed) {
+				m.cfg.Hooks.Confirmed(v.in(ctx))
+			}
 		case isSibling:
 			m.moved.put(main.id, sibling)
 			v.inherit(sibling)
@@ -91,9 +96,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
 			}
-			if v.replace() {
-				m.minted(ctx)
-			}
+			v.replace()
 			return
 		}
 		m.absorb(ctx, v, v.guest, rest)
@@ -108,7 +111,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 const lateResponse = 2 * time.Minute
 
 // known spares the store when this process has seen the guest's end already.
-func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
+func (m *Manager) known(v *Visitor, held held) bool {
 	if len(held.tokens) != 1 {
 		return false
 	}
@@ -121,9 +124,7 @@ func (m *Manager) known(ctx context.Context, v *Visitor, held held) bool {
 		v.inherit(heir)
 	} else {
 		v.become(t)
-		if v.replace() {
-			m.minted(ctx)
-		}
+		v.replace()
 	}
 	v.dropSpare(held.tokens[0])
 	return true
@@ -205,7 +206,7 @@ func (m *Manager) held(r *http.Request) (h held) {
 		h.lapsed = false
 	}
 	if h.ambiguous = mains > 1; h.ambiguous {
-		m.refused(r.Context(), "two different guest cookies")
+		m.refused(r.Context(), RefusedCookies)
 		return h // the first one in the request is served
 	}
 	slices.SortFunc(h.tokens, func(a, b presented) int {
@@ -233,7 +234,7 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string) bool
 	t, lapsed, err := m.openToken(name, value)
 	switch {
 	case err != nil:
-		m.refused(ctx, "a token that does not verify")
+		m.refused(ctx, RefusedToken)
 		return false
 	case lapsed:
 		h.lapsed = true

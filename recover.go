@@ -41,11 +41,8 @@ func (m *Manager) settle(ctx context.Context, n note, made string, now time.Time
 		}
 		return false, c.err
 	}
-	if c.outcome == claimed {
-		m.claimed(ctx, c.receipt())
-		if c.incarnation == n.incarnation { // struck with the claim
-			return true, nil
-		}
+	if c.outcome == claimed && c.incarnation == n.incarnation { // struck with the claim
+		return true, nil
 	}
 	milli, _ := strconv.ParseInt(made, 10, 64)
 	if now.Sub(time.UnixMilli(milli)) < noteLife {

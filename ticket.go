@@ -63,7 +63,7 @@ func (m *Manager) claimNamed(ctx context.Context, v *Visitor, header http.Header
 	defer v.finishClaim(header, accountID)
 	id, err := m.openTicket(ticket, audience)
 	if err != nil {
-		m.refused(ctx, "a ticket that does not verify")
+		m.refused(ctx, RefusedTicket)
 		return noReceipt(accountID), err
 	}
 	held := presented{token: token{id: id}} // of no cookie here

@@ -25,7 +25,7 @@ func earlier(account, guest time.Time) time.Time {
 	return account
 }
 
-func newGuests(store guest.Store, secrets [][]byte, insecure bool) (*guest.Manager, error) {
+func newGuests(store guest.Store, secrets [][]byte, insecure bool, hooks guest.Hooks) (*guest.Manager, error) {
 	return guest.New(guest.Config{
 		Store:   store,
 		Secrets: secrets,
@@ -34,6 +34,7 @@ func newGuests(store guest.Store, secrets [][]byte, insecure bool) (*guest.Manag
 
 		// Without https a browser would not send a Secure cookie back. Only for development on this machine.
 		Cookie: guest.Cookie{Insecure: insecure},
+		Hooks:  hooks,
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/memstore"
 )
 
@@ -18,7 +19,7 @@ Promise.all([1, 2, 3, 4, 5, 6].map(n => fetch("/add/plant-" + n, {method: "POST"
 </script>`
 
 func TestParallelFirstRequestsInABrowser(t *testing.T) {
-	guests, err := newGuests(memstore.New(memstore.Config{}), [][]byte{[]byte("a secret of the tests, 32 bytes+")}, true)
+	guests, err := newGuests(memstore.New(memstore.Config{}), [][]byte{[]byte("a secret of the tests, 32 bytes+")}, true, guest.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}

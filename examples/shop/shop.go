@@ -27,11 +27,18 @@ type shop struct {
 	sms    texter  // nil: no codes
 	oauth  *oauth  // nil: no OpenID provider
 	outbox *outbox // nil: it is really sent
+	tally  *tally  // nil: no /admin
 }
 
 // newShop puts the shop together. insecure is for plain http.
 func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byte, insecure bool) (*shop, error) {
-	guests, err := newGuests(store, secrets, insecure)
+	var hooks guest.Hooks
+	var counts *tally
+	if insecure {
+		counts = newTally()
+		hooks = counts.hooks()
+	}
+	guests, err := newGuests(store, secrets, insecure, hooks)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +49,7 @@ func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byt
 	cookies := cookies{insecure}
 	s := &shop{
 		guests: guests, accounts: accounts, sessions: sessions{db, cookies}, links: links{db}, codes: codes{db},
-		flows: flows{db}, choices: choices{db}, orders: orders{db}, cookies: cookies,
+		flows: flows{db}, choices: choices{db}, orders: orders{db}, cookies: cookies, tally: counts,
 	}
 	if insecure { // for development: what is sent can be read by everybody
 		s.outbox = &outbox{}
@@ -93,6 +100,9 @@ func (s *shop) handler() http.Handler {
 	site := http.NewServeMux()
 	site.Handle("/", visitors)
 	site.Handle("GET /static/", assets()) // the same for everybody: no visitor, and caches may keep it
+	if s.tally != nil {
+		site.HandleFunc("GET /admin", s.showAdmin)
+	}
 	protection := http.NewCrossOriginProtection()
 	// This one comes from the OpenID provider's page, and signs nobody in.
 	protection.AddInsecureBypassPattern("POST " + oauthCallback)

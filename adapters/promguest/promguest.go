@@ -1,0 +1,109 @@
+// Package promguest counts what a guest.Manager does, for Prometheus:
+//
+//	hooks, err := promguest.New(prometheus.DefaultRegisterer)
+//	guests, err := guest.New(guest.Config{ …, Hooks: hooks })
+//
+// No metric has an ID, an account or a value as a label. dashboard.json is a dashboard for Grafana.
+package promguest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/guestkit/guest"
+)
+
+// New registers the metrics and returns the hooks that move them, for Config.Hooks; [guest.Hooks.And] adds others.
+// Each Manager of a process needs a Registerer of its own, such as prometheus.WrapRegistererWith makes. The error is
+// the Registerer's; nothing is registered then.
+func New(reg prometheus.Registerer) (guest.Hooks, error) {
+	minted := counter("guest_minted_total", "New guests: the token went out, or data were stored.")
+	confirmed := counter("guest_confirmed_total", "Guests whose cookie came back for the first time.")
+	filled := counter("guest_filled_total", "Guests that stored their first data.")
+	refused := counters("guest_refused_total", "Tokens and claims that were turned away, by reason.", "reason")
+	claims := counters("guest_claims_total", "Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
+	stuck := counter("guest_stuck_claims_total", "Times that Recover failed to finish a claim over 24 hours old.")
+	calls := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "guest_store_call_duration_seconds",
+		Help:    "Time that store calls took, failed ones too.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6, 1, 2},
+	}, []string{"op"})
+	failures := counters("guest_store_call_errors_total", "Store calls that failed, by class of error.", "op", "error")
+
+	// Every series is there from the start, so that the first event is an increase.
+	for _, reason := range reasons {
+		refused.WithLabelValues(reason)
+	}
+	for _, outcome := range outcomes {
+		claims.WithLabelValues(outcome)
+	}
+	for _, op := range []string{"get", "update"} {
+		calls.WithLabelValues(op)
+		for _, class := range classes {
+			failures.WithLabelValues(op, class)
+		}
+	}
+	if err := register(reg, minted, confirmed, filled, refused, claims, stuck, calls, failures); err != nil {
+		return guest.Hooks{}, err
+	}
+
+	return guest.Hooks{
+		Minted:    func(context.Context) { minted.Inc() },
+		Confirmed: func(context.Context) { confirmed.Inc() },
+		Filled:    func(context.Context) { filled.Inc() },
+		Refused: func(_ context.Context, reason string) {
+			refused.WithLabelValues(reason).Inc()
+			if reason != guest.RefusedToken && reason != guest.RefusedCookies {
+				claims.WithLabelValues("refused").Inc()
+			}
+		},
+		Claimed: func(_ context.Context, r guest.Receipt) { claims.WithLabelValues(outcome(r)).Inc() },
+		Stuck:   func(context.Context, guest.Receipt, error) { stuck.Inc() },
+		StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
+			calls.WithLabelValues(op).Observe(d.Seconds())
+			if err != nil {
+				failures.WithLabelValues(op, guest.StoreErrorClass(err)).Inc()
+			}
+		},
+	}, nil
+}
+
+var (
+	reasons  = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
+	outcomes = []string{"claimed", "replayed", "pending", "refused"}
+	classes  = []string{"quota", "invalid", "uncertain", "canceled", "timeout", "unavailable"}
+)
+
+func outcome(r guest.Receipt) string {
+	switch {
+	case r.Pending:
+		return "pending"
+	case r.Replayed:
+		return "replayed"
+	}
+	return "claimed"
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// register registers all or none.
+func register(reg prometheus.Registerer, all ...prometheus.Collector) error {
+	for i, c := range all {
+		if err := reg.Register(c); err != nil {
+			for _, done := range all[:i] {
+				reg.Unregister(done)
+			}
+			return fmt.Errorf("promguest: the metrics were not registered: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off, and costs nothing. Each
+// is called once for each event, by the process that sees it, so that counters of all replicas add up. The context is
+// that of the request, with the visitor in it if it is decided who that is.
+//
+// adapters/promguest and adapters/otelguest make Hooks; [Hooks.And] joins them.
+type Hooks struct {
+	// Minted: a new guest. It is told when the guest's token goes out or its first data are stored, whichever is
+	// first: a guest that the same request takes back, as it claims or its page is public, was none.
+	Minted func(context.Context)
+
+	// Confirmed: a guest's cookie came back for the first time, however many requests bring it. A guest is claimed
+	// without it if Config.Account names an account on that very request. Adds some 20 bytes to the guest's record.
+	Confirmed func(context.Context)
+
+	// Filled: a guest's first data were stored. Adds some 20 bytes to the guest's record.
+	Filled func(context.Context)
+
+	// Refused: a token or a claim was turned away. reason is one of the constants, such as [RefusedToken].
+	Refused func(ctx context.Context, reason string)
+
+	// Claimed: a guest was claimed, once; or, with Receipt.Replayed, a claim found that done already; or, with
+	// Receipt.Pending, an attempt left it unfinished. A claim whose very last reply is lost is told as Pending and
+	// then as Replayed.
+	Claimed func(context.Context, Receipt)
+
+	// Stuck: Recover failed to finish a claim that is over 24 hours old. Told again by every Recover.
+	Stuck func(ctx context.Context, r Receipt, err error)
+
+	// StoreCall: the store was called. op is "get" or "update"; [StoreErrorClass] sorts the errors.
+	StoreCall func(ctx context.Context, op string, d time.Duration, err error)
+}
+
+// Why Hooks.Refused was called. The first two are about what a request brings: the visitor has another guest, or
+// none. The others are about claims.
+const (
+	RefusedToken       = "invalid_token"      // a cookie or header does not verify
+	RefusedCookies     = "different_cookies"  // two different guest cookies of one name; the first is served
+	RefusedAmbiguous   = "ambiguous_claim"    // a claim with such cookies
+	RefusedCrossOrigin = "cross_origin_claim" // a claim that another site's page sent
+	RefusedClaimed     = "claimed_by_other"   // a claim of a guest that another account has
+	RefusedTicket      = "invalid_ticket"     // a ticket was tampered with, has expired, or is another audience's
+)
+
+// And returns Hooks that call first h and then other.
+func (h Hooks) And(other Hooks) Hooks {
+	return Hooks{
+		Minted:    both1(h.Minted, other.Minted),
+		Confirmed: both1(h.Confirmed, other.Confirmed),
+		Filled:    both1(h.Filled, other.Filled),
+		Refused:   both2(h.Refused, other.Refused),
+		Claimed:   both2(h.Claimed, other.Claimed),
+		Stuck:     both3(h.Stuck, other.Stuck),
+		StoreCall: both4(h.StoreCall, other.StoreCall),
+	}
+}
+
+func both1[A any](f, g func(A)) func(A) {
+	if f == nil {
+		return g
+	}
+	if g == nil {
+		return f
+	}
+	return func(a A) { f(a); g(a) }
+}
+
+func both2[A, B any](f, g func(A, B)) func(A, B) {
+	if f == nil {
+		return g
+	}
+	if g == nil {
+		return f
+	}
+	return func(a A, b B) { f(a, b); g(a, b) }
+}
+
+func both3[A, B, C any](f, g func(A, B, C)) func(A, B, C) {
+	if f == nil {
+		return g
+	}
+	if g == nil {
+		return f
+	}
+	return func(a A, b B, c C) { f(a, b, c); g(a, b, c) }
+}
+
+func both4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
+	if f == nil {
+		return g
+	}
+	if g == nil {
+		return f
+	}
+	return func(a A, b B, c C, d D) { f(a, b, c, d); g(a, b, c, d) }
+}
+
+// StoreErrorClass sorts the errors of Hooks.StoreCall into a few classes, for labels: "" for nil; "quota" and
+// "invalid", which are the caller's; "uncertain" (see [ErrUncertain]); "canceled"; "timeout"; "unavailable" for the
+// rest.
+func StoreErrorClass(err error) string {
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrQuota):
+		return "quota"
+	case errors.Is(err, ErrInvalid):
+		return "invalid"
+	case errors.Is(err, ErrUncertain):
+		return "uncertain"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "unavailable"
+}
+
+// announce tells of a new guest, unless it was taken back or told of.
+func (v *Visitor) announce(ctx context.Context) {
+	if v.m.cfg.Hooks.Minted == nil {
+		return
+	}
+	v.mu.Lock()
+	due := v.unsaid && v.isNew && v.key != ""
+	if due {
+		v.unsaid = false
+	}
+	v.mu.Unlock()
+	if due {
+		v.m.cfg.Hooks.Minted(ctx)
+	}
+}
+
+// markFirst lets one update of all those of a record find that it was the first: the field keeps the mark of that one.
+func (u *Update) markFirst(field string) {
+	u.Default[field] = newIncarnation()
+	u.Return = append(u.Return[:len(u.Return):len(u.Return)], field)
+}
+
+// first reports whether the update was marked so and was the first.
+func (r Result) first(u Update, field string) bool {
+	mark := u.Default[field]
+	return mark != "" && r.Fields[field] == mark
+}
+
+func (m *Manager) refused(ctx context.Context, reason string) {
+	if m.cfg.Hooks.Refused != nil {
+		m.cfg.Hooks.Refused(ctx, reason)
+	}
+}
+
+func (m *Manager) claimed(ctx context.Context, receipt Receipt) {
+	if m.cfg.Hooks.Claimed != nil {
+		m.cfg.Hooks.Claimed(ctx, receipt)
+	}
+}
