@@ -10,7 +10,7 @@ import (
 
 // What a whole request of a known visitor costs; with -store=redis the client's part too. A rise wants a reason.
 func TestAllocations(t *testing.T) {
-	if raceEnabled || *storeFlag == "cluster" {
+	if guest.RaceEnabled || *storeFlag == "cluster" {
 		t.Skip("the race detector, and the routing of a Cluster client, allocate on their own account")
 	}
 	s := newSite(t, nil)

@@ -93,7 +93,7 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 	if *long {
 		n *= 10
 	}
-	if raceEnabled {
+	if guest.RaceEnabled {
 		n /= 10
 	}
 	minted := 0

@@ -103,7 +103,7 @@ func TestCookieTossing(t *testing.T) {
 // it is one look at a tombstone; nothing of the guests or the account is read or changed.
 func TestReplays(t *testing.T) {
 	n := 10_000
-	if raceEnabled || *storeFlag != "memory" {
+	if guest.RaceEnabled || *storeFlag != "memory" {
 		n /= 10
 	}
 	config := func(c *guest.Config) { c.Create = guest.OnFirstWrite }

@@ -725,7 +725,15 @@ var scenarios = []scenario{
 	{"one account twice, a tab of its owner", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0, 0},
 }
 
+// The model is one goroutine and has no store: the race detector only slows it down, and another store changes nothing.
+func skipModel(t *testing.T) {
+	if RaceEnabled || flag.Lookup("store").Value.String() != "memory" {
+		t.Skip("of no use here")
+	}
+}
+
 func TestClaimModel(t *testing.T) {
+	skipModel(t)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			if !*fullModel {
@@ -742,6 +750,7 @@ func TestClaimModel(t *testing.T) {
 }
 
 func TestBrokenVariantsAreCaught(t *testing.T) {
+	skipModel(t)
 	for v := noMarker; v <= noCompareAndSet; v++ {
 		t.Run(variantNames[v], func(t *testing.T) {
 			for _, s := range scenarios {
@@ -757,6 +766,7 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 
 // A failover to a replica that lacks the last write to one record breaks promises: exactly these, in docs/claim.md.
 func TestWhatFailoverBreaks(t *testing.T) {
+	skipModel(t)
 	const (
 		lost      = "the acknowledged write %d is there %d times"
 		twice     = "the uncertain write %d is there %d times"

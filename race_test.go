@@ -1,5 +1,5 @@
 //go:build race
 
-package guest_test
+package guest
 
-const raceEnabled = true
+const RaceEnabled = true

@@ -14,7 +14,7 @@ import (
 // made their cookies is removed they begin anew, without an error.
 func TestRotations(t *testing.T) {
 	n := 10_000
-	if raceEnabled || *storeFlag != "memory" {
+	if guest.RaceEnabled || *storeFlag != "memory" {
 		n /= 10
 	}
 	secrets := [][]byte{secret}
