@@ -736,6 +736,7 @@ func TestClaimModel(t *testing.T) {
 	skipModel(t)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			if !*fullModel {
 				s.dups, s.crashes, s.losses = 0, min(s.crashes, 1), min(s.losses, 1)
 			}
@@ -753,6 +754,7 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 	skipModel(t)
 	for v := noMarker; v <= noCompareAndSet; v++ {
 		t.Run(variantNames[v], func(t *testing.T) {
+			t.Parallel()
 			for _, s := range scenarios {
 				if _, failure := explore(t, s, v); failure != "" {
 					t.Logf("caught by %q: %s", s.name, failure)
