@@ -24,7 +24,8 @@ func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string
 }
 
 // ClaimContext is [Manager.Claim] for code that has only the context of a request: a resolver, an RPC or a handler of
-// a framework that is not net/http. Call it before the response begins. The error is also [ErrNoVisitor], if the
+// a framework that is not net/http. Call it before the response begins, and not where the response may begin meanwhile,
+// as in a handler that http.TimeoutHandler has given up. The error is also [ErrNoVisitor], if the
 // context is not of a request behind the middleware.
 func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...ClaimOption) (Receipt, error) {
 	v := m.visitorIn(ctx)
@@ -212,7 +213,7 @@ func (v *Visitor) finishClaim(header http.Header, accountID string) {
 	defer v.mu.Unlock()
 	v.account = strings.Clone(accountID) // fasthttp's strings change when the request is over; a context may outlive it
 	v.version.Add(1)
-	if header != nil {
+	if header != nil && !v.sent {
 		v.stamp(header)
 	}
 }
@@ -272,6 +273,7 @@ func (v *Visitor) release(p presented) {
 	switch {
 	case p.header: // an empty one says that it is over
 		v.line(headerLine{header, "", ""})
+		v.unline("Set-Cookie", v.m.cfg.Cookie.Name) // this response may have confirmed it
 	case mine:
 		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it
 		v.unline(header, "")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -131,8 +132,8 @@ func (c Config) complete() (Config, error) {
 
 	seen := map[string]bool{}
 	for i, k := range c.Data {
-		if k == nil {
-			fault("Data", "kind %d is nil", i)
+		if p := reflect.ValueOf(k); k == nil || p.Kind() == reflect.Pointer && p.IsNil() || k.define() == nil {
+			fault("Data", "kind %d was not made by NewValue, NewMap or NewCounters", i)
 			continue
 		}
 		def := k.define()

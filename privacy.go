@@ -36,7 +36,7 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.version.Add(1)
-	if header != nil {
+	if header != nil && !v.sent {
 		v.stamp(header)
 	}
 	return nil

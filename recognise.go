@@ -122,6 +122,9 @@ func (m *Manager) known(v *Visitor, held held) bool {
 	}
 	if heir.id != (guestID{}) {
 		v.inherit(heir)
+		main := held.tokens[0]
+		main.token = v.guest
+		v.held = []presented{main}
 	} else {
 		v.become(t)
 		v.replace()
@@ -247,6 +250,7 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string) bool
 				h.tokens[i].spare = name
 			case other.name != name:
 				h.tokens[i] = presented{token: t, name: name, spare: other.name}
+				return true
 			}
 			return false
 		}

@@ -1,0 +1,152 @@
+package guest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
+)
+
+// Where two features meet, as a careful reader found.
+
+// given are the cookies that a response sets, and does not clear.
+func given(res *http.Response) (cookies []*http.Cookie) {
+	for _, c := range res.Cookies() {
+		if c.MaxAge > 0 {
+			cookies = append(cookies, c)
+		}
+	}
+	return cookies
+}
+
+func pair(c *http.Cookie) string { return c.Name + "=" + c.Value }
+
+// Two different cookies of the main name are ambiguous also if the first one's spare cookie comes before them.
+func TestTwoMainCookiesBehindASpare(t *testing.T) {
+	var refused []string
+	s := newSite(t, func(c *guest.Config) {
+		c.Hooks.Refused = func(_ context.Context, reason string) { refused = append(refused, reason) }
+	})
+	guestOf := func(sku string) (spare, main string) {
+		b := s.browser()
+		res, _ := b.request("POST", "/add/"+sku)
+		spare = pair(given(res)[0])
+		res, _ = b.request("GET", "/page")
+		return spare, pair(given(res)[0])
+	}
+	_, attacker := guestOf("bait")
+	spare, victim := guestOf("tea")
+	for _, cookies := range []string{victim + "; " + attacker, spare + "; " + victim + "; " + attacker} {
+		refused = nil
+		s.browser().request("GET", "/page", "Cookie", cookies)
+		if !slices.Contains(refused, guest.RefusedCookies) {
+			t.Errorf("not refused: %v", refused)
+		}
+	}
+	if _, body := s.browser().request("GET", "/page", "Cookie", attacker); strings.Contains(body, "tea") {
+		t.Errorf("the tossed cookie's guest has the victim's cart: %s", body)
+	}
+}
+
+// A late request with an absorbed sibling's cookie signs in: its response brings no cookie of the claimed guest.
+func TestALateSiblingSignsIn(t *testing.T) {
+	s := newSite(t, nil)
+	a, _ := s.browser().request("POST", "/add/tea")
+	b, _ := s.browser().request("POST", "/add/tea")
+	cookies := []*http.Cookie{given(a)[0], given(b)[0]}
+	_, body := s.browser().request("GET", "/page", "Cookie", pair(cookies[0])+"; "+pair(cookies[1]))
+	var p page
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		t.Fatal(err)
+	}
+	absorbed := cookies[0]
+	if strings.HasSuffix(absorbed.Name, p.Guest[:6]) {
+		absorbed = cookies[1]
+	}
+	late := s.browser()
+	res, _ := late.request("POST", "/login/ann", "Cookie", pair(absorbed))
+	if c := given(res); len(c) > 0 {
+		t.Errorf("the claim's response sets %v", c)
+	}
+	if c := late.login("bob"); c.Err != "" {
+		t.Errorf("somebody else signs in with this browser: %s", c.Err)
+	}
+}
+
+// A claim by header token at the guest's first return: no cookie of the claimed guest either.
+func TestAHeaderTokenSignsInAtItsReturn(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Header = "Guest" })
+	bare := &browser{Client: http.DefaultClient, s: s}
+	res, _ := bare.request("POST", "/add/tea")
+	res, _ = bare.request("POST", "/login/ann", "Guest", res.Header.Get("Guest"))
+	if c := given(res); len(c) > 0 || res.Header.Get("Guest") != "" {
+		t.Errorf("the claim's response sets %v, and the header %q", c, res.Header.Get("Guest"))
+	}
+}
+
+// A magic link opened on another device: that device's guest was made in vain, and is none.
+func TestATicketElsewhereLeavesNoGuest(t *testing.T) {
+	var minted, claimed, moved int
+	s := newSite(t, func(c *guest.Config) {
+		c.Hooks.Minted = func(context.Context) { minted++ }
+		c.Hooks.Claimed = func(context.Context, guest.Receipt) { claimed++ }
+		c.OnClaim = func(context.Context, guest.Receipt) error { moved++; return nil }
+	})
+	s.mux.HandleFunc("/ticket", func(w http.ResponseWriter, r *http.Request) {
+		ticket, err := s.guests.Ticket(r.Context(), "ann@example.org", time.Hour)
+		if err != nil {
+			t.Error(err)
+		}
+		io.WriteString(w, ticket)
+	})
+	s.mux.HandleFunc("/link", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.guests.ClaimTicket(w, r, r.FormValue("ticket"), "ann@example.org", "ann"); err != nil {
+			t.Error(err)
+		}
+	})
+	desk, phone := s.browser(), s.browser()
+	desk.add("tea")
+	_, ticket := desk.request("GET", "/ticket")
+	if res, _ := phone.request("GET", "/link?ticket="+ticket); len(given(res)) > 0 {
+		t.Errorf("the member is given %v", given(res))
+	}
+	phone.user = "ann"
+	phone.page()
+	if minted != 1 || claimed != 1 || moved != 1 {
+		t.Errorf("%d guests, %d claims, OnClaim %d times; want 1 of each", minted, claimed, moved)
+	}
+}
+
+// What is sent is sent: the server may be reading the header.
+func TestTheHeaderIsLeftAloneOnceSent(t *testing.T) {
+	s := newSite(t, nil)
+	s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		w.WriteHeader(200)
+		before := w.Header().Clone()
+		s.guests.ClaimContext(r.Context(), "ann")
+		s.guests.ForgetContext(r.Context())
+		if got := w.Header(); !slices.Equal(got["Set-Cookie"], before["Set-Cookie"]) {
+			t.Errorf("%v, sent %v", got, before)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+}
+
+func TestAKindThatWasNeverMade(t *testing.T) {
+	for _, k := range []guest.Kind{&guest.Counters{}, (*guest.Counters)(nil), &guest.Value[string]{}} {
+		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{k}})
+		var fault *guest.ConfigError
+		if !errors.As(err, &fault) || fault.Field != "Data" {
+			t.Errorf("%T: %v", k, err)
+		}
+	}
+}
