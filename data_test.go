@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
 )
 
 func TestValue(t *testing.T) {
@@ -289,5 +291,39 @@ func TestAKindThatBecameAnother(t *testing.T) {
 	}
 	if got := s.account("ann"); len(got) != 2 {
 		t.Errorf("%v", got)
+	}
+}
+
+// Whatever the string, it is stored as encoding/json writes it, and read back.
+func TestStringsAreJSON(t *testing.T) {
+	store := memstore.New(memstore.Config{})
+	m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme}})
+	ctx := m.As(t.Context(), "ann")
+	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n", "\xff", "\u2028", `"dark"`} {
+		if err := Theme.Set(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		want, _ := json.Marshal(s)
+		var stored string
+		for key := range store.Keys(ctx, "a:") {
+			fields, _ := store.Get(ctx, key)
+			stored = fields["theme"]
+		}
+		if stored != string(want) {
+			t.Errorf("%q is stored as %s, want %s", s, stored, want)
+		}
+		var back string
+		json.Unmarshal(want, &back)
+		if have, err := Theme.Get(ctx); have != back || err != nil {
+			t.Errorf("%q is read as %q, %v", s, have, err)
+		}
+	}
+	for _, broken := range []string{`"`, `""x"`, `x"`, `"xy`, `"\"`} {
+		for key := range store.Keys(ctx, "a:") {
+			store.Update(ctx, key, guest.Update{Set: guest.Fields{"theme": broken}})
+		}
+		if have, err := Theme.Get(ctx); !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("%s is read as %q, %v", broken, have, err)
+		}
 	}
 }

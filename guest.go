@@ -146,6 +146,7 @@ type target struct {
 	key     string
 	guest   bool
 	ttl     time.Duration
+	keep    bool // the record lives as long as its cookie, which this request has lengthened if it was due
 	unborn  bool // a new guest whose record is not stored yet: there is nothing to read
 	missing error
 }
@@ -161,11 +162,11 @@ func (v *Visitor) target() target {
 	case v.key == "":
 		return target{missing: ErrNotAdmitted}
 	}
-	ttl := v.m.cfg.TTL
+	t := target{key: v.key, guest: true, ttl: v.m.cfg.TTL, keep: true, unborn: v.isNew && !v.stored}
 	if v.guest.provisional {
-		ttl = v.m.cfg.ProvisionalTTL
+		t.ttl, t.keep = v.m.cfg.ProvisionalTTL, false
 	}
-	return target{key: v.key, guest: true, ttl: ttl, unborn: v.isNew && !v.stored}
+	return t
 }
 
 const mostHops = 8 // from a claimed guest to where its data are
@@ -210,7 +211,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 		}
 		u := build(t.key)
 		u.Once = true
-		u.TTL = t.ttl
+		u.TTL, u.KeepTTL = t.ttl, t.keep
 		u.Quota = v.m.cfg.Quota
 		if t.guest {
 			if u.If == nil {
@@ -292,8 +293,8 @@ func (v *Visitor) inherit(sibling token) {
 }
 
 func newIncarnation() string {
-	var b [12]byte
-	var s [16]byte
+	var b [10]byte
+	var s [14]byte // with its length 16 bytes, as allocators like it
 	rand.Read(b[:])
 	base64.RawURLEncoding.Encode(s[:], b[:])
 	return string(s[:])

@@ -347,6 +347,7 @@ func TestAProvisionalGuestLivesAnHour(t *testing.T) {
 	})
 }
 
+// A guest's record lives as long as the cookie, which is lengthened by visits, once a day; an account's since its last write.
 func TestWritesCarryTheTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
@@ -363,11 +364,20 @@ func TestWritesCarryTheTTL(t *testing.T) {
 		}
 		b.get("/")
 		time.Sleep(time.Hour)
-		b.get("/add") // not a day since it was confirmed, so nothing but the write extends its life
-		time.Sleep(30*24*time.Hour - time.Minute)
+		b.get("/add") // not a day since it was confirmed
+		time.Sleep(30*24*time.Hour - time.Hour - time.Minute)
 		if keys := store.keys(t, "g:"); len(keys) != 1 {
-			t.Errorf("a guest's record is gone before TTL has passed since its last write")
+			t.Errorf("a guest's record is gone before its cookie")
 		}
+		time.Sleep(2 * time.Minute)
+		if keys := store.keys(t, "g:"); len(keys) != 0 {
+			t.Errorf("a guest's record outlives its cookie")
+		}
+		Cart.Add(m.AsGuest(t.Context(), "AAAAAAAAAAAAAAAAAAAAAA"), "tea", 1) // it makes the record
+		if keys := store.keys(t, "g:"); len(keys) != 1 {
+			t.Errorf("%d records, want 1", len(keys))
+		}
+		time.Sleep(29 * 24 * time.Hour)
 		Cart.Add(m.As(t.Context(), "ann"), "tea", 1)
 		time.Sleep(24*time.Hour + time.Second)
 		if keys := store.keys(t, ""); len(keys) != 0 {

@@ -25,7 +25,8 @@ type Fields = map[string]string
 //     wraps [ErrQuota]. Fields whose names begin with "." do not count.
 //  6. An addition to what is not a whole number, or beyond ±2^53, changes nothing; the error wraps [ErrInvalid].
 //  7. TTL makes the record live at least that long from now, and never shortens its life. It is set in the same
-//     step as the fields. A record made without one lives for ever.
+//     step as the fields. With KeepTTL it does so only for a record that was absent before. A record made without
+//     one lives for ever.
 //  8. A context that is cancelled or past its deadline before a call stops it: it changes nothing and answers
 //     the context's error. A deadline that passes during a call ends the call.
 //  9. What is returned belongs to the caller: changing it changes nothing in the store.
@@ -59,6 +60,7 @@ type Update struct {
 	Stamp   string           // set this field to the store's time, Unix milliseconds in decimal; "": none
 
 	TTL     time.Duration // see duty 7; 0 leaves the expiry as it is
+	KeepTTL bool          // TTL is for a record that this update makes; one that exists keeps the life it has
 	Quota   Quota         // zero: no limit
 	Once    bool          // see duty 4; without it the update is harmless to repeat
 	Reserve bool          // see duty 10

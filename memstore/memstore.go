@@ -136,7 +136,7 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 		}
 	}
 	expires := r.expires
-	if u.TTL > 0 { // rounded up: the record lives at least that long
+	if u.TTL > 0 && (!u.KeepTTL || !r.stored()) { // rounded up: the record lives at least that long
 		if until := now.Add(u.TTL).Add(time.Millisecond - 1).UnixMilli(); until > expires || !r.stored() {
 			expires = until
 		}

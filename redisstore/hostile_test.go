@@ -133,7 +133,7 @@ func FuzzReplies(f *testing.F) {
 
 // An answer that our script does not give is an error, and not one of its refusals.
 func TestRepliesOfAnotherScript(t *testing.T) {
-	for _, answer := range []string{"*3\r\n:7\r\n$1\r\nx\r\n*0\r\n", "*3\r\n:-9\r\n$0\r\n\r\n*0\r\n", "*3\r\n:0\r\n$0\r\n\r\n:1\r\n", "*1\r\n:0\r\n", "+OK\r\n"} {
+	for _, answer := range []string{"*1\r\n:7\r\n", "*2\r\n:-9\r\n$1\r\nx\r\n", "*2\r\n:1\r\n$1\r\n5\r\n", "*1\r\n:-2\r\n", "*2\r\n:-2\r\n:1\r\n", "*0\r\n", "+OK\r\n"} {
 		var liar impostor
 		liar.answer.Store(answer)
 		rdb := redis.NewClient(&redis.Options{Addr: "impostor", Dialer: liar.dial, ContextTimeoutEnabled: true, DisableIdentity: true})

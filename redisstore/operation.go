@@ -12,8 +12,8 @@ import (
 // sent; and an update nobody waits for any more can still be stopped there.
 type operation struct {
 	clock    *clock
-	numbered bool // it has an ID, and is applied at most once
-	id       [idSize]byte
+	numbered bool   // it has an ID, and is applied at most once
+	arg      []byte // the argument, which begins with the ID; zeros until it is made
 	state    atomic.Int32
 }
 
@@ -33,27 +33,25 @@ func (o *operation) sent() bool {
 	return !o.state.CompareAndSwap(waiting, revoked) && o.state.Load() == sent
 }
 
-// MarshalBinary returns the ID, or nothing. The ID is made as late as this so that IDs arrive nearly in their order.
+// MarshalBinary returns the argument. The ID is made as late as this so that IDs arrive nearly in their order.
 func (o *operation) MarshalBinary() ([]byte, error) {
 	if !o.state.CompareAndSwap(waiting, sent) && o.state.Load() == revoked {
 		return nil, errRevoked
 	}
-	if !o.numbered {
-		return nil, nil
+	if o.numbered && [idSize]byte(o.arg) == [idSize]byte{} {
+		id := o.clock.next()
+		copy(o.arg, id[:])
 	}
-	if o.id == [idSize]byte{} {
-		o.id = o.clock.next()
-	}
-	return o.id[:], nil
+	return o.arg, nil
 }
 
-// String hides the ID from hooks that print commands.
+// String hides the argument from hooks that print commands.
 func (o *operation) String() string { return "…" }
 
 // renumber gives the operation a fresh ID, later than the time oldest.
 func (o *operation) renumber(oldest int64) {
 	o.clock.passed(oldest)
-	o.id = [idSize]byte{}
+	clear(o.arg[:idSize])
 }
 
 // An ID is six bytes of time, in units of 10 µs since 2020, and two bytes of the process. The script evicts IDs from

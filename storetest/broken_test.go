@@ -280,6 +280,12 @@ var brokenStores = []struct {
 		return res, err
 	})},
 
+	{"lengthens a kept ttl", duty7, altered(func(u *guest.Update) { u.KeepTTL = false })},
+	{"keeps no ttl", duty7, altered(func(u *guest.Update) {
+		if u.KeepTTL {
+			u.TTL = 0
+		}
+	})},
 	{"half the ttl", duty7, altered(func(u *guest.Update) { u.TTL /= 2 })},
 	{"ttl replaces the expiry", duty7, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		if u.TTL > 0 {

@@ -8,7 +8,7 @@ const (
 	duty4  = `An update with Once is applied at most once, however often the store sends it. When the store cannot tell whether it was applied, the error wraps [ErrUncertain]. Any other error means that nothing changed.`
 	duty5  = `An update that would leave a record over its Quota, and larger than it was, changes nothing; the error wraps [ErrQuota]. Fields whose names begin with "." do not count.`
 	duty6  = `An addition to what is not a whole number, or beyond ±2^53, changes nothing; the error wraps [ErrInvalid].`
-	duty7  = `TTL makes the record live at least that long from now, and never shortens its life. It is set in the same step as the fields. A record made without one lives for ever.`
+	duty7  = `TTL makes the record live at least that long from now, and never shortens its life. It is set in the same step as the fields. With KeepTTL it does so only for a record that was absent before. A record made without one lives for ever.`
 	duty8  = `A context that is cancelled or past its deadline before a call stops it: it changes nothing and answers the context's error. A deadline that passes during a call ends the call.`
 	duty9  = `What is returned belongs to the caller: changing it changes nothing in the store.`
 	duty10 = `Reserve lets an update pass although the store is full: it is a step of a claim, which gives memory back.`

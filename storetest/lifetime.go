@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -85,6 +87,30 @@ var lifetime = []testCase{
 				return
 			}
 			t.tooSlow(short)
+		}
+	}},
+	{"kept ttl", duty7, func(t *tester) {
+		const short = 20 * time.Millisecond
+		k, made := t.key("k"), t.key("made")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}})
+		t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, Once: true, TTL: short, KeepTTL: true})
+		t.apply(made, guest.Update{Set: guest.Fields{"a": "1"}, Once: true, TTL: short, KeepTTL: true})
+		t.gone(made)
+		t.pass(2 * short)
+		t.holds(k, guest.Fields{"a": "1", "b": "2"})
+	}},
+	{"kept ttl is not lengthened", duty7, func(t *tester) {
+		for _, first := range []guest.Fields{{"a": "1"}, {".a": "1"}} { // one that counts, and one that does not
+			k := t.key("k" + slices.Collect(maps.Keys(first))[0])
+			for short := range shortLives {
+				t.apply(k, guest.Update{Drop: true})
+				t.apply(k, guest.Update{Set: first, TTL: short})
+				if t.update(k, guest.Update{If: first, Set: guest.Fields{"b": "2"}, TTL: time.Hour, KeepTTL: true}).Applied {
+					t.gone(k)
+					break
+				}
+				t.tooSlow(short)
+			}
 		}
 	}},
 	{"ttl in the same step", duty7, func(t *tester) { // whatever falls between a write and its TTL lives for ever

@@ -124,7 +124,7 @@ func normal(text string) string {
 		switch len(w) {
 		case 22:
 			return "GUEST"
-		case 16:
+		case 14:
 			return "CLAIM"
 		}
 		return w

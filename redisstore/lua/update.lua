@@ -1,156 +1,235 @@
--- One update of one record: KEYS[1] is its hash; updateArgs in update.go writes ARGV.
+-- One update of one record: KEYS[1] is its hash; script.go writes ARGV.
 --
 -- All is read and checked before the first write, because Redis keeps what a failing script has written. After it
--- nothing can fail: Redis looks at its memory only until then. No closures and few tables: they cost the most here.
+-- nothing can fail: Redis looks at its memory only until then.
 --
--- The field "!" is the store's own. It has at most 63 bytes, because a value of more than 64 would take the hash out
--- of its compact encoding: in 3 bytes the number of fields, in 4 the bytes of their names and values, both without
--- fields whose names begin with "."; then the ring, IDs of the last updates with Once, up to seven of 8 bytes each.
+-- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So the
+-- arguments of a small update are one; fields are known by their place and not by a table of names; and a plain addition
+-- takes two calls, HMGET and HSET.
+--
+-- The field "!" is the store's own. It has at most 62 bytes, because a value of more than 64 would take the hash out
+-- of its compact encoding: in 2 bytes the number of fields, in 4 the bytes of their names and values, both without
+-- fields whose names begin with "."; then the ring, IDs of the last updates with Once, up to seven of 8 bytes each, the
+-- latest first. An ID begins with its time in 6 bytes.
 
 local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID = 1, 0, -1, -2, -3
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
+local INT = 2147483647       -- up to here %d is right everywhere, and several times as fast as %.0f
 local PART = 4000            -- arguments of one command; Lua's stack bounds them
-local unpack = table.unpack or unpack -- Lua 5.4, 5.1
+local HIGH = 4294967296      -- a time is read as 2 and 4 bytes: a 32-bit Redis would cut 6 off
 
-local key, id = KEYS[1], ARGV[1]
-local drop, reserve, all, stamped, ttl, not_after, max_fields, max_bytes, if_n, default_n, add_n, return_n, set_n, unset_n =
-  struct.unpack('>BBBBddI4I4I4I4I4I4I4I4', ARGV[2])
--- From ARGV[3] on: the names in If, Default, Add and Return; the values of If, Default and Add; the names and values of
--- Set; the names in Unset; Stamp, unless it is empty.
-local if1 = 3
-local default1 = if1 + if_n
-local add1 = default1 + default_n
-local return1 = add1 + add_n
-local value = return1 + return_n - if1 -- from a name to its value
-local set1 = return1 + value
-local unset1 = set1 + 2 * set_n
+local call, decode, sub, byte, format = redis.call, struct.unpack, string.sub, string.byte, string.format
+local unpack = unpack or table.unpack -- Lua 5.1, 5.4
+local key, head = KEYS[1], ARGV[1]
 
--- Read. old holds the fields that are asked for; false: absent.
-local old = {}
-local first = if1
-repeat
-  local last = math.min(first + PART, return1 + return_n) - 1
-  local values = redis.call('HMGET', key, '!', unpack(ARGV, first, last))
-  for i = first, last do old[ARGV[i]] = values[i - first + 2] end
-  old['!'] = values[1]
-  first = last + 1
-until first >= return1 + return_n
-local now = ''
-if stamped == 1 or not_after > 0 then
-  local t = redis.call('TIME')
-  now = t[1] .. string.format('%03d', math.floor(tonumber(t[2]) / 1000))
+-- From byte 9 on, one each; where one is not enough, wide says so.
+local rare, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
+local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
+if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
+local drop, reserve, all, reread, timed, stamped, not_after = 0, 0, 0, 0, 0, 0, 0
+if rare == 1 then drop, reserve, all, reread, timed, stamped, not_after, at = decode('>BBBBBBd', head, at) end
+
+-- args holds the names of the fields to read, read_n of them: those that must be absent, those in If, Default and Add, and
+-- others. The place of a field is its number among these. Then the values of If, Default and Add; the names and values of
+-- Set; the names in Unset; Stamp; for Return the places, 4 bytes each, unless it is one field, or with reread the names.
+local args, names = ARGV, 1
+if packed > 0 then args, names = {decode(sub(head, at, at + packed - 1), head, at + packed)}, 0 end -- by their format
+local met = absent_n + if_n
+local defaulted = met + default_n
+local added = defaulted + add_n
+local values = names + read_n - absent_n -- of the field with a place: args[values + place]
+local set = values + added
+local unset = set + 2 * set_n
+local returned = unset + unset_n + stamped
+
+-- Read. old[place + 1] is a field's value; false: absent.
+local old
+local EXTEND, KEEP = 1, 2 -- modes of the TTL
+local expires = mode == EXTEND and call('PTTL', key) -- -1: never, -2: no record
+if expires == -2 then
+  old = {false, false, false, false, false, false}
+  for place = 6, read_n do old[place + 1] = false end
+else
+  old = call('HMGET', key, '!', unpack(args, names + 1, names + (read_n < PART and read_n or PART)))
+  for first = PART + 1, read_n, PART do
+    local part = call('HMGET', key, unpack(args, names + first, names + math.min(read_n, first + PART - 1)))
+    for i = 1, #part do old[first + i] = part[i] end
+  end
+  if mode == KEEP and not old[1] then expires = call('PTTL', key) end
 end
-local expires = ttl > 0 and redis.call('PTTL', key) -- -1: never, -2: no record
+local own = old[1] or '\0\0\0\0\0\0'
+local now
+if timed == 1 then
+  local t = call('TIME')
+  now = t[1] .. format('%03d', math.floor(tonumber(t[2]) / 1000))
+end
 
 local status = APPLIED
-local new = {} -- what the update makes of a field; false: absent
 repeat -- a break goes to the answer
 
-  -- Was it applied before? The ring is sorted by time, and its oldest ID is the one that leaves it. So an ID newer than
-  -- that was never in it and left; of any other nobody knows. Times are numbers: < of strings follows the locale.
-  local own = old['!'] or '\0\0\0\0\0\0\0'
-  local ring = string.sub(own, 8)
-  if id ~= '' then
-    local function time(s, i)
-      local high, low = struct.unpack('>I2I4', s, i) -- not I6: a 32-bit Redis would cut it off
-      return high * 4294967296 + low
+  -- Was it applied before? The ring's oldest ID is the one that leaves it. So an ID newer than that was never in it and
+  -- left; of any other nobody knows. Times are numbers: < of strings follows the locale.
+  local id, younger = sub(head, 1, 8), 6 -- its place in the ring is behind those that are younger
+  if id == '\0\0\0\0\0\0\0\0' then
+    id = ''
+  else
+    local high, low = decode('>I2I4', id)
+    local time, same, other = high * HIGH + low, false, 0
+    while younger < #own do -- not once, mostly
+      high, low = decode('>I2I4', own, younger + 1)
+      other = high * HIGH + low
+      if other < time then break end
+      if sub(own, younger + 1, younger + 8) == id then same = true end
+      younger = younger + 8
     end
-    local at = 0
-    repeat at = string.find(ring, id, at + 1, true) until not at or at % 8 == 1
-    if at then break end
-    at = #ring
-    local t = time(id, 1)
-    while at > 0 and time(ring, at - 7) >= t do at = at - 8 end
-    if #ring == 56 and at == 0 then return {STALE, string.format('%.0f', time(ring, 1))} end
-    ring = string.sub(ring, 1, at) .. id .. string.sub(ring, at + 1)
-    if #ring > 56 then ring = string.sub(ring, 9) end
+    if same then break end
+    if younger == 62 then return {STALE, format('%.0f', other)} end
   end
 
   if not_after > 0 and tonumber(now) > not_after then status = NOT_APPLIED end
-  for i = if1, default1 - 1 do
-    if (old[ARGV[i]] or '') ~= ARGV[i + value] then status = NOT_APPLIED end
+  for place = 1, absent_n do
+    if old[place + 1] then status = NOT_APPLIED end
+  end
+  for place = absent_n + 1, met do
+    if old[place + 1] ~= args[values + place] then status = NOT_APPLIED end
   end
   if status == NOT_APPLIED then break end
   if drop == 1 then
-    redis.call('DEL', key)
-    return {APPLIED, now, {}}
+    call('DEL', key)
+    return {APPLIED, now}
   end
 
-  -- Plan.
-  for i = default1, add1 - 1 do
-    if not old[ARGV[i]] then new[ARGV[i]] = ARGV[i + value] end
+  -- Plan: put holds n names and values in turn. And count.
+  local put, n, del = {false, false, false, false, false, false}, 0, nil
+  local had_fields, had_bytes = decode('>I2I4', own)
+  local fields, bytes = had_fields, had_bytes
+  for place = met + 1, defaulted do
+    if not old[place + 1] then
+      local name, v = args[names + place], args[values + place]
+      put[n + 1], put[n + 2] = name, v
+      n = n + 2
+      old[place + 1] = v
+      if byte(name) ~= 46 then fields, bytes = fields + 1, bytes + #name + #v end -- "."
+    end
   end
-  for i = set1, unset1 - 1, 2 do new[ARGV[i]] = ARGV[i + 1] end
-  for i = add1, return1 - 1 do
-    local have, n, more = old[ARGV[i]], 0, tonumber(ARGV[i + value])
+  for place = defaulted + 1, added do
+    local name, have, more, sum, v = args[names + place], old[place + 1], tonumber(args[values + place]), 0, false
     if have then
-      n = tonumber(have)
-      if not n or string.format('%.0f', n) ~= have or not (n >= -MAX and n <= MAX) then
+      sum = tonumber(have)
+      if not sum or not (sum >= -MAX and sum <= MAX) or format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum) ~= have then
         return {INVALID, 'the field to add to is not a whole number within 2^53'}
       end
     end
-    -- Not n + more > MAX: Lua rounds a sum just above MAX down to MAX.
-    if not more or more > 0 and n > MAX - more or more < 0 and n < -MAX - more then
+    -- Not sum + more > MAX: Lua rounds a sum just above MAX down to MAX.
+    if not more or more > 0 and sum > MAX - more or more < 0 and sum < -MAX - more then
       return {INVALID, 'the sum is beyond 2^53'}
     end
-    new[ARGV[i]] = n + more ~= 0 and string.format('%.0f', n + more)
-  end
-  for i = unset1, unset1 + unset_n - 1 do
-    local name = ARGV[i]
-    if string.sub(name, -1) == '/' then
-      for k in pairs(new) do if string.sub(k, 1, #name) == name then new[k] = false end end
-      for _, k in ipairs(redis.call('HKEYS', key)) do if string.sub(k, 1, #name) == name then new[k] = false end end
-    else
-      new[name] = false
+    sum = sum + more
+    if sum ~= 0 then
+      v = format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum)
+      put[n + 1], put[n + 2] = name, v
+      n = n + 2
+    elseif have then
+      del = del or {}
+      del[#del + 1] = name
     end
-  end
-  if stamped == 1 then new[ARGV[#ARGV]] = now end
-
-  -- Count.
-  local had_fields, had_bytes = struct.unpack('>I3I4', own)
-  local fields, bytes = had_fields, had_bytes
-  local put, del = {}, {}
-  for name, v in pairs(new) do
-    if string.byte(name) ~= 46 then -- "."
-      local was = old[name]
-      local length = was and #was or 0
-      if was == nil then length = redis.call('HSTRLEN', key, name) end
-      if length > 0 then fields, bytes = fields - 1, bytes - #name - length end
+    if byte(name) ~= 46 then
+      if have then fields, bytes = fields - 1, bytes - #name - #have end
       if v then fields, bytes = fields + 1, bytes + #name + #v end
     end
-    if v then put[#put + 1] = name; put[#put + 1] = v else del[#del + 1] = name end
+    old[place + 1] = v
   end
-  if max_fields > 0 and fields > max_fields and fields > had_fields
-    or max_bytes > 0 and bytes > max_bytes and bytes > had_bytes then
-    return {OVER_QUOTA, string.format('%.0f fields of %.0f bytes', fields, bytes)}
+  for i = set + 1, unset, 2 do
+    local name, v = args[i], args[i + 1]
+    put[n + 1], put[n + 2] = name, v
+    n = n + 2
+    if byte(name) ~= 46 then
+      local length = expires ~= -2 and call('HSTRLEN', key, name) or 0
+      if length == 0 then fields, bytes = fields + 1, bytes + #name end
+      bytes = bytes + #v - length
+    end
   end
-  local frees = reserve == 1 or #put == 0
-  if #put == 0 and id ~= '' and redis.call('EXISTS', key) == 0 then ring = '' end -- no record of a ring alone
-  local mine = struct.pack('>I3I4', fields, bytes) .. ring
-  if fields == 0 and ring == '' then
-    if old['!'] then del[#del + 1] = '!' end
+  if unset_n > 0 then
+    local gone = {}
+    del = del or {}
+    for i = unset + 1, unset + unset_n do
+      local which = {args[i]}
+      if byte(args[i], -1) == 47 then which = call('HKEYS', key) end -- "/"
+      for _, name in ipairs(which) do
+        if not gone[name] and sub(name, 1, #args[i]) == args[i] then
+          gone[name] = true
+          del[#del + 1] = name
+          local length = byte(name) ~= 46 and call('HSTRLEN', key, name) or 0
+          if length > 0 then fields, bytes = fields - 1, bytes - #name - length end
+        end
+      end
+    end
+  end
+  if stamped == 1 then
+    local name = args[returned]
+    put[n + 1], put[n + 2] = name, now
+    n = n + 2
+    if byte(name) ~= 46 then
+      local length = call('HSTRLEN', key, name)
+      if length == 0 then fields, bytes = fields + 1, bytes + #name end
+      bytes = bytes + #now - length
+    end
+  end
+  if fields > had_fields or bytes > had_bytes then
+    local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
+    if max_fields > 0 and fields > max_fields and fields > had_fields
+      or max_bytes > 0 and bytes > max_bytes and bytes > had_bytes then
+      return {OVER_QUOTA, format('%d fields of %d bytes', fields, bytes)}
+    end
+  end
+
+  -- Our own field.
+  local frees = reserve == 1 or n == 0
+  if fields > 65535 then fields = 65535 end
+  local mine = struct.pack('>I2I4', fields, bytes)
+  if younger > 6 then mine = mine .. sub(own, 7, younger) end
+  if id ~= '' and (n > 0 or #own > 6 or call('EXISTS', key) == 1) then mine = mine .. id end -- no record of a ring alone
+  mine = mine .. sub(own, younger + 1, id == '' and 62 or 54)
+  if fields == 0 and #mine == 6 then
+    if old[1] then
+      del = del or {}
+      del[#del + 1] = '!'
+    end
   elseif mine ~= own then
-    put[#put + 1] = '!'; put[#put + 1] = mine
+    put[n + 1], put[n + 2] = '!', mine
+    n = n + 2
   end
 
   -- Write. A full Redis refuses a script whose first write may take memory, so what gives it back begins with one that
   -- cannot, and does nothing.
-  if frees then redis.call('HDEL', key, '!none') end
-  for i = 1, #put, PART do redis.call('HSET', key, unpack(put, i, math.min(i + PART - 1, #put))) end
-  for i = 1, #del, PART do redis.call('HDEL', key, unpack(del, i, math.min(i + PART - 1, #del))) end
-  if expires and expires ~= -1 and expires < ttl then redis.call('PEXPIRE', key, string.format('%.0f', ttl)) end
+  if frees then call('HDEL', key, '!none') end
+  for i = 1, n, PART do call('HSET', key, unpack(put, i, n < PART and n or math.min(i + PART - 1, n))) end
+  if del then
+    for i = 1, #del, PART do call('HDEL', key, unpack(del, i, math.min(i + PART - 1, #del))) end
+  end
+  if expires and (expires == -2 or expires ~= -1 and mode == EXTEND) then
+    local ttl = decode('>d', head, LIFE)
+    if expires < ttl then call('PEXPIRE', key, format('%.0f', ttl)) end
+  end
 until true
 
-if all == 1 then return {status, now, redis.call('HGETALL', key)} end
-local told = {} -- name, value, name, value …
-for i = return1, return1 + return_n - 1 do
-  local v = new[ARGV[i]]
-  if v == nil then v = old[ARGV[i]] end
-  if v then told[#told + 1] = ARGV[i]; told[#told + 1] = v end
+-- Mostly 1, or the value that was asked for, or '' for none. Else a table: the values of Return; if the update was not
+-- applied, those of If too; the time if it was asked for.
+if status == APPLIED and rare == 0 then
+  if return_n == 0 then return APPLIED end
+  if place1 > 0 then return old[place1 + 1] or '' end
 end
-if status == NOT_APPLIED then
-  for i = if1, default1 - 1 do
-    if old[ARGV[i]] then told[#told + 1] = ARGV[i]; told[#told + 1] = old[ARGV[i]] end
+if all == 1 then return {status, call('HGETALL', key), now} end
+local answer = {status}
+for i = 1, return_n do
+  if reread == 1 then
+    answer[i + 1] = call('HGET', key, args[returned + i])
+  else
+    answer[i + 1] = old[(place1 > 0 and place1 or decode('>I4', args[returned + 1], 4 * i - 3)) + 1]
   end
 end
-return {status, now, told}
+if status == NOT_APPLIED then
+  for place = 1, met do answer[#answer + 1] = old[place + 1] end
+end
+answer[#answer + 1] = now
+return answer
