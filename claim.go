@@ -165,7 +165,7 @@ func (m *Manager) visitorOf(r *http.Request) *Visitor {
 		return v
 	}
 	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
-	if held := m.held(r); len(held.tokens) > 0 {
+	if held := m.held(r, time.Now()); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true
 		v.held, v.ambiguous = held.tokens, held.ambiguous
@@ -233,7 +233,7 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 			due = append(due, p)
 		}
 	}
-	if _, err := m.claimAll(r.Context(), v, due, v.account, nil); errors.Is(err, ErrClaimed) {
+	if _, err := m.claimAll(v.in(r.Context()), v, due, v.account, nil); errors.Is(err, ErrClaimed) {
 		v.replaced = true
 	}
 }

@@ -60,6 +60,11 @@ type Config struct {
 	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
 	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
 
+	// Patience is how long a request waits for calls of a store that does not answer, all of them together. What the store's
+	// own deadline gives to the first is not cut; later ones get what is left, or fail at once. 0: 240 ms, so that the
+	// first pages of an outage take a quarter of a second.
+	Patience time.Duration
+
 	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to twice that.
 	Quota Quota
 
@@ -186,6 +191,7 @@ func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
 		{"TombstoneTTL", &c.TombstoneTTL, 0},
 		{"AccountTTL", &c.AccountTTL, 0},
 		{"ClaimTimeout", &c.ClaimTimeout, 2 * time.Second},
+		{"Patience", &c.Patience, 240 * time.Millisecond},
 	} {
 		if *t.d < 0 {
 			fault(t.field, "is negative (%v): 0 is the default", *t.d)

@@ -17,6 +17,8 @@ type Visitor struct {
 	m       *Manager
 	version atomic.Uint64 // counts writes, so that prefetched data are not served after one
 
+	patience patience // with a store that does not answer
+
 	mu        sync.Mutex
 	account   string // the signed-in account's ID
 	guest     token  // valid if key is a guest's

@@ -61,7 +61,7 @@ func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request
 	if x.v != nil {
 		x.v.open, x.v.watched = false, false
 		x.v.announce(x.Request.Context())
-		x.v.settleNew(r.Context())
+		x.v.settleNew(x.Request.Context())
 	}
 	return x.Request
 }
@@ -81,33 +81,41 @@ func (v *Visitor) settleNew(ctx context.Context) {
 	}
 }
 
-// get and update call the store, and tell its errors from the caller's.
-func (m *Manager) get(ctx context.Context, key string, names ...string) (Fields, error) {
-	start := m.clock()
-	fields, err := m.cfg.Store.Get(ctx, key, names...)
-	return fields, m.called(ctx, "get", start, err)
+func (m *Manager) get(ctx context.Context, key string, names ...string) (fields Fields, err error) {
+	err = m.call(ctx, "get", func(ctx context.Context) (err error) {
+		fields, err = m.cfg.Store.Get(ctx, key, names...)
+		return err
+	})
+	return fields, err
 }
 
-func (m *Manager) update(ctx context.Context, key string, u Update) (Result, error) {
-	start := m.clock()
-	res, err := m.cfg.Store.Update(ctx, key, u)
-	return res, m.called(ctx, "update", start, err)
+func (m *Manager) update(ctx context.Context, key string, u Update) (res Result, err error) {
+	err = m.call(ctx, "update", func(ctx context.Context) (err error) {
+		res, err = m.cfg.Store.Update(ctx, key, u)
+		return err
+	})
+	return res, err
 }
 
-func (m *Manager) clock() (t time.Time) {
-	if m.cfg.Hooks.StoreCall != nil {
-		t = time.Now()
+// call asks the store while the request of ctx, if it is one's, has patience, and tells its errors from the caller's.
+func (m *Manager) call(ctx context.Context, op string, ask func(context.Context) error) error {
+	start := time.Now()
+	var p *patience
+	if v := m.visitorIn(ctx); v != nil && v.request != nil {
+		p = &v.patience
 	}
-	return t
-}
-
-func (m *Manager) called(ctx context.Context, op string, start time.Time, err error) error {
+	limited, cancel, err := p.limit(ctx, m.cfg.Patience, start)
+	if err == nil {
+		err = ask(limited)
+		cancel()
+	}
 	if m.cfg.Hooks.StoreCall != nil {
 		m.cfg.Hooks.StoreCall(ctx, op, time.Since(start), err)
 	}
 	if err == nil || errors.Is(err, ErrQuota) || errors.Is(err, ErrInvalid) {
 		return err
 	}
+	p.spend(start)
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 

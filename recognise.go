@@ -16,7 +16,8 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	if m.cfg.Account != nil {
 		v.account = m.cfg.Account(r)
 	}
-	held := m.held(r)
+	now := time.Now() // once, as it is a good part of what a known visitor costs
+	held := m.held(r, now)
 	v.held, v.replaced, v.ambiguous = held.tokens, held.lapsed, held.ambiguous
 	for _, name := range held.junk {
 		v.drop(name)
@@ -32,14 +33,14 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 		v.become(held.tokens[0].token)
 		m.claimAtSignIn(r, v)
 	default:
-		m.recognise(r.Context(), v, held)
+		m.recognise(r.Context(), v, held, now)
 	}
 	return v
 }
 
 // recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
 // of a browser choose alike, whatever part of its cookies they carry, so no two guests ever absorb each other.
-func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
+func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time.Time) {
 	if m.known(v, held) {
 		return
 	}
@@ -48,17 +49,17 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 		rest = rest[1:]
 		v.become(main.token)
 		v.stored = true
-		young := time.Since(time.UnixMilli(main.born)) < lateResponse
+		young := now.Sub(time.UnixMilli(main.born)) < lateResponse
 		if main.spare != "" && !young {
 			v.drop(main.spare)
 		}
-		due := time.Since(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
+		due := now.Sub(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
 		if !main.provisional && !due && len(held.tokens) == 1 {
 			return
 		}
 
 		// Confirm, or slide: the record lives for TTL from now.
-		ctx := context.WithoutCancel(ctx)
+		ctx := v.in(context.WithoutCancel(ctx))
 		u := live(m.cfg.TTL)
 		u.Return = []string{fieldClaimedAt}
 		if m.cfg.Hooks.Confirmed != nil && main.provisional {
@@ -82,7 +83,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held) {
 			v.guest.issued = time.Now().Unix()
 			v.carry()
 			if res.first(u, fieldConfirmed) {
-				m.cfg.Hooks.Confirmed(v.in(ctx))
+				m.cfg.Hooks.Confirmed(ctx)
 			}
 		case isSibling:
 			m.moved.put(main.id, sibling)
@@ -177,7 +178,7 @@ type held struct {
 const mostPresented = 64 // cookies of ours looked at in a request
 
 // held returns the guests that the request names.
-func (m *Manager) held(r *http.Request) (h held) {
+func (m *Manager) held(r *http.Request, now time.Time) (h held) {
 	name := m.cfg.Cookie.Name
 	looked, mains := 0, 0
 	for _, line := range r.Header["Cookie"] {
@@ -189,7 +190,7 @@ func (m *Manager) held(r *http.Request) (h held) {
 			if looked++; looked > mostPresented {
 				break
 			}
-			switch fresh := m.present(r.Context(), &h, key, strings.Trim(value, `"`)); {
+			switch fresh := m.present(r.Context(), &h, key, strings.Trim(value, `"`), now); {
 			case fresh && key == name:
 				mains++
 			case !fresh && key != name:
@@ -201,7 +202,7 @@ func (m *Manager) held(r *http.Request) (h held) {
 		h.junk = nil
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
-		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value) {
+		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value, now) {
 			h.tokens[0].name, h.tokens[0].header = "", true
 		}
 	}
@@ -219,11 +220,11 @@ func (m *Manager) held(r *http.Request) (h held) {
 }
 
 // openToken verifies a token, once: one seen before is known by all its bytes, until it is too old.
-func (m *Manager) openToken(name, value string) (t token, lapsed bool, err error) {
+func (m *Manager) openToken(name, value string, now time.Time) (t token, lapsed bool, err error) {
 	if name != m.cfg.Cookie.Name { // a spare cookie comes once or twice
 		return m.ring.openToken(name, value)
 	}
-	if t, ok := m.seen.get(value); ok && time.Since(time.Unix(t.issued, 0)) < m.cfg.TTL {
+	if t, ok := m.seen.get(value); ok && now.Sub(time.Unix(t.issued, 0)) < m.cfg.TTL {
 		return t, false, nil
 	}
 	if t, lapsed, err = m.ring.openToken(name, value); err == nil {
@@ -233,8 +234,8 @@ func (m *Manager) openToken(name, value string) (t token, lapsed bool, err error
 }
 
 // present adds what a cookie says, if it verifies and is not known yet.
-func (m *Manager) present(ctx context.Context, h *held, name, value string) bool {
-	t, lapsed, err := m.openToken(name, value)
+func (m *Manager) present(ctx context.Context, h *held, name, value string, now time.Time) bool {
+	t, lapsed, err := m.openToken(name, value, now)
 	switch {
 	case err != nil:
 		m.refused(ctx, RefusedToken)

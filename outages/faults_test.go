@@ -17,8 +17,7 @@ import (
 var faults = []fault{
 	{name: "down", place: down(0), opens: true, probe: true},
 	{name: "down, with DialerRetries 1", place: down(1), opens: true, probe: true},
-	{name: "frozen", place: frozen(redisstore.Config{}), opens: true},
-	{name: "frozen, with WriteTimeout 100 ms", place: frozen(redisstore.Config{WriteTimeout: 100 * time.Millisecond}), opens: true},
+	{name: "frozen", place: frozen, opens: true},
 	{name: "requests swallowed", place: through(`{"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}}`), opens: true},
 	{name: "replies swallowed", place: through(`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`), opens: true},
 	{name: "connections reset", place: through(`{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`), opens: true, probe: true},
@@ -105,13 +104,11 @@ func down(dialerRetries int) func(testing.TB) *place {
 	}
 }
 
-func frozen(config redisstore.Config) func(testing.TB) *place {
-	return func(t testing.TB) *place {
-		srv := redistest.Single(t)
-		p := newPlace(t, srv.Addr, config)
-		p.breaks, p.mends = srv.Stop, srv.Cont
-		return p
-	}
+func frozen(t testing.TB) *place {
+	srv := redistest.Single(t)
+	p := newPlace(t, srv.Addr, redisstore.Config{})
+	p.breaks, p.mends = srv.Stop, srv.Cont
+	return p
 }
 
 func lossy(t testing.TB) *place {

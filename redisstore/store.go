@@ -27,7 +27,7 @@ type Config struct {
 	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150 ms.
 	ReadTimeout time.Duration
 
-	// WriteTimeout bounds one call of Update, retries included. 0 or less: 300 ms.
+	// WriteTimeout bounds one call of Update, retries included. 0 or less: 240 ms.
 	WriteTimeout time.Duration
 
 	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT along with it, still
@@ -66,7 +66,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 		cfg.ReadTimeout = 150 * time.Millisecond
 	}
 	if cfg.WriteTimeout <= 0 {
-		cfg.WriteTimeout = 300 * time.Millisecond
+		cfg.WriteTimeout = 240 * time.Millisecond
 	}
 	if cfg.WaitTimeout <= 0 {
 		cfg.WaitTimeout = 100 * time.Millisecond
