@@ -1,10 +1,15 @@
 package guest_test
 
 import (
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,4 +51,44 @@ func TestCodeInDocsIsCompiled(t *testing.T) {
 
 func unindented(text string) string {
 	return regexp.MustCompile(`(?m)^[\t ]+`).ReplaceAllString(text, "")
+}
+
+// pkg.go.dev shows an example with each function and method. One that only warns does not count.
+func TestEveryEntryHasAnExample(t *testing.T) {
+	paths, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := token.NewFileSet()
+	var files []*ast.File
+	for _, path := range paths {
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	pkg, err := doc.NewFromFiles(fset, files, "github.com/guestkit/guest") // as pkg.go.dev does
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := pkg.Funcs
+	for _, typ := range pkg.Types {
+		entries = slices.Concat(entries, typ.Funcs, typ.Methods)
+	}
+	if len(entries) == 0 {
+		t.Fatal("the package has no functions")
+	}
+	for _, f := range entries {
+		entry := f.Name
+		if f.Recv != "" {
+			typ, _, _ := strings.Cut(strings.TrimPrefix(f.Recv, "*"), "[")
+			entry = typ + "_" + f.Name
+		}
+		switch {
+		case f.Recv != "" && (f.Name == "Error" || f.Name == "Unwrap" || f.Name == "Name"):
+		case !slices.ContainsFunc(f.Examples, func(e *doc.Example) bool { return e.Suffix != "incorrect" }):
+			t.Errorf("there is no Example%s", entry)
+		}
+	}
 }

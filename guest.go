@@ -2,8 +2,6 @@ package guest
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"sync"
@@ -292,14 +290,6 @@ func (v *Visitor) inherit(sibling token) {
 	if v.open {
 		v.carry()
 	}
-}
-
-func newIncarnation() string {
-	var b [10]byte
-	var s [14]byte // with its length 16 bytes, as allocators like it
-	rand.Read(b[:])
-	base64.RawURLEncoding.Encode(s[:], b[:])
-	return string(s[:])
 }
 
 // A headerLine is one of our lines in the response's header: a cookie by its name, or the token header.

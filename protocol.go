@@ -201,6 +201,9 @@ func (c claim) fail(err error) claim {
 // found decides by the state of the guest's record.
 func (c claim) found(guest Fields) claim {
 	c.incarnation = guest[fieldIncarnation]
+	if c.incarnation != "" && c.incarnation[0] != recordVersion {
+		return c.fail(errNewer)
+	}
 	if c.missing = c.incarnation == ""; c.missing {
 		c.incarnation = c.fresh
 	}

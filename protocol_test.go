@@ -229,7 +229,7 @@ type model struct {
 
 func (m *model) claim(owner string, finish bool, fresh string) claim {
 	if m.broken == fixedIdentity {
-		fresh = "i0"
+		fresh = "1i0"
 	}
 	return claim{
 		guest: "g:guest", owner: ownerAccount(owner), finishOnly: finish, fresh: fresh, now: modelStart.UnixMilli(),
@@ -306,9 +306,9 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 		if m.broken == noSeal {
 			u.If = nil
 		}
-		u.Default = Fields{fieldIncarnation: fmt.Sprintf("iw%d", p.write)}
+		u.Default = Fields{fieldIncarnation: fmt.Sprintf("1iw%d", p.write)}
 		if m.broken == fixedIdentity {
-			u.Default = Fields{fieldIncarnation: "i0"}
+			u.Default = Fields{fieldIncarnation: "1i0"}
 		}
 	}
 	return p.to, u, fmt.Sprintf("w%d;", p.write)
@@ -637,7 +637,7 @@ func (m *model) end(w world) {
 // nextRequest: the owner's browser still has the cookie.
 func (m *model) nextRequest(w *world, owner owner) {
 	p := process{kind: claimer}
-	p.set(m.claim(owner.account(), false, "next"))
+	p.set(m.claim(owner.account(), false, "1next"))
 	m.run(w, &p)
 }
 
@@ -697,12 +697,12 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 	for i := range w.recs {
 		w.recs[i] = newRecord(Fields{}, "")
 	}
-	w.recs[theGuest] = newRecord(Fields{fieldIncarnation: "i0", "cart/w0": "1", "theme": `"w0"`}, "")
+	w.recs[theGuest] = newRecord(Fields{fieldIncarnation: "1i0", "cart/w0": "1", "theme": `"w0"`}, "")
 	w.recs[accountA] = newRecord(Fields{"cart/w0": "1"}, "")
 	for i, p := range s.procs {
 		switch p.kind {
 		case claimer:
-			p.set(m.claim(p.owner, false, fmt.Sprintf("f%d", i)))
+			p.set(m.claim(p.owner, false, fmt.Sprintf("1f%d", i)))
 		case writer:
 			p.write = 1
 			p.set(claim{})

@@ -1,8 +1,10 @@
 package guest
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"hash/fnv"
 	"strconv"
 	"strings"
@@ -25,6 +27,22 @@ const (
 	sealedBy = "s"
 	buriedBy = "b"
 )
+
+// An incarnation begins with the version of the record's form. What this release writes, the next one reads.
+const recordVersion = '1'
+
+// newIncarnation has 14 characters, with its length 16 bytes, as allocators like it; 78 bits of them are random.
+func newIncarnation() string {
+	var b [11]byte
+	var s [15]byte
+	rand.Read(b[:])
+	base64.RawURLEncoding.Encode(s[:], b[:])
+	s[0] = recordVersion
+	return string(s[:14])
+}
+
+// errNewer: a claim depends on what every field of a guest's record means.
+var errNewer = errors.New("guest: the guest's record was written by a newer release: let that one finish the claim")
 
 // Record keys.
 func guestKey(id guestID) string {

@@ -25,7 +25,7 @@ func (c Contender) holds(w Work, r Record) bool { return c.Holds == nil || c.Hol
 // The contenders: the floors, ours, the peers.
 var contenders = []Contender{
 	bare, limit, limitRueidis,
-	guestRedis, guestMemory,
+	guestRedis, guestAuto, guestMemory,
 	scsRedis, scsMemory, gorillaRedis, gorillaCookie, ginRedis, fiberRedis,
 }
 

@@ -135,7 +135,7 @@ func (s *sheet) effort() effort {
 	if *quick {
 		return effort{turn: 5 * time.Millisecond, rounds: 15}
 	}
-	return effort{turn: 10 * time.Millisecond, rounds: 41}
+	return effort{turn: 5 * time.Millisecond, rounds: 101}
 }
 
 // works fills the cells: every work with every record, by all who can do it.

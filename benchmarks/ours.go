@@ -26,6 +26,20 @@ var guestRedis = Contender{
 	},
 }
 
+var guestAuto = Contender{
+	Name:  "guest on Redis, autopipelined",
+	Setup: "the same on go-redis's `AutoPipeline`, which sends what is asked at one time together; experimental there",
+	Open: func(addr string) (App, error) {
+		rdb := newClient(addr)
+		auto, err := rdb.AutoPipeline()
+		if err != nil {
+			return nil, err
+		}
+		return newGuest(redisstore.New(auto, redisstore.Config{}), guest.OnFirstVisit, func() { auto.Close(); rdb.Close() })
+	},
+	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
+}
+
 var guestMemory = Contender{
 	Name:  "guest in memory",
 	Setup: "the same on `memstore.New`",

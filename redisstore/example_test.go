@@ -37,3 +37,20 @@ func ExampleConfig_waitReplicas() {
 	store := redisstore.New(rdb, redisstore.Config{WaitReplicas: 1})
 	_ = guest.Config{Store: store}
 }
+
+// Commands of many requests at one time are sent together.
+func ExampleNew_autoPipeline() {
+	open := func() error {
+		rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
+		auto, err := rdb.AutoPipeline()
+		if err != nil {
+			return err
+		}
+		store := redisstore.New(auto, redisstore.Config{})
+		_ = guest.Config{Store: store}
+		return nil
+	}
+	if err := open(); err != nil {
+		log.Fatal(err)
+	}
+}

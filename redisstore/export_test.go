@@ -1,6 +1,10 @@
 package redisstore
 
-import "time"
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // Advance sets the clock of the store's operation IDs forward.
 func (s *Store) Advance(d time.Duration) { s.clock.passed(ticks(time.Since(idEpoch) + d)) }
@@ -10,3 +14,6 @@ const (
 	BreakAfter = breakAfter
 	BreakFor   = breakFor
 )
+
+// Client is the store's.
+func (s *Store) Client() redis.UniversalClient { return s.rdb }

@@ -67,6 +67,13 @@ var backends = []struct {
 	{"cluster", func(f *redistest.Faults) redis.UniversalClient {
 		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), Dialer: f.Dial, ContextTimeoutEnabled: true})
 	}},
+	{"autopipelined", func(f *redistest.Faults) redis.UniversalClient {
+		rdb, err := redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: f.Dial, ContextTimeoutEnabled: true}).AutoPipeline()
+		if err != nil {
+			panic(err) // only of a faulty configuration
+		}
+		return rdb
+	}},
 	{"ring", func(f *redistest.Faults) redis.UniversalClient {
 		return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr}, Dialer: f.Dial, ContextTimeoutEnabled: true})
 	}},

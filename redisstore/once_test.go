@@ -82,7 +82,11 @@ func TestAtMostOnce(t *testing.T) {
 		wire.Lose = nil
 		sum := verify(t, s, told)
 		t.Logf("4000 additions: %+v; %d commands", sum, wire.Counts().Names["EVALSHA"])
-		if sum.applied < 3800 {
+		least := int64(3800)
+		if _, batches := s.Client().(*redis.AutoPipeliner); batches { // one loss is that of all in a batch
+			least = 3000
+		}
+		if sum.applied < least {
 			t.Errorf("of 4000 additions only %d were acknowledged", sum.applied)
 		}
 	})

@@ -1,0 +1,412 @@
+package guest_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
+)
+
+// Kinds of data and merge rules.
+
+func ExampleNewValue() {
+	type settings struct {
+		Theme    string `json:"theme"`
+		Currency string `json:"currency"`
+	}
+	prefs := guest.NewValue("settings", func(account, guest settings) settings { // what the account lacks comes from the guest
+		return settings{cmp.Or(account.Theme, guest.Theme), cmp.Or(account.Currency, guest.Currency)}
+	})
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{prefs}, // a kind that is not listed cannot be used
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	prefs.Set(guests.As(context.Background(), "ann"), settings{Theme: "light"})
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		prefs.Set(r.Context(), settings{Theme: "dark", Currency: "EUR"})
+		guests.Claim(w, r, "ann")
+		fmt.Println(prefs.Get(r.Context()))
+	}))
+	visit(app, map[string]*http.Cookie{}, "POST", "/")
+	// Output: {light EUR} <nil>
+}
+
+func ExampleNewMap() {
+	type note struct {
+		Text string `json:"text"`
+	}
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[note])) // all items of both; of one in both, the guest's
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{notes},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	account := guests.As(context.Background(), "ann")
+	notes.Set(account, "pot", note{"blue"})
+	notes.Set(account, "tea", note{"green"})
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		notes.Set(r.Context(), "pot", note{"red"})
+		notes.Set(r.Context(), "cup", note{"small"})
+		guests.Claim(w, r, "ann")
+	}))
+	visit(app, map[string]*http.Cookie{}, "POST", "/")
+	fmt.Println(notes.All(account))
+	// Output: map[cup:{small} pot:{red} tea:{green}] <nil>
+}
+
+func ExampleNewCounters() {
+	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{cart},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	account := guests.As(context.Background(), "ann")
+	cart.Set(account, "tea", 2)
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cart.Add(r.Context(), "tea", 1)
+		cart.Add(r.Context(), "cup", 1)
+		guests.Claim(w, r, "ann")
+	}))
+	visit(app, map[string]*http.Cookie{}, "POST", "/")
+	fmt.Println(cart.All(account))
+	// Output: map[cup:1 tea:3] <nil>
+}
+
+// A rule of one's own: what was viewed last, each once, four at most.
+func ExampleMerge() {
+	rule := func(account, guest []string) (all []string) {
+		for _, sku := range slices.Concat(guest, account) { // the guest's are newer
+			if !slices.Contains(all, sku) {
+				all = append(all, sku)
+			}
+		}
+		return all[:min(len(all), 4)]
+	}
+	viewed := guest.NewValue("viewed", rule)
+	fmt.Println(viewed.Name(), rule([]string{"tea", "pot", "jar"}, []string{"cup", "tea"}))
+	// Output: viewed [cup tea pot jar]
+}
+
+func ExamplePreferAccount() {
+	theme := guest.NewValue("theme", guest.PreferAccount[string])
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{theme},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	theme.Set(guests.As(context.Background(), "ann"), "light") // Bob has none
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login/{user}", func(w http.ResponseWriter, r *http.Request) {
+		theme.Set(r.Context(), "dark")
+		guests.Claim(w, r, r.PathValue("user"))
+		fmt.Println(theme.Get(r.Context()))
+	})
+	app := guests.Middleware(mux)
+	visit(app, map[string]*http.Cookie{}, "POST", "/login/ann")
+	visit(app, map[string]*http.Cookie{}, "POST", "/login/bob")
+	// Output:
+	// light <nil>
+	// dark <nil>
+}
+
+func ExamplePreferGuest() {
+	sizes := guest.EachItem(guest.PreferGuest[string]) // for NewMap: what was just chosen
+	account := map[string]string{"shirt": "M", "shoes": "42"}
+	visitor := map[string]string{"shirt": "L"}
+	fmt.Println(sizes(account, visitor))
+	// Output: map[shirt:L shoes:42]
+}
+
+func ExampleSum() {
+	cart := guest.EachItem(guest.Sum[int64]) // for NewCounters
+	account := map[string]int64{"tea": 2}
+	visitor := map[string]int64{"tea": 1, "cup": 1}
+	fmt.Println(cart(account, visitor))
+	// Output: map[cup:1 tea:3]
+}
+
+func ExampleMax() {
+	watched := guest.EachItem(guest.Max[time.Duration]) // for NewMap: how far each film was watched
+	account := map[string]time.Duration{"film": 20 * time.Minute}
+	visitor := map[string]time.Duration{"film": 5 * time.Minute, "trailer": time.Minute}
+	fmt.Println(watched(account, visitor))
+	// Output: map[film:20m0s trailer:1m0s]
+}
+
+func ExampleValue_Get() {
+	page := exampleGuests().Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		theme, err := Theme.Get(r.Context())
+		if err != nil {
+			log.Print(err) // the page works without the store, too
+		}
+		if theme == "" {
+			theme = "light"
+		}
+		fmt.Fprintf(w, "<body class=%q>", theme)
+	}))
+	fmt.Println(visit(page, map[string]*http.Cookie{}, "GET", "/").Body)
+	// Output: <body class="light">
+}
+
+func ExampleValue_Set() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /theme/{theme}", func(w http.ResponseWriter, r *http.Request) {
+		if err := Theme.Set(r.Context(), r.PathValue("theme")); err != nil {
+			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { fmt.Println(Theme.Get(r.Context())) })
+	app, browser := exampleGuests().Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/theme/dark")
+	visit(app, browser, "GET", "/")
+	visit(app, map[string]*http.Cookie{}, "GET", "/") // somebody else
+	// Output:
+	// dark <nil>
+	//  <nil>
+}
+
+func ExampleValue_Update() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	toggle := func(theme string) (string, error) {         // may be called again, so it only computes
+		switch theme {
+		case "dark":
+			return "light", nil
+		case "", "light":
+			return "dark", nil
+		}
+		return "", errors.New("a theme of one's own stays")
+	}
+	fmt.Println(Theme.Update(ctx, toggle))
+	fmt.Println(Theme.Get(ctx))
+	Theme.Set(ctx, "sepia")
+	fmt.Println(Theme.Update(ctx, toggle)) // an error changes nothing
+	fmt.Println(Theme.Get(ctx))
+	// Output:
+	// <nil>
+	// dark <nil>
+	// a theme of one's own stays
+	// sepia <nil>
+}
+
+func ExampleValue_Delete() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Theme.Set(ctx, "dark")
+	fmt.Println(Theme.Delete(ctx)) // back to the default
+	theme, err := Theme.Get(ctx)
+	fmt.Printf("%q %v\n", theme, err)
+	// Output:
+	// <nil>
+	// "" <nil>
+}
+
+func ExampleMap_Get() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	fmt.Println(Wishes.Get(ctx, "pot"))
+	fmt.Println(Wishes.Get(ctx, "cup")) // none: the zero value
+	// Output:
+	// {blue} <nil>
+	// {} <nil>
+}
+
+func ExampleMap_Set() {
+	guests := exampleGuests()
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /wishes/{sku}", func(w http.ResponseWriter, r *http.Request) {
+		err := Wishes.Set(r.Context(), r.PathValue("sku"), wish{Note: r.FormValue("note")})
+		switch {
+		case errors.Is(err, guest.ErrInvalid), errors.Is(err, guest.ErrQuota): // such as a name of 200 bytes, a list of 300 items
+			http.Error(w, "This cannot be on the list.", http.StatusBadRequest)
+		case err != nil:
+			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)
+		}
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	fmt.Println(visit(app, browser, "PUT", "/wishes/pot?note=blue").Code)
+	fmt.Println(visit(app, browser, "PUT", "/wishes/pot%00?note=blue").Code)
+	// Output:
+	// 200
+	// 400
+}
+
+func ExampleMap_Update() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	large := func(w wish) (wish, error) {                  // may be called again, so it only computes
+		w.Note += " large"
+		return w, nil
+	}
+	Wishes.Set(ctx, "pot", wish{Note: "blue,"})
+	fmt.Println(Wishes.Update(ctx, "pot", large))
+	fmt.Println(Wishes.Get(ctx, "pot"))
+	// Output:
+	// <nil>
+	// {blue, large} <nil>
+}
+
+func ExampleMap_Delete() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	Wishes.Set(ctx, "cup", wish{Note: "small"})
+	fmt.Println(Wishes.Delete(ctx, "pot"))
+	fmt.Println(Wishes.All(ctx))
+	// Output:
+	// <nil>
+	// map[cup:{small}] <nil>
+}
+
+func ExampleMap_All() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	Wishes.Set(ctx, "cup", wish{Note: "small"})
+	wishes, err := Wishes.All(ctx)
+	if err != nil {
+		log.Print(err) // the list is empty then, and the page works
+	}
+	for _, sku := range slices.Sorted(maps.Keys(wishes)) { // a map has no order
+		fmt.Println(sku, wishes[sku].Note)
+	}
+	_, has := wishes["jar"]
+	fmt.Println("jar:", has)
+	// Output:
+	// cup small
+	// pot blue
+	// jar: false
+}
+
+func ExampleMap_Clear() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Theme.Set(ctx, "dark")
+	Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	Wishes.Set(ctx, "cup", wish{Note: "small"})
+	fmt.Println(Wishes.Clear(ctx)) // one step, whatever the number of items
+	fmt.Println(Wishes.All(ctx))
+	fmt.Println(Theme.Get(ctx)) // another kind stays
+	// Output:
+	// <nil>
+	// map[] <nil>
+	// dark <nil>
+}
+
+// Addresses are encrypted in the store, the names "home" and "work" are not.
+func ExampleMap_Sealed() {
+	addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	store := memstore.New(memstore.Config{})
+	guests, err := guest.New(guest.Config{
+		Store:   store,
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{addresses},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := guests.As(context.Background(), "ann")
+	addresses.Set(ctx, "home", "1 Main Street")
+	fmt.Println(addresses.Get(ctx, "home"))
+	for key := range store.Keys(ctx, "") {
+		record, _ := store.Get(ctx, key)
+		for field, stored := range record {
+			fmt.Println(field, stored == `"1 Main Street"`)
+		}
+	}
+	// Output:
+	// 1 Main Street <nil>
+	// addresses/home false
+}
+
+func ExampleCounters_Get() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Cart.Set(ctx, "tea", 2)
+	fmt.Println(Cart.Get(ctx, "tea"))
+	fmt.Println(Cart.Get(ctx, "cup"))
+	// Output:
+	// 2 <nil>
+	// 0 <nil>
+}
+
+func ExampleCounters_Set() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Cart.Add(ctx, "tea", 1)
+	Cart.Set(ctx, "tea", 5) // what was typed into a form; a button that adds one calls Add
+	fmt.Println(Cart.All(ctx))
+	Cart.Set(ctx, "tea", 0)
+	fmt.Println(Cart.All(ctx))
+	// Output:
+	// map[tea:5] <nil>
+	// map[] <nil>
+}
+
+// Sixteen requests at once: none is lost.
+func ExampleCounters_Add() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	var clicks sync.WaitGroup
+	for range 16 {
+		clicks.Go(func() { Cart.Add(ctx, "tea", 1) })
+	}
+	clicks.Wait()
+	fmt.Println(Cart.Add(ctx, "tea", -1))
+	// Output: 15 <nil>
+}
+
+func ExampleCounters_Delete() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Cart.Set(ctx, "tea", 2)
+	Cart.Set(ctx, "cup", 1)
+	fmt.Println(Cart.Delete(ctx, "tea"))
+	fmt.Println(Cart.All(ctx))
+	// Output:
+	// <nil>
+	// map[cup:1] <nil>
+}
+
+func ExampleCounters_All() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Cart.Set(ctx, "tea", 2)
+	Cart.Set(ctx, "cup", 1)
+	cart, err := Cart.All(ctx)
+	if err != nil {
+		log.Print(err) // the cart is empty then, and the page works
+	}
+	for _, sku := range slices.Sorted(maps.Keys(cart)) { // a map has no order
+		fmt.Println(cart[sku], "x", sku)
+	}
+	// Output:
+	// 1 x cup
+	// 2 x tea
+}
+
+func ExampleCounters_Clear() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Theme.Set(ctx, "dark")
+	Cart.Set(ctx, "tea", 2)
+	Cart.Set(ctx, "cup", 1)
+	fmt.Println(Cart.Clear(ctx)) // one step, whatever the number of items
+	fmt.Println(Cart.All(ctx))
+	fmt.Println(Theme.Get(ctx)) // another kind stays
+	// Output:
+	// <nil>
+	// map[] <nil>
+	// dark <nil>
+}
