@@ -181,10 +181,10 @@ func (m *Manager) visitorIn(ctx context.Context) *Visitor {
 	return nil
 }
 
-// guests returns those that a claim or Forget is about: the one that this request wrote to, else those that it named,
+// guests returns those that a claim or Forget is about: the one that this request made and kept something under, else those that it named,
 // claimed ones too, as a claim may be repeated. The caller holds v.mu.
 func (v *Visitor) guests() []presented {
-	if v.isNew && v.wrote {
+	if v.isNew && (v.wrote || v.told) {
 		return []presented{{token: v.guest}}
 	}
 	return v.held
@@ -201,7 +201,7 @@ func (v *Visitor) claimable() ([]presented, error) {
 		return nil, ErrAmbiguous
 	case named && v.foreign: // a header is never sent by another site's page
 		return nil, ErrCrossOrigin
-	case v.isNew && !v.wrote: // it was made in vain
+	case v.isNew && !v.wrote && !v.told: // it was made in vain
 		v.unmint()
 	}
 	return guests, nil
@@ -262,6 +262,7 @@ func (v *Visitor) release(p presented) {
 	mine := p.id == v.guest.id
 	if mine && v.isNew {
 		v.unmint()
+		v.held = append(v.held, p) // a claim that is repeated finds it
 		return
 	}
 	for _, name := range []string{p.name, p.spare} {
@@ -274,7 +275,7 @@ func (v *Visitor) release(p presented) {
 	case p.header: // an empty one says that it is over
 		v.line(headerLine{header, "", ""})
 		v.unline("Set-Cookie", v.m.cfg.Cookie.Name) // this response may have confirmed it
-	case mine:
+	case mine && p.name != "":
 		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it
 		v.unline(header, "")
 	}

@@ -120,7 +120,7 @@ func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
 	return c
 }
 
-// Add adds n, which may be negative, to the item and returns the new amount. If the reply was lost and the store had to
+// Add adds n, which may be negative, to the item and returns the new amount, which may fall below 0. If the reply was lost and the store had to
 // be asked again, that is the amount by then, with what others added meanwhile; n itself is added once.
 func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error) {
 	if n == 0 {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -149,4 +150,104 @@ func TestAKindThatWasNeverMade(t *testing.T) {
 			t.Errorf("%T: %v", k, err)
 		}
 	}
+}
+
+// Without __Host- a subdomain can plant a spare cookie. The guest of yesterday neither becomes the planted one nor takes it in.
+func TestAPlantedSpareCookie(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		between time.Duration // from the victim's first visit to the attacker's
+		wait    time.Duration // from the later of the two to the attack
+		taken   bool
+	}{
+		{"a parallel first request", time.Second, time.Second, true},
+		{"another one, half an hour before the victim", -30 * time.Minute, time.Second, true},
+		{"a new one beside the guest of yesterday", 24 * time.Hour, time.Second, false},
+		{"one that was kept for the purpose", -24 * time.Hour, time.Second, false},
+		{"one of the victim's own time, kept until tomorrow", time.Second, 24 * time.Hour, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, err := guest.New(guest.Config{
+					Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+					Cookie: guest.Cookie{Domain: "shop.example"}, ProvisionalTTL: time.Hour,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				add := func(cookie, sku string) string {
+					return at(m, cookie, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) })
+				}
+				reads := func(cookie string) (cart map[string]int64) {
+					at(m, cookie, func(w http.ResponseWriter, r *http.Request) { cart, _ = Cart.All(r.Context()) })
+					return cart
+				}
+				var victim, planted string
+				visit := func() { victim = add(add("", "mine"), "mine") }
+				mint := func() { planted = add("", "theirs") }
+				if tt.between < 0 {
+					mint()
+					time.Sleep(-tt.between)
+					visit()
+				} else {
+					visit()
+					time.Sleep(tt.between)
+					mint()
+				}
+				time.Sleep(tt.wait)
+
+				cart := reads(victim + "; " + planted)
+				theirs := reads(planted)
+				if taken := theirs["mine"] != 0; taken != tt.taken || cart["mine"] != 2 || !taken && cart["theirs"] != 0 {
+					t.Errorf("the victim reads %v, the attacker %v", cart, theirs)
+				}
+				if own := reads(victim); own["mine"] != 2 {
+					t.Errorf("the victim without the planted cookie reads %v", own)
+				}
+			})
+		})
+	}
+}
+
+// An app that keeps rows of its own under a new guest's ID gets them moved, though the guest is made and claimed in one
+// request and nothing else was kept. Repeating the claim finds it done.
+func TestAnIDThatWasAskedForIsClaimed(t *testing.T) {
+	var moved []string
+	m, err := guest.New(guest.Config{
+		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+		OnClaim: func(_ context.Context, r guest.Receipt) error { moved = append(moved, r.GuestID); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, add := range []bool{false, true} {
+		moved = nil
+		var id string
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			id = guest.FromContext(r.Context()).GuestID()
+			if add {
+				Cart.Add(r.Context(), "tea", 1)
+			}
+			first, err := m.Claim(w, r, "ann")
+			if err != nil || !first.Claimed || first.Replayed || first.GuestID != id {
+				t.Errorf("the claim: %+v, %v", first, err)
+			}
+			again, err := m.Claim(w, r, "ann")
+			if err != nil || !again.Replayed || again.ID != first.ID {
+				t.Errorf("the claim again: %+v, %v", again, err)
+			}
+		})
+		if len(moved) == 0 || slices.ContainsFunc(moved, func(s string) bool { return s != id }) {
+			t.Errorf("rows of %q were moved, not of %q", moved, id)
+		}
+		if cookie != "" {
+			t.Errorf("a claimed guest's cookie is given out: %s", cookie)
+		}
+	}
+	at(m, "", func(w http.ResponseWriter, r *http.Request) { // a guest that nobody asked about was none
+		guest.FromContext(r.Context()).IsGuest()
+		if receipt, err := m.Claim(w, r, "ann"); err != nil || receipt.Claimed {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+	})
 }

@@ -31,6 +31,7 @@ type Visitor struct {
 	foreign   bool          // another site's page sent the request, with an unsafe method
 	stored    bool          // the guest's record exists, as far as we know
 	wrote     bool          // this request wrote guest data
+	told      bool          // this request asked for the guest's ID, and may have kept something under it
 	lines     []headerLine
 
 	header  http.Header // of the response; nil outside a request
@@ -52,17 +53,16 @@ func (v *Visitor) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, visitorKey{}, v)
 }
 
-// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted. It is no secret and no
-// proof: nothing in this package accepts it from a request.
+// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it then. It
+// is no secret and no proof: nothing in this package accepts it from a request. The ID of a guest that this request made is
+// nobody's if the page turns out to be cacheable by others, as the visitor then gets no cookie.
 func (v *Visitor) GuestID() string {
-	if v == nil {
+	if !v.IsGuest() {
 		return ""
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.account != "" || v.key == "" {
-		return ""
-	}
+	v.told = true
 	return v.guest.id.String()
 }
 
@@ -77,7 +77,14 @@ func (v *Visitor) AccountID() string {
 }
 
 // IsGuest reports whether the visitor is a guest.
-func (v *Visitor) IsGuest() bool { return v.GuestID() != "" }
+func (v *Visitor) IsGuest() bool {
+	if v == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.account == "" && v.key != ""
+}
 
 // IsNew reports whether this request made the guest.
 func (v *Visitor) IsNew() bool {

@@ -32,7 +32,9 @@ type kind struct {
 }
 
 func (k *kind) define() *kind { return k }
-func (k *kind) Name() string  { return k.name }
+
+// Name is the name given at declaration.
+func (k *kind) Name() string { return k.name }
 
 func (k *kind) field(item string) string {
 	if k.perItem {

@@ -23,7 +23,8 @@ type Manager struct {
 	warned atomic.Int64
 }
 
-// New returns a Manager, or all faults of the Config at once, joined; each is a [*ConfigError].
+// New returns a Manager, or all faults of the Config at once, joined; each is a [*ConfigError]. errors.As finds the first;
+// the error has Unwrap() []error for all.
 func New(cfg Config) (*Manager, error) {
 	cfg, err := cfg.complete()
 	if err != nil {

@@ -134,10 +134,10 @@ func (m *Manager) known(v *Visitor, held held) bool {
 	return true
 }
 
-// absorb claims other guests of the same browser for the main one.
+// absorb claims other guests of the same browser for the main one, if they may be.
 func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []presented) {
 	for _, spare := range spares {
-		if spare.id != main.id {
+		if spare.id != main.id && m.siblings(spare.token, main) {
 			if c := m.drive(ctx, m.newClaim(guestKey(spare.id), ownerGuest(main))); c.outcome == failed {
 				m.warn("a sibling guest was not absorbed", c.err) // its cookie stays and the next request tries again
 				continue
@@ -147,6 +147,15 @@ func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []p
 		v.dropSpare(spare)
 	}
 }
+
+// siblings reports whether two guests may come from parallel first requests, which are born together. Where a cookie has no
+// __Host- name, somebody else may have planted the one beside the other; the visitor's guest of yesterday is safe from that.
+func (m *Manager) siblings(a, b token) bool {
+	return time.Duration(max(a.born-b.born, b.born-a.born))*time.Millisecond <= m.cfg.ProvisionalTTL+clockSkew
+}
+
+// clockSkew is how far apart the clocks of an app's nodes may be.
+const clockSkew = time.Hour
 
 // live extends the life of a guest that nobody has claimed, or begins it.
 func live(ttl time.Duration) Update {
@@ -240,8 +249,8 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string, now 
 	case err != nil:
 		m.refused(ctx, RefusedToken)
 		return false
-	case lapsed:
-		h.lapsed = true
+	case lapsed, name != m.cfg.Cookie.Name && now.Sub(time.Unix(t.issued, 0)) > m.cfg.ProvisionalTTL+clockSkew:
+		h.lapsed = true // no browser keeps a spare cookie for longer
 		return false
 	}
 	for i, other := range h.tokens {

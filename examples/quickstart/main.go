@@ -24,7 +24,7 @@ func main() {
 		log.Fatal(err)
 	}
 	http.HandleFunc("/cart/{sku}", func(w http.ResponseWriter, r *http.Request) {
-		change := map[string]int64{"POST": 1, "DELETE": -1}[r.Method] // GET: none
+		change := map[string]int64{"POST": 1}[r.Method] // GET: none
 		n, err := Cart.Add(r.Context(), r.PathValue("sku"), change)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
