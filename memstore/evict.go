@@ -1,6 +1,9 @@
 package memstore
 
-import "container/heap"
+import (
+	"container/heap"
+	"strings"
+)
 
 // A queue holds records, the one that expires first at the front.
 type queue []*record
@@ -64,7 +67,11 @@ func (s *Store) replace(sh *shard, r *record, f fields, size, expires int64) {
 	}
 }
 
+// remove removes a record that has expired, or an empty one.
 func (s *Store) remove(sh *shard, r *record) {
+	if strings.HasPrefix(r.key, guestKeys) && r.fields.unclaimed() {
+		s.lost.Add(1)
+	}
 	s.bytes.Add(-r.size)
 	s.replace(sh, r, nil, 0, never)
 }

@@ -36,6 +36,7 @@ type Store struct {
 	max    int64
 	bytes  atomic.Int64 // of all records
 	held   atomic.Int64 // of those that may not be evicted
+	lost   atomic.Int64 // see Lost
 	room   sync.Mutex   // held by the one writer that makes room; only it ever locks a second shard
 	seed   maphash.Seed
 	shards [64]shard
@@ -200,3 +201,7 @@ func (s *Store) Len() int {
 // Bytes returns the estimated memory that the records take, in bytes. It is above [Config.MaxBytes] only while
 // updates with Reserve put it there.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }
+
+// Lost returns how many guests have expired with data that no account had claimed: lost carts. They are counted when they
+// are swept, which writes do, so a quiet store counts late.
+func (s *Store) Lost() int64 { return s.lost.Load() }

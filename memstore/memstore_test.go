@@ -566,3 +566,32 @@ func filled(b *testing.B) *Store {
 	}
 	return s
 }
+
+// A lost cart is a guest that expires with data of its own, once.
+func TestLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{})
+		for key, fields := range map[string]guest.Fields{
+			"g:cart":    {".i": "1", "cart/tea": "1"},
+			"g:theme":   {".i": "1", "theme": "dark"},
+			"g:empty":   {".i": "1"},
+			"g:sealed":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
+			"g:buried":  {".i": "1", ".s": "ba:ann"},
+			"a:ann":     {"cart/tea": "1"},
+			"g:dropped": {".i": "1", "cart/tea": "1"},
+		} {
+			apply(t, s, key, guest.Update{Set: fields, TTL: time.Hour})
+		}
+		apply(t, s, "g:dropped", guest.Update{Drop: true})
+		apply(t, s, "g:alive", guest.Update{Set: guest.Fields{"cart/tea": "1"}, TTL: 3 * time.Hour})
+		time.Sleep(2 * time.Hour)
+		for range 2 {
+			for i := range 1000 { // every shard is swept
+				apply(t, s, fmt.Sprint("a:", i), guest.Update{Set: guest.Fields{"n": "1"}})
+			}
+			if n := s.Lost(); n != 2 {
+				t.Errorf("%d carts were lost, want 2", n)
+			}
+		}
+	})
+}

@@ -175,6 +175,19 @@ func (f fields) empty() bool {
 	return len(f) == 1 && strings.HasPrefix(f[0].name, ".")
 }
 
+// How guests' records are named, and their field that says that one was claimed: see docs/claim.md.
+const (
+	guestKeys  = "g:"
+	fieldState = ".s"
+)
+
+// unclaimed reports whether f is of a guest that holds data of its own.
+func (f fields) unclaimed() bool {
+	n, _ := f.load()
+	_, claimed := f.get(fieldState)
+	return n > 0 && !claimed
+}
+
 // sizeOf estimates the memory that a record takes: with its slots in the map and the queue of its shard.
 func sizeOf(key string, f fields) int64 {
 	if len(f) == 0 {

@@ -30,3 +30,12 @@ func ExampleNew() {
 	http.Handle("/", guests.Middleware(pages))
 	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{})) // not for visitors
 }
+
+// A store in memory knows which carts were lost.
+func ExampleLost() {
+	store := memstore.New(memstore.Config{})
+	if err := promguest.Lost(prometheus.NewRegistry(), store.Lost); err != nil {
+		log.Fatal(err)
+	}
+	_ = guest.Config{Store: store}
+}

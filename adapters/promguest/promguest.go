@@ -71,6 +71,13 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 	}, nil
 }
 
+// Lost registers guest_lost_total, the guests that expired with data, of a store that can tell: memstore's Store.Lost.
+func Lost(reg prometheus.Registerer, lost func() int64) error {
+	return register(reg, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "guest_lost_total", Help: "Guests that expired with data that no account had claimed.",
+	}, func() float64 { return float64(lost()) }))
+}
+
 var (
 	reasons  = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
 	outcomes = []string{"claimed", "replayed", "pending", "refused"}

@@ -69,7 +69,11 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{T: t, store: &store{Store: memstore.New(memstore.Config{})}}
+	memory := memstore.New(memstore.Config{})
+	if err := promguest.Lost(registry, memory.Lost); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{T: t, store: &store{Store: memory}}
 	guests, err := guest.New(guest.Config{
 		Store:   s.store,
 		Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
@@ -316,5 +320,19 @@ func TestDashboard(t *testing.T) {
 		if !shown[base.Replace(name)] {
 			t.Errorf("%s is not on the dashboard", name)
 		}
+	}
+}
+
+func TestLost(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	if err := promguest.Lost(registry, func() int64 { return 7 }); err != nil {
+		t.Fatal(err)
+	}
+	all, err := registry.Gather()
+	if err != nil || len(all) != 1 || all[0].GetName() != "guest_lost_total" || all[0].Metric[0].Counter.GetValue() != 7 {
+		t.Errorf("%v, %v", all, err)
+	}
+	if err := promguest.Lost(registry, func() int64 { return 7 }); err == nil {
+		t.Error("it is registered twice")
 	}
 }
