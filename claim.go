@@ -233,7 +233,7 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 			due = append(due, p)
 		}
 	}
-	if _, err := m.claimAll(v.in(r.Context()), v, due, v.account, nil); errors.Is(err, ErrClaimed) {
+	if _, err := m.claimAll(v.undecided(r.Context()), v, due, v.account, nil); errors.Is(err, ErrClaimed) {
 		v.replaced = true
 	}
 }
@@ -262,7 +262,7 @@ func (v *Visitor) release(p presented) {
 	mine := p.id == v.guest.id
 	if mine && v.isNew {
 		v.unmint()
-		v.held = append(v.held, p) // a claim that is repeated finds it
+		v.held = []presented{p} // a claim that is repeated finds it
 		return
 	}
 	for _, name := range []string{p.name, p.spare} {

@@ -60,7 +60,7 @@ type Config struct {
 	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
 	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
 
-	// Patience is how long a request waits for calls of a store that does not answer, all of them together. What the store's
+	// Patience is how long a request waits for calls of the store that fail, all of them together. What the store's
 	// own deadline gives to the first is not cut; later ones get what is left, or fail at once. 0: 240 ms, so that the
 	// first pages of an outage take a quarter of a second.
 	Patience time.Duration
@@ -110,10 +110,12 @@ var (
 )
 
 const (
+	hostPrefix   = "__Host-" // browsers let only the very host set such a cookie
 	day          = 24 * time.Hour
 	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
 	shortestTTL  = time.Second
 	minSecretLen = 32
+	mostFields   = 1<<16 - 1 // see Quota
 )
 
 // complete returns c with its defaults, and all its faults joined.
@@ -164,6 +166,9 @@ func (c Config) complete() (Config, error) {
 
 	if c.Quota.Fields < 0 || c.Quota.Bytes < 0 {
 		fault("Quota", "is negative: 0 is the default of 256 fields and 64 KiB")
+	}
+	if c.Quota.Fields > mostFields/2 {
+		fault("Quota", "allows %d fields; a claim may bring twice as many, and stores count no more than %d", c.Quota.Fields, mostFields)
 	}
 	if c.Quota.Fields == 0 {
 		c.Quota.Fields = 256
@@ -245,7 +250,7 @@ func (c *Cookie) complete(fault func(field, format string, args ...any)) {
 	switch {
 	case c.Insecure:
 	case c.Domain == "" && c.Path == "/":
-		c.Name = "__Host-" + c.Name
+		c.Name = hostPrefix + c.Name
 	default:
 		c.Name = "__Secure-" + c.Name
 	}

@@ -25,6 +25,7 @@ func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 		TombstoneTTL:   time.Hour,
 		AccountTTL:     -1,
 		ClaimTimeout:   -1,
+		Patience:       -1,
 		Quota:          guest.Quota{Fields: -1},
 	})
 	var got []string
@@ -37,7 +38,7 @@ func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 		got = append(got, fault.Field)
 	}
 	slices.Sort(got)
-	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name", "Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "ProvisionalTTL", "Quota", "Secrets", "Store", "TTL", "TombstoneTTL"}
+	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name", "Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "Patience", "ProvisionalTTL", "Quota", "Secrets", "Store", "TTL", "TombstoneTTL"}
 	if !slices.Equal(got, want) {
 		t.Errorf("faults of %v\nwant      %v\n%v", got, want, err)
 	}
@@ -130,3 +131,16 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 }
 
 var Number = guest.NewValue("number", guest.Max[float64])
+
+// A claim may bring an account twice the quota, and stores count fields up to 65,535.
+func TestAQuotaThatNobodyCounts(t *testing.T) {
+	cfg := guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Quota: guest.Quota{Fields: 32_767}}
+	if _, err := guest.New(cfg); err != nil {
+		t.Error(err)
+	}
+	cfg.Quota.Fields++
+	var fault *guest.ConfigError
+	if _, err := guest.New(cfg); !errors.As(err, &fault) || fault.Field != "Quota" {
+		t.Errorf("a quota of %d fields: %v", cfg.Quota.Fields, err)
+	}
+}

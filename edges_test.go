@@ -244,10 +244,96 @@ func TestAnIDThatWasAskedForIsClaimed(t *testing.T) {
 			t.Errorf("a claimed guest's cookie is given out: %s", cookie)
 		}
 	}
+	dead := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "pot", 1) })
+	at(m, dead, func(w http.ResponseWriter, r *http.Request) { m.Claim(w, r, "bob") })
+	at(m, dead, func(w http.ResponseWriter, r *http.Request) { // its cookie came back late, and a fresh guest is claimed
+		Cart.Add(r.Context(), "cup", 1)
+		first, err := m.Claim(w, r, "ann")
+		again, err2 := m.Claim(w, r, "ann")
+		if err != nil || err2 != nil || !first.Claimed || again.ID != first.ID {
+			t.Errorf("%+v, %v; again: %+v, %v", first, err, again, err2)
+		}
+	})
+	at(m, "", func(w http.ResponseWriter, r *http.Request) { // a ticket claims another guest; this one stays
+		var ticket string
+		at(m, "", func(w http.ResponseWriter, r *http.Request) { ticket, _ = m.Ticket(r.Context(), "mail", time.Hour) })
+		guest.FromContext(r.Context()).GuestID()
+		if _, err := m.ClaimTicket(w, r, ticket, "mail", "ann"); err != nil {
+			t.Error(err)
+		}
+		if len(w.Header()["Set-Cookie"]) != 1 {
+			t.Errorf("the guest whose ID was asked for gets %q", w.Header()["Set-Cookie"])
+		}
+	})
 	at(m, "", func(w http.ResponseWriter, r *http.Request) { // a guest that nobody asked about was none
 		guest.FromContext(r.Context()).IsGuest()
 		if receipt, err := m.Claim(w, r, "ann"); err != nil || receipt.Claimed {
 			t.Errorf("%+v, %v", receipt, err)
 		}
+	})
+}
+
+// Where nobody can plant a cookie, guests of different times are one visitor's: a SameSite=Strict cookie stays at home when the
+// visitor follows a link from another site, and what the landing page writes joins the guest of yesterday.
+func TestAStrictCookieStaysAtHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := guest.New(guest.Config{
+			Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+			Cookie: guest.Cookie{SameSite: http.SameSiteStrictMode},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add := func(cookie, sku string) string {
+			return at(m, cookie, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) })
+		}
+		home := add(add("", "old"), "old")
+		time.Sleep(48 * time.Hour)
+		landing := add("", "landing")
+		at(m, home+"; "+landing, func(w http.ResponseWriter, r *http.Request) {
+			if cart, err := Cart.All(r.Context()); cart["old"] != 2 || cart["landing"] != 1 || err != nil {
+				t.Errorf("the cart holds %v, %v", cart, err)
+			}
+		})
+	})
+}
+
+// A record does not expire under a stream that writes to it, nor under a cookie that an absorbed sibling was given.
+func TestARecordOutlivesItsWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ttl = 30 * time.Minute
+		m, err := guest.New(guest.Config{
+			Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, TTL: ttl,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet := func(http.ResponseWriter, *http.Request) {}
+		cookie := at(m, at(m, "", quiet), quiet)
+		at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+			for n := range int64(90) {
+				if have, err := Cart.Add(r.Context(), "tea", 1); have != n+1 || err != nil {
+					t.Fatalf("after %d minutes the cart holds %d, %v", n, have, err)
+				}
+				time.Sleep(time.Minute)
+			}
+		})
+
+		older, younger := at(m, "", quiet), at(m, "", quiet)
+		confirmed := at(m, younger, quiet)
+		at(m, older+"; "+confirmed, quiet) // absorbs it, and the response is lost
+		for range 10 {
+			time.Sleep(ttl / 3)
+			confirmed = at(m, confirmed, func(w http.ResponseWriter, r *http.Request) {
+				if _, err := Cart.Add(r.Context(), "pot", 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		at(m, confirmed, func(w http.ResponseWriter, r *http.Request) {
+			if n, err := Cart.Get(r.Context(), "pot"); n != 10 || err != nil {
+				t.Errorf("the cart holds %d, %v", n, err)
+			}
+		})
 	})
 }

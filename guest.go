@@ -55,13 +55,17 @@ func (v *Visitor) in(ctx context.Context) context.Context {
 
 // GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it then. It
 // is no secret and no proof: nothing in this package accepts it from a request. The ID of a guest that this request made is
-// nobody's if the page turns out to be cacheable by others, as the visitor then gets no cookie.
+// nobody's if the page turns out to be cacheable by others, as the visitor then gets no cookie. A claim in that request is
+// one of a guest only if its ID was asked for, or data were written.
 func (v *Visitor) GuestID() string {
-	if !v.IsGuest() {
+	if v == nil {
 		return ""
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.account != "" || v.key == "" {
+		return ""
+	}
 	v.told = true
 	return v.guest.id.String()
 }
@@ -117,7 +121,7 @@ func (m *Manager) As(ctx context.Context, accountID string) context.Context {
 func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
 	v := &Visitor{m: m, stored: true}
 	if id, ok := parseGuestID(guestID); ok {
-		v.become(token{id: id, issued: time.Now().Unix()})
+		v.become(token{id: id}) // issued long ago: writes lengthen the record's life
 	}
 	return v.in(ctx)
 }
@@ -132,7 +136,7 @@ func (v *Visitor) become(t token) {
 func (v *Visitor) mint() {
 	now := time.Now()
 	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true, heir: v.replaced})
-	v.isNew, v.unsaid, v.stored, v.lost = true, true, false, false
+	v.isNew, v.unsaid, v.stored, v.lost, v.told = true, true, false, false, false
 	v.carry()
 }
 
@@ -153,7 +157,7 @@ type target struct {
 	key     string
 	guest   bool
 	ttl     time.Duration
-	keep    bool // the record lives as long as its cookie, which this request has lengthened if it was due
+	keep    bool // the record's life was lengthened together with the cookie's, not long ago
 	unborn  bool // a new guest whose record is not stored yet: there is nothing to read
 	missing error
 }
@@ -169,9 +173,9 @@ func (v *Visitor) target() target {
 	case v.key == "":
 		return target{missing: ErrNotAdmitted}
 	}
-	t := target{key: v.key, guest: true, ttl: v.m.cfg.TTL, keep: true, unborn: v.isNew && !v.stored}
-	if v.guest.provisional {
-		t.ttl, t.keep = v.m.cfg.ProvisionalTTL, false
+	t := target{key: v.key, guest: true, ttl: v.m.cfg.ProvisionalTTL, unborn: v.isNew && !v.stored}
+	if !v.guest.provisional {
+		t.ttl, t.keep = v.m.cfg.TTL, !v.m.dueToSlide(v.guest, time.Now())
 	}
 	return t
 }
@@ -291,7 +295,7 @@ func (m *Manager) resolve(ctx context.Context, key, state string, writing bool) 
 
 // inherit makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
 func (v *Visitor) inherit(sibling token) {
-	sibling.issued = time.Now().Unix()
+	sibling.issued = time.Now().Add(-v.m.slideAfter()).Unix() // its record's life is due to be lengthened
 	v.become(sibling)
 	v.stored, v.isNew = true, false
 	if v.open {

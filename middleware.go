@@ -102,7 +102,9 @@ func (m *Manager) update(ctx context.Context, key string, u Update) (res Result,
 func (m *Manager) call(ctx context.Context, op string, ask func(context.Context) error) error {
 	start := time.Now()
 	var p *patience
-	if v := m.visitorIn(ctx); v != nil && v.request != nil {
+	if v := m.visitorIn(ctx); v == nil {
+		p, _ = ctx.Value(patienceKey{}).(*patience)
+	} else if v.request != nil {
 		p = &v.patience
 	}
 	limited, cancel, err := p.limit(ctx, m.cfg.Patience, start)
@@ -116,7 +118,9 @@ func (m *Manager) call(ctx context.Context, op string, ask func(context.Context)
 	if err == nil || errors.Is(err, ErrQuota) || errors.Is(err, ErrInvalid) {
 		return err
 	}
-	p.spend(start)
+	if err != errImpatient {
+		p.spend(start)
+	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 

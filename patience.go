@@ -8,12 +8,15 @@ import (
 )
 
 // A patience is how long a request may still wait for a store that does not answer. Each call has a deadline of the
-// store's, but a page makes several calls: the first may take all of its time, later ones what is left. Time in which the
-// store answers costs nothing, so a slow one is waited for as long as a quick one.
+// store's, but a page makes several calls: the first may take all of its time, later ones what is left. Calls that succeed
+// cost nothing, so a slow store is waited for as long as a quick one.
 type patience struct {
 	spent atomic.Int64 // nanoseconds waited in vain
 	until atomic.Int64 // Unix nanoseconds; then all is forgotten, as a stream may go on for hours
 }
+
+// patienceKey is for the calls by which a request finds out whose it is: the visitor is not in their context yet.
+type patienceKey struct{}
 
 const patienceReturns = time.Second // after the last call in vain: redisstore's breaker keeps still as long
 

@@ -134,10 +134,12 @@ func TestPatienceReturns(t *testing.T) {
 			}
 			store.quiet = true
 			add(false, time.Second)
-			add(false, 0)
 			store.quiet = false
-			add(false, 0)
-			time.Sleep(time.Second)
+			for range 3 {
+				time.Sleep(300 * time.Millisecond)
+				add(false, 0)
+			}
+			time.Sleep(100 * time.Millisecond)
 			add(true, 100*time.Millisecond)
 			add(true, 100*time.Millisecond)
 		}))

@@ -201,7 +201,7 @@ func (c claim) fail(err error) claim {
 // found decides by the state of the guest's record.
 func (c claim) found(guest Fields) claim {
 	c.incarnation = guest[fieldIncarnation]
-	if c.incarnation != "" && c.incarnation[0] != recordVersion {
+	if isNewer(guest) {
 		return c.fail(errNewer)
 	}
 	if c.missing = c.incarnation == ""; c.missing {
@@ -244,6 +244,9 @@ func (c claim) sealed(guest Fields) claim {
 
 // prepare decides by the target's record: merged already, or what to change in it.
 func (c claim) prepare(target Fields) claim {
+	if isNewer(target) {
+		return c.fail(errNewer)
+	}
 	marker := fieldMarker + c.incarnation
 	if m, ok := target[marker]; ok || c.replayed {
 		var err error

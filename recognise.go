@@ -38,6 +38,11 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	return v
 }
 
+// undecided is the request's context while it is not decided whose it is.
+func (v *Visitor) undecided(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patienceKey{}, &v.patience)
+}
+
 // recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
 // of a browser choose alike, whatever part of its cookies they carry, so no two guests ever absorb each other.
 func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time.Time) {
@@ -53,13 +58,12 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if main.spare != "" && !young {
 			v.drop(main.spare)
 		}
-		due := now.Sub(time.Unix(main.issued, 0)) >= min(day, m.cfg.TTL/2)
-		if !main.provisional && !due && len(held.tokens) == 1 {
+		if !main.provisional && !m.dueToSlide(main.token, now) && len(held.tokens) == 1 {
 			return
 		}
 
 		// Confirm, or slide: the record lives for TTL from now.
-		ctx := v.in(context.WithoutCancel(ctx))
+		ctx := v.undecided(context.WithoutCancel(ctx))
 		u := live(m.cfg.TTL)
 		u.Return = []string{fieldClaimedAt}
 		if m.cfg.Hooks.Confirmed != nil && main.provisional {
@@ -83,7 +87,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 			v.guest.issued = time.Now().Unix()
 			v.carry()
 			if res.first(u, fieldConfirmed) {
-				m.cfg.Hooks.Confirmed(ctx)
+				m.cfg.Hooks.Confirmed(v.in(ctx))
 			}
 		case isSibling:
 			m.moved.put(main.id, sibling)
@@ -106,6 +110,13 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		return
 	}
 }
+
+// A guest's TTL slides, with its cookie, when it has not for a day.
+func (m *Manager) dueToSlide(t token, now time.Time) bool {
+	return now.Sub(time.Unix(t.issued, 0)) >= m.slideAfter()
+}
+
+func (m *Manager) slideAfter() time.Duration { return min(day, m.cfg.TTL/2) }
 
 // lateResponse is how long the response of a claim may be under way. It clears the main cookie, which by then may be
 // that of the next guest; so for that long the browser keeps the next guest's spare cookie too.
@@ -148,11 +159,20 @@ func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []p
 	}
 }
 
-// siblings reports whether two guests may come from parallel first requests, which are born together. Where a cookie has no
-// __Host- name, somebody else may have planted the one beside the other; the visitor's guest of yesterday is safe from that.
+// siblings reports whether two guests may be one visitor's. Where others may have planted the one beside the other they must
+// have been born together, as parallel first requests are: the visitor's guest of yesterday is safe.
 func (m *Manager) siblings(a, b token) bool {
-	return time.Duration(max(a.born-b.born, b.born-a.born))*time.Millisecond <= m.cfg.ProvisionalTTL+clockSkew
+	apart := time.Duration(max(a.born-b.born, b.born-a.born)) * time.Millisecond
+	return !m.cfg.Cookie.plantable() || apart <= m.cfg.ProvisionalTTL+clockSkew
 }
+
+// outlived reports whether no browser would still send this spare cookie of its own accord.
+func (m *Manager) outlived(spare token, now time.Time) bool {
+	return m.cfg.Cookie.plantable() && now.Sub(time.Unix(spare.issued, 0)) > m.cfg.ProvisionalTTL+clockSkew
+}
+
+// plantable reports whether others than the site itself, such as its subdomains, can set the cookie.
+func (c *Cookie) plantable() bool { return !strings.HasPrefix(c.Name, hostPrefix) }
 
 // clockSkew is how far apart the clocks of an app's nodes may be.
 const clockSkew = time.Hour
@@ -249,8 +269,8 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string, now 
 	case err != nil:
 		m.refused(ctx, RefusedToken)
 		return false
-	case lapsed, name != m.cfg.Cookie.Name && now.Sub(time.Unix(t.issued, 0)) > m.cfg.ProvisionalTTL+clockSkew:
-		h.lapsed = true // no browser keeps a spare cookie for longer
+	case lapsed, name != m.cfg.Cookie.Name && m.outlived(t, now):
+		h.lapsed = true
 		return false
 	}
 	for i, other := range h.tokens {

@@ -41,6 +41,11 @@ func newIncarnation() string {
 	return string(s[:14])
 }
 
+func isNewer(record Fields) bool {
+	i := record[fieldIncarnation]
+	return i != "" && i[0] != recordVersion
+}
+
 // errNewer: a claim depends on what every field of a guest's record means.
 var errNewer = errors.New("guest: the guest's record was written by a newer release: let that one finish the claim")
 

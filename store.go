@@ -47,7 +47,7 @@ type Store interface {
 
 // An Update says what to change in one record, and on what conditions. The steps happen in the order of the
 // fields: conditions first, then Drop, or else Default, Set, Add, Unset, Stamp, TTL; then Return is read. No
-// field is named in two of the steps that change it.
+// field is named in two of the steps that change it, nor begins with a name in Unset that ends in "/".
 type Update struct {
 	If       Fields    // what these fields must hold now; "" means that the field must be absent
 	NotAfter time.Time // the store's clock must not be past this; zero: no limit
@@ -78,6 +78,6 @@ type Result struct {
 
 // Quota bounds what one record holds. The zero value of a field is no bound.
 type Quota struct {
-	Fields int // number of fields
+	Fields int // number of fields, up to 65,535; a store need not count further
 	Bytes  int // names and values together
 }

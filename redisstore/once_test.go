@@ -1,8 +1,11 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"encoding"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -375,4 +378,59 @@ func TestNoRecordOfARing(t *testing.T) {
 	if rdb.Exists(ctx, cfg.Prefix+":{k}").Val() != 0 {
 		t.Error("an empty record stays")
 	}
+}
+
+// The store's own field in Redis, as lua/update.lua describes it: what one release writes another has to read.
+func TestOwnField(t *testing.T) {
+	cfg := patient(t)
+	rdb := server.Client()
+	s := redisstore.New(rdb, cfg)
+	key := cfg.Prefix + ":{k}"
+	for range 9 { // two more than the ring holds
+		apply(t, s, "k", guest.Update{Set: guest.Fields{".i": "1"}, Add: map[string]int64{"cart/tea": 1}, Default: guest.Fields{"a": "xyz"}, Once: true})
+	}
+	own := []byte(rdb.HGet(ctx, key, "!").Val())
+	if len(own) != 6+7*8 || binary.BigEndian.Uint16(own) != 2 || binary.BigEndian.Uint32(own[2:]) != uint32(len("cart/tea")+1+len("a")+3) {
+		t.Fatalf("two fields and a full ring: %x", own)
+	}
+	for i := 6; i+8 < len(own); i += 8 { // 6 bytes of time, the latest first
+		if bytes.Compare(own[i:i+6], own[i+8:i+14]) <= 0 {
+			t.Errorf("%x before %x", own[i:i+8], own[i+8:i+16])
+		}
+	}
+
+	// Another process wrote this one in 2026; its ring and its counts are taken over.
+	old, err := hex.DecodeString("0001" + "00000009" + "13d13b487bb5b3e6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(rdb.Del(ctx, key).Err())
+	must(rdb.HSet(ctx, key, "cart/tea", "7", "!", old).Err())
+	if res := apply(t, s, "k", guest.Update{Add: map[string]int64{"cart/tea": 1}, Once: true, Return: []string{"cart/tea"}}); res.Fields["cart/tea"] != "8" {
+		t.Errorf("the amount is %v", res.Fields)
+	}
+	if own := rdb.HGet(ctx, key, "!").Val(); len(own) != 6+2*8 || own[6+8:] != string(old[6:]) {
+		t.Errorf("the ring is %x", own[6:])
+	}
+	if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"b": "1"}, Quota: guest.Quota{Fields: 1}}); !errors.Is(err, guest.ErrQuota) {
+		t.Errorf("a second field where one is allowed: %v", err)
+	}
+}
+
+// Beyond 65,535 fields nobody counts, but a record that shrinks again can be written to.
+func TestCountsRecover(t *testing.T) {
+	s := redisstore.New(server.Client(), patient(t))
+	const n = 66_000
+	fields := guest.Fields{}
+	for i := range n {
+		fields[fmt.Sprint("many/", i)] = "1"
+	}
+	apply(t, s, "k", guest.Update{Set: fields})
+	apply(t, s, "k", guest.Update{Unset: []string{"many/"}})
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 256}})
 }

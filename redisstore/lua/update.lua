@@ -116,7 +116,7 @@ repeat -- a break goes to the answer
     local name, have, more, sum, v = args[names + place], old[place + 1], tonumber(args[values + place]), 0, false
     if have then
       sum = tonumber(have)
-      if not sum or not (sum >= -MAX and sum <= MAX) or format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum) ~= have then
+      if not sum or not (sum >= -MAX and sum <= MAX) or sum % 1 ~= 0 or format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum) ~= have then
         return {INVALID, 'the field to add to is not a whole number within 2^53'}
       end
     end
@@ -185,7 +185,8 @@ repeat -- a break goes to the answer
 
   -- Our own field.
   local frees = reserve == 1 or n == 0
-  if fields > 65535 then fields = 65535 end
+  if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end -- beyond, nobody counts
+  if bytes < 0 then bytes = 0 end
   local mine = struct.pack('>I2I4', fields, bytes)
   if younger > 6 then mine = mine .. sub(own, 7, younger) end
   if id ~= '' and (n > 0 or #own > 6 or call('EXISTS', key) == 1) then mine = mine .. id end -- no record of a ring alone
@@ -223,7 +224,7 @@ if all == 1 then return {status, call('HGETALL', key), now} end
 local answer = {status}
 for i = 1, return_n do
   if reread == 1 then
-    answer[i + 1] = call('HGET', key, args[returned + i])
+    answer[i + 1] = call('HMGET', key, args[returned + i])[1]
   else
     answer[i + 1] = old[(place1 > 0 and place1 or decode('>I4', args[returned + 1], 4 * i - 3)) + 1]
   end
