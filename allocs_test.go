@@ -25,7 +25,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"only the ID", 7, 7, func(w http.ResponseWriter, r *http.Request) { guest.FromContext(r.Context()).GuestID() }},
 		{"read", 12, 29, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
-		{"add", 23, 42, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
+		{"add", 21, 40, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
 	} {
 		h := s.guests.Middleware(tt.h)
 		r := httptest.NewRequest("GET", "/", nil)

@@ -226,9 +226,10 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 		u.Quota = v.m.cfg.Quota
 		if t.guest {
 			if u.If == nil {
-				u.If = Fields{}
+				u.If = whileOpen
+			} else {
+				u.If[fieldState] = ""
 			}
-			u.If[fieldState] = ""
 			u.Default = Fields{fieldIncarnation: newIncarnation()}
 			if v.m.cfg.Hooks.Filled != nil && len(u.Set)+len(u.Add) > 0 {
 				u.markFirst(fieldFilled)

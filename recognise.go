@@ -179,7 +179,7 @@ const clockSkew = time.Hour
 
 // live extends the life of a guest that nobody has claimed, or begins it.
 func live(ttl time.Duration) Update {
-	return Update{If: Fields{fieldState: ""}, Default: Fields{fieldIncarnation: newIncarnation()}, TTL: ttl}
+	return Update{If: whileOpen, Default: Fields{fieldIncarnation: newIncarnation()}, TTL: ttl}
 }
 
 // dropSpare clears the spare cookie that a guest came under.

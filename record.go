@@ -49,6 +49,9 @@ func isNewer(record Fields) bool {
 // errNewer: a claim depends on what every field of a guest's record means.
 var errNewer = errors.New("guest: the guest's record was written by a newer release: let that one finish the claim")
 
+// whileOpen is the condition of writes to a guest. Nobody changes it.
+var whileOpen = Fields{fieldState: ""}
+
 // Record keys.
 func guestKey(id guestID) string {
 	b := append(make([]byte, 0, 24), "g:"...)

@@ -17,8 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The machine is noisy, and others work on it. So contenders run in turns of a few milliseconds, each round in another
-// order, and what counts is the median of the ratios to the limit in the same round.
+// The machine is noisy, and others work on it. So contenders run in turns, each round in another order. The time of one
+// request after the other is measured in turns of a fraction of a millisecond, as a ratio of medians; all else in turns of
+// some milliseconds, as the median of the ratios to the limit in the same round.
 
 // A runner takes part in a race. calls[i] is for the i-th of the goroutines; renew, if set, makes new ones of n calls in
 // sum before each turn, because a call works only once.
@@ -30,6 +31,7 @@ type runner struct {
 
 // An effort is how long to measure.
 type effort struct {
+	bursts int           // of requests one after the other
 	turn   time.Duration // of one contender
 	rounds int
 }
@@ -86,6 +88,13 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 			n[i] *= 2
 		}
 	}
+	var quick []figure
+	if abreast == 1 {
+		var err error
+		if quick, err = alternate(runners, base, e.bursts); err != nil {
+			return nil, err
+		}
+	}
 	ratios := make([][3][]float64, len(runners))
 	for range e.rounds {
 		turns := make([]turn, len(runners))
@@ -105,8 +114,68 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 	results := make([]result, len(runners))
 	for i, r := range ratios {
 		results[i] = result{figureOf(r[0]), figureOf(r[1]), figureOf(r[2])}
+		if quick != nil {
+			results[i].time = quick[i]
+		}
 	}
 	return results, nil
+}
+
+// alternate lets the runners take turns of a fraction of a millisecond, one request after the other. The machine's speed
+// changes more slowly than that, and a median does not see what the machine does meanwhile. The quartiles are those of ten
+// parts of the measurement.
+func alternate(runners []runner, base, bursts int) ([]figure, error) {
+	const parts = 10
+	const burst = 200 * time.Microsecond
+	lists, each := make([][]Call, len(runners)), make([]int, len(runners))
+	for i, r := range runners {
+		lists[i] = r.calls
+		if r.renew != nil {
+			var err error
+			if lists[i], err = r.renew(bursts); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.name, err)
+			}
+			each[i] = 1
+			continue
+		}
+		start, n := time.Now(), 0
+		for ; time.Since(start) < 10*burst; n++ {
+			if err := do(lists[i][0]); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.name, err)
+			}
+		}
+		each[i] = max(1, n/10)
+	}
+	runtime.GC()
+	took := make([][parts][]float64, len(runners))
+	for b := range bursts {
+		for _, i := range rand.Perm(len(runners)) {
+			start := time.Now()
+			for range each[i] {
+				if err := do(lists[i][b%len(lists[i])]); err != nil {
+					return nil, fmt.Errorf("%s: %w", runners[i].name, err)
+				}
+			}
+			part := b * parts / bursts
+			took[i][part] = append(took[i][part], float64(time.Since(start))/float64(each[i]))
+		}
+	}
+	figures := make([]figure, len(runners))
+	for i := range runners {
+		var ratios, mine, limit []float64
+		for part := range parts {
+			ratios = append(ratios, middle(took[i][part])/middle(took[base][part]))
+			mine, limit = append(mine, took[i][part]...), append(limit, took[base][part]...)
+		}
+		figures[i] = figureOf(ratios)
+		figures[i].median = middle(mine) / middle(limit)
+	}
+	return figures, nil
+}
+
+func middle(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // turn serves n requests, in abreast goroutines.

@@ -126,7 +126,7 @@ func TestAllocations(t *testing.T) {
 	server := redistest.Single(t)
 	for _, c := range []Contender{guestPatient, guestMemory} {
 		app := open(t, c, server.Addr)
-		for work, most := range map[Work]float64{None: 6, ID: 7, Read: 32, Add: 45} {
+		for work, most := range map[Work]float64{None: 6, ID: 7, Read: 29, Add: 40} {
 			for _, r := range work.records() {
 				list, err := calls(app, work, r, 1)
 				if err != nil {
