@@ -184,11 +184,15 @@ func (m *Manager) visitorIn(ctx context.Context) *Visitor {
 // guests returns those that a claim or Forget is about: the one that this request made and kept something under, else those that it named,
 // claimed ones too, as a claim may be repeated. The caller holds v.mu.
 func (v *Visitor) guests() []presented {
-	if v.isNew && (v.wrote || v.told) {
+	if v.isNew && v.used() {
 		return []presented{{token: v.guest}}
 	}
 	return v.held
 }
+
+// used reports whether something was kept under the guest that this request made. That its ID was asked for counts if the
+// request named no other guest, whose claim may be repeated here. The caller holds v.mu.
+func (v *Visitor) used() bool { return v.wrote || v.told && len(v.held) == 0 }
 
 // claimable returns the guests that the request proves to be its own.
 func (v *Visitor) claimable() ([]presented, error) {
@@ -201,7 +205,7 @@ func (v *Visitor) claimable() ([]presented, error) {
 		return nil, ErrAmbiguous
 	case named && v.foreign: // a header is never sent by another site's page
 		return nil, ErrCrossOrigin
-	case v.isNew && !v.wrote && !v.told: // it was made in vain
+	case v.isNew && !v.used(): // it was made in vain
 		v.unmint()
 	}
 	return guests, nil

@@ -92,3 +92,51 @@ func TestEveryEntryHasAnExample(t *testing.T) {
 		}
 	}
 }
+
+// The README's figures are those of docs/benchmarks.md, which one run has printed.
+func TestFiguresInTheReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	benchmarks, err := os.ReadFile("docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "<!-- figures -->\n")
+	shown, _, _ := strings.Cut(rest, "<!-- /figures -->")
+	if !found || len(cells(shown)) != 5 { // a head and four figures
+		t.Fatalf("the README shows %q", shown)
+	}
+	for i, line := range cells(shown)[1:] {
+		_, section, found := strings.Cut(string(benchmarks), "# "+line[0])
+		section, _, _ = strings.Cut(section, "\n#")
+		if !found {
+			t.Errorf("no section %q", line[0])
+		}
+		measured := map[string]string{}
+		for _, row := range cells(section) {
+			measured[row[0]], _, _ = strings.Cut(row[1], " ") // without the quartiles
+		}
+		for column, name := range []string{"**guest on Redis**", "scs on Redis", "gorilla/sessions on Redis"} {
+			if have, want := line[column+1], measured[name]; have != want || want == "" {
+				t.Errorf("row %d, %s: the README says %q, the benchmarks %q", i+1, name, have, want)
+			}
+		}
+	}
+}
+
+// cells are those of the tables in text, but for the lines of dashes.
+func cells(text string) (rows [][]string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		row := strings.Split(strings.Trim(line, "|"), "|")
+		for i := range row {
+			row[i] = strings.TrimSpace(row[i])
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}

@@ -254,6 +254,12 @@ func TestAnIDThatWasAskedForIsClaimed(t *testing.T) {
 			t.Errorf("%+v, %v; again: %+v, %v", first, err, again, err2)
 		}
 	})
+	at(m, dead, func(w http.ResponseWriter, r *http.Request) { // a double click of bob's
+		guest.FromContext(r.Context()).GuestID()
+		if receipt, err := m.Claim(w, r, "bob"); err != nil || !receipt.Replayed {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+	})
 	at(m, "", func(w http.ResponseWriter, r *http.Request) { // a ticket claims another guest; this one stays
 		var ticket string
 		at(m, "", func(w http.ResponseWriter, r *http.Request) { ticket, _ = m.Ticket(r.Context(), "mail", time.Hour) })

@@ -68,7 +68,7 @@ func (m *Manager) claimNamed(ctx context.Context, v *Visitor, header http.Header
 	}
 	held := presented{token: token{id: id}} // of no cookie here
 	v.mu.Lock()
-	if v.isNew && !v.wrote && !v.told { // it was made in vain
+	if v.isNew && !v.used() { // it was made in vain
 		v.unmint()
 	}
 	for _, p := range v.held {

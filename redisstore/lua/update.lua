@@ -1,4 +1,4 @@
--- One update of one record: KEYS[1] is its hash; script.go writes ARGV.
+-- One update of one record: KEYS[1] is its hash; script.go writes ARGV, reply.go reads the answer.
 --
 -- All is read and checked before the first write, because Redis keeps what a failing script has written. After it
 -- nothing can fail: Redis looks at its memory only until then.
