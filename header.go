@@ -1,0 +1,217 @@
+package guest
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a response's header says of its visitor: the tokens, and who may keep the page.
+
+// A headerLine is one of our lines in the response's header: a cookie by its name, or the token header.
+type headerLine struct{ header, name, value string }
+
+// carry sends the guest's token with the response.
+func (v *Visitor) carry() {
+	cfg := &v.m.cfg
+	name, life := cfg.Cookie.Name, cfg.TTL
+	if v.guest.provisional {
+		name, life = spareName(cfg.Cookie.Name, v.guest.id), cfg.ProvisionalTTL
+	}
+	value, err := v.m.ring.sealToken(name, v.guest)
+	if err != nil {
+		v.m.warn("a guest token was not made", err)
+		return
+	}
+	v.line(headerLine{"Set-Cookie", name, cfg.Cookie.with(name, value, int(life/time.Second))})
+	if cfg.Header != "" {
+		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
+			v.line(headerLine{http.CanonicalHeaderKey(cfg.Header), "", value})
+		}
+	}
+}
+
+// drop clears the cookie of that name in the browser.
+func (v *Visitor) drop(name string) {
+	v.line(headerLine{"Set-Cookie", name, v.m.cfg.Cookie.with(name, "", -1)})
+}
+
+// line adds one of our lines, in place of an older one for the same.
+func (v *Visitor) line(l headerLine) {
+	v.unline(l.header, l.name)
+	v.lines = append(v.lines, l)
+}
+
+func (v *Visitor) unline(header, name string) {
+	for i, old := range v.lines {
+		if old.header == header && old.name == name {
+			v.lines = append(v.lines[:i:i], v.lines[i+1:]...)
+			return
+		}
+	}
+}
+
+// spareName is the name of a provisional guest's cookie: one for each, so that a browser keeps those of parallel
+// first requests.
+func spareName(name string, id guestID) string { return name + "." + id.String()[:6] }
+
+func (c *Cookie) with(name, value string, maxAge int) string {
+	return (&http.Cookie{
+		Name: name, Value: value, MaxAge: maxAge,
+		Domain: c.Domain, Path: c.Path, SameSite: c.SameSite,
+		Secure: !c.Insecure, HttpOnly: true, Partitioned: c.Partitioned,
+	}).String()
+}
+
+// Two visitors must never share an identity through a cache. So the response that carries a guest's token is
+// watched for one thing: a handler that makes it cacheable by others. The response of a known visitor is not
+// watched, unless its request may write (then its guest may turn out claimed, and the visitor needs a fresh one).
+
+const private = "private, no-store"
+
+// mayNeedHeader reports whether the response carries one of our lines, or may have to.
+func (v *Visitor) mayNeedHeader(r *http.Request) bool {
+	switch {
+	case len(v.lines) > 0:
+		return true
+	case v.key == "" || v.account != "":
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// settleHeader brings the header in line with what the handler made of the response. The caller holds v.mu.
+func (v *Visitor) settleHeader() {
+	h := v.header
+	if !v.watched {
+		v.stamp(h)
+		return
+	}
+	v.open = false
+	if cc := h["Cache-Control"]; v.marked(h) && len(cc) > 1 { // the handler added to our line: it saw none of its own
+		h["Cache-Control"] = cc[1:]
+	}
+	if shared(h) {
+		if !v.wrote {
+			v.lines = nil // the page stays public, and the visitor is asked again next time
+			if v.isNew {
+				v.key, v.isNew = "", false
+			}
+			if v.marked(h) {
+				delete(h, "Cache-Control")
+			}
+		} else {
+			v.unshare(h)
+		}
+	}
+	v.stamp(h)
+}
+
+// stamp brings the header in line with what the visitor needs. The caller holds v.mu or is alone.
+func (v *Visitor) stamp(h http.Header) {
+	v.addVary(h)
+	v.wipe(h)
+	if len(v.lines) == 0 {
+		return
+	}
+	for _, l := range v.lines {
+		h.Add(l.header, l.value)
+	}
+	v.unshare(h)
+}
+
+// wipe removes our lines from the header.
+func (v *Visitor) wipe(h http.Header) {
+	name := v.m.cfg.Cookie.Name
+	lines := slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		rest, ours := strings.CutPrefix(line, name)
+		return ours && (strings.HasPrefix(rest, "=") || strings.HasPrefix(rest, "."))
+	})
+	if len(lines) > 0 {
+		h["Set-Cookie"] = lines
+	} else {
+		delete(h, "Set-Cookie")
+	}
+	if v.m.cfg.Header != "" {
+		h.Del(v.m.cfg.Header)
+	}
+}
+
+// addVary names what tells visitors apart.
+func (v *Visitor) addVary(h http.Header) {
+	if directive(h, "Vary", "*") {
+		return
+	}
+	if !directive(h, "Vary", "Cookie") {
+		h.Add("Vary", "Cookie")
+	}
+	if name := v.m.cfg.Header; name != "" && !directive(h, "Vary", name) {
+		h.Add("Vary", name)
+	}
+}
+
+// shared reports whether the handler allows caches that serve others to keep the response.
+func shared(h http.Header) bool {
+	if !directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "private") &&
+		(directive(h, "Cache-Control", "public") || directive(h, "Cache-Control", "s-maxage")) {
+		return true
+	}
+	for name, values := range h {
+		if forShared(name) && !directive(h, name, "no-store") && !directive(h, name, "private") &&
+			!slices.Equal(values, []string{"0"}) { // X-Accel-Expires: 0 is its no-store
+			return true
+		}
+	}
+	return false
+}
+
+// forShared: RFC 9213 targeted fields and their elder relatives, which tell shared caches alone. Such a cache obeys
+// its own field and not Cache-Control.
+func forShared(name string) bool {
+	name = http.CanonicalHeaderKey(name) // a handler may write to the map
+	return name == "Surrogate-Control" || name == "X-Accel-Expires" || name == "Edge-Control" ||
+		strings.HasSuffix(name, "-Cache-Control")
+}
+
+// unshare keeps the response out of every shared cache. A handler's own no-store stays, if nobody can read it otherwise.
+func (v *Visitor) unshare(h http.Header) {
+	for name := range h {
+		if forShared(name) {
+			delete(h, name)
+		}
+	}
+	// With must-understand no-store is for old caches only; quotes may hide what looks like a directive.
+	cc := h["Cache-Control"]
+	if len(cc) == 1 && directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "must-understand") &&
+		!strings.Contains(cc[0], `"`) {
+		return
+	}
+	if v.mark == nil {
+		v.mark = append(make([]string, 0, 4), private) // with room for what a handler adds
+	}
+	h["Cache-Control"] = v.mark[:1]
+}
+
+// marked reports whether Cache-Control begins with the very line that unshare set: a handler may say the same.
+func (v *Visitor) marked(h http.Header) bool {
+	cc := h["Cache-Control"]
+	return len(cc) > 0 && len(v.mark) > 0 && &cc[0] == &v.mark[0]
+}
+
+// directive reports whether a header that is a list, such as Cache-Control, has this directive.
+func directive(h http.Header, header, name string) bool {
+	for _, line := range h[header] {
+		for part := range strings.SplitSeq(line, ",") {
+			part, _, _ = strings.Cut(part, "=")
+			if strings.EqualFold(strings.TrimSpace(part), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
