@@ -1,8 +1,8 @@
 // Command benchmarks compares package guest with the session libraries for Go, and with handlers written by hand that
 // do the least the work needs. All take part in one run on one Redis, which the command starts and stops itself.
 //
-//	go run .            # a few minutes; prints Markdown
-//	go run . -quick     # about a minute
+//	go run .            # a quarter of an hour; prints Markdown
+//	go run . -quick     # about two minutes
 //	go run . -write     # also writes ../docs/benchmarks.md and ../docs/benchmarks.svg
 //
 // It needs redis-server, and wrk for the part over TCP.
@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	quick  = flag.Bool("quick", false, "measure for about a minute, with wider spreads")
+	quick  = flag.Bool("quick", false, "measure for about two minutes, with wider spreads")
 	write  = flag.Bool("write", false, "write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
 	guests = flag.Int("guests", 100_000, "guests to fill Redis and memstore with")
 	flood  = flag.Int("flood", 1_000_000, "empty guests to flood memstore with")
@@ -133,9 +133,9 @@ func (s *sheet) close() {
 
 func (s *sheet) effort() effort {
 	if *quick {
-		return effort{bursts: 300, turn: 5 * time.Millisecond, rounds: 9}
+		return effort{bursts: 100, turn: 5 * time.Millisecond, rounds: 9}
 	}
-	return effort{bursts: 3000, turn: 10 * time.Millisecond, rounds: 21}
+	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }
 
 // works fills the cells: every work with every record, by all who can do it.
@@ -267,7 +267,7 @@ func (s *sheet) ours() error {
 	s.printf("\n## A claim, and four kinds at once\n\nNobody else has them. Time is in units of what the table says.\n\n")
 	var lines []table
 	e := s.effort()
-	e.rounds, e.bursts = min(e.rounds, 15), min(e.bursts, 300) // each takes far longer to prepare
+	e.rounds, e.bursts = min(e.rounds, 15), min(e.bursts, 100) // each takes far longer to prepare
 	app := s.direct[guestRedis.Name]
 	for _, r := range []Record{Small, Large} {
 		for _, existing := range []bool{false, true} {

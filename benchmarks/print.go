@@ -54,9 +54,9 @@ Printed by one run of
 
 on %s with %s, Redis %s, %d processors, which others use too: load %s at the start and %s at the end.
 
-Times are ratios, never milliseconds. Contenders run in turns on one machine, each round in another order: turns of a fraction of a
-millisecond for *time*, which is a contender's median request in units of the *limit*'s, with the quartiles over ten parts of the
-measurement; turns of some milliseconds for the rest, which is the median of the ratios in each round, with the quartiles. The limit is a
+Times are ratios, never milliseconds. Contenders run in turns on one machine, each round in another order: turns of a millisecond
+for *time*, which is a contender's median request in units of the *limit*'s, with the quartiles over ten parts of the measurement; turns of
+ten milliseconds for the rest, which is the median of the ratios in each round, with the quartiles. The limit is a
 handler written by hand that does the least the work needs. Round trips, commands and bytes are counted on the wire, allocations in
 the process. The set-ups are [at the end](#set-ups).
 `, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.load, loadAverage())

@@ -18,8 +18,8 @@ import (
 )
 
 // The machine is noisy, and others work on it. So contenders run in turns, each round in another order. The time of one
-// request after the other is measured in turns of a fraction of a millisecond, as a ratio of medians; all else in turns of
-// some milliseconds, as the median of the ratios to the limit in the same round.
+// request after the other is measured in turns of a millisecond, as a ratio of medians; all else in turns of ten, as the
+// median of the ratios to the limit in the same round.
 
 // A runner takes part in a race. calls[i] is for the i-th of the goroutines; renew, if set, makes new ones of n calls in
 // sum before each turn, because a call works only once.
@@ -121,18 +121,19 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 	return results, nil
 }
 
-// alternate lets the runners take turns of a fraction of a millisecond, one request after the other. The machine's speed
-// changes more slowly than that, and a median does not see what the machine does meanwhile. The quartiles are those of ten
-// parts of the measurement.
+// alternate lets the runners take turns of a millisecond, one request after the other. The machine's speed changes more slowly
+// than that, and a median does not see what the machine does meanwhile. The first requests of a turn are not timed: they find
+// the processor's caches full of what the others did. The quartiles are those of ten parts of the measurement.
 func alternate(runners []runner, base, bursts int) ([]figure, error) {
 	const parts = 10
-	const burst = 200 * time.Microsecond
+	const burst = time.Millisecond
+	const cold = 3 // requests
 	lists, each := make([][]Call, len(runners)), make([]int, len(runners))
 	for i, r := range runners {
 		lists[i] = r.calls
 		if r.renew != nil {
 			var err error
-			if lists[i], err = r.renew(bursts); err != nil {
+			if lists[i], err = r.renew((cold + 1) * bursts); err != nil {
 				return nil, fmt.Errorf("%s: %w", r.name, err)
 			}
 			each[i] = 1
@@ -146,15 +147,26 @@ func alternate(runners []runner, base, bursts int) ([]figure, error) {
 		}
 		each[i] = max(1, n/10)
 	}
+	next := make([]int, len(runners))
+	serve := func(i, n int) error {
+		for range n {
+			if err := do(lists[i][next[i]%len(lists[i])]); err != nil {
+				return fmt.Errorf("%s: %w", runners[i].name, err)
+			}
+			next[i]++
+		}
+		return nil
+	}
 	runtime.GC()
 	took := make([][parts][]float64, len(runners))
 	for b := range bursts {
 		for _, i := range rand.Perm(len(runners)) {
+			if err := serve(i, cold); err != nil {
+				return nil, err
+			}
 			start := time.Now()
-			for range each[i] {
-				if err := do(lists[i][b%len(lists[i])]); err != nil {
-					return nil, fmt.Errorf("%s: %w", runners[i].name, err)
-				}
+			if err := serve(i, each[i]); err != nil {
+				return nil, err
 			}
 			part := b * parts / bursts
 			took[i][part] = append(took[i][part], float64(time.Since(start))/float64(each[i]))
