@@ -115,7 +115,6 @@ const (
 	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
 	shortestTTL  = time.Second
 	minSecretLen = 32
-	mostFields   = 1<<16 - 1 // see Quota
 )
 
 // complete returns c with its defaults, and all its faults joined.
@@ -166,9 +165,6 @@ func (c Config) complete() (Config, error) {
 
 	if c.Quota.Fields < 0 || c.Quota.Bytes < 0 {
 		fault("Quota", "is negative: 0 is the default of 256 fields and 64 KiB")
-	}
-	if c.Quota.Fields > mostFields/2 {
-		fault("Quota", "allows %d fields; a claim may bring twice as many, and stores count no more than %d", c.Quota.Fields, mostFields)
 	}
 	if c.Quota.Fields == 0 {
 		c.Quota.Fields = 256

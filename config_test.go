@@ -131,16 +131,3 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 }
 
 var Number = guest.NewValue("number", guest.Max[float64])
-
-// A claim may bring an account twice the quota, and stores count fields up to 65,535.
-func TestAQuotaThatNobodyCounts(t *testing.T) {
-	cfg := guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Quota: guest.Quota{Fields: 32_767}}
-	if _, err := guest.New(cfg); err != nil {
-		t.Error(err)
-	}
-	cfg.Quota.Fields++
-	var fault *guest.ConfigError
-	if _, err := guest.New(cfg); !errors.As(err, &fault) || fault.Field != "Quota" {
-		t.Errorf("a quota of %d fields: %v", cfg.Quota.Fields, err)
-	}
-}

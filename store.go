@@ -78,6 +78,6 @@ type Result struct {
 
 // Quota bounds what one record holds. The zero value of a field is no bound.
 type Quota struct {
-	Fields int // number of fields, up to 65,535; a store need not count further
+	Fields int // number of fields; a bound over 65,535 may be none
 	Bytes  int // names and values together
 }
