@@ -221,7 +221,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 			return "", res, t.missing
 		}
 		u := build(t.key)
-		u.Once = true
+		u.Once, u.New = true, t.unborn
 		u.TTL, u.KeepTTL = t.ttl, t.keep
 		u.Quota = v.m.cfg.Quota
 		if t.guest {

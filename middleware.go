@@ -76,8 +76,9 @@ func (v *Visitor) settleNew(ctx context.Context) {
 	if !due || v.m.cfg.Create != OnFirstVisit {
 		return
 	}
-	_, err := v.m.update(context.WithoutCancel(ctx), key, live(v.m.cfg.ProvisionalTTL))
-	if err != nil {
+	u := live(v.m.cfg.ProvisionalTTL)
+	u.New = true
+	if _, err := v.m.update(context.WithoutCancel(ctx), key, u); err != nil {
 		v.m.warn("a new guest was not stored", err) // its first write stores it
 	}
 }

@@ -56,7 +56,7 @@ func TestAdditions(t *testing.T) {
 
 	sum := [4]int{}
 	for i := range records {
-		n, err := srv.Client().HGet(context.Background(), "p:{"+strconv.Itoa(i)+"}", "n").Int()
+		n, err := srv.Client().HGet(context.Background(), "p:"+strconv.Itoa(i), "n").Int()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 	for w := range writers {
 		for n, r := range results[w] {
 			key, field := where(w, n)
-			v, err := held.HGet(ctx, "p:{"+key+"}", field).Int()
+			v, err := held.HGet(ctx, "p:"+key, field).Int()
 			if err != nil && err != redis.Nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestCutOff(t *testing.T) {
 				return err
 			}
 			eventually(t, "a write that the replica has", func() bool {
-				return add("before") == nil && admin.HGet(ctx, "p:{k}", "before").Val() != ""
+				return add("before") == nil && admin.HGet(ctx, "p:k", "before").Val() != ""
 			})
 
 			link.Stop()
@@ -162,7 +162,7 @@ func TestCutOff(t *testing.T) {
 			}
 			master.Kill()
 			must(t, admin.ReplicaOf(ctx, "NO", "ONE").Err())
-			there, err := admin.HGet(ctx, "p:{k}", "after").Int()
+			there, err := admin.HGet(ctx, "p:k", "after").Int()
 			if err != nil && err != redis.Nil {
 				t.Fatal(err)
 			}

@@ -70,6 +70,7 @@ type backend struct {
 	clean   guest.Store                                      // through a good one
 	disturb func(ctx context.Context, r *torture) (done int) // goes on until ctx ends; nil: nothing does
 	what    string                                           // disturb does
+	prefix  string                                           // of its keys in a Cluster
 }
 
 var prefixes atomic.Int64
@@ -109,7 +110,7 @@ func clusterBackend(cluster *redistest.ClusterServers) func(t testing.TB, n *net
 			t.Cleanup(func() { rdb.Close() })
 			return redisstore.New(rdb, cfg)
 		}
-		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil)}
+		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil), prefix: cfg.Prefix + ":"}
 	}
 }
 
@@ -193,11 +194,11 @@ func (r *torture) slotInUse(rnd *rand.Rand) (slot int, ok bool) {
 	defer b.mu.Unlock()
 	switch rnd.IntN(3) {
 	case 0:
-		return redistest.Slot(fmt.Sprint("o:", rnd.IntN(16))), true
+		return redistest.Slot(fmt.Sprint(r.backend.prefix, "o:", rnd.IntN(16))), true
 	case 1:
-		return redistest.Slot(accountKey(b.account)), true
+		return redistest.Slot(r.backend.prefix + accountKey(b.account)), true
 	}
-	return redistest.Slot(b.origin), b.origin != ""
+	return redistest.Slot(r.backend.prefix + b.origin), b.origin != ""
 }
 
 func memoryBackend(_ testing.TB, n *network) backend {

@@ -95,7 +95,7 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("another prefix lists %q, %v", key, err)
 		}
 	}
-	if n := server.Client().Exists(ctx, cfg.Prefix+":{l}").Val(); n != 1 {
+	if n := server.Client().Exists(ctx, cfg.Prefix+":l").Val(); n != 1 {
 		t.Error("the record is not under the documented key")
 	}
 }

@@ -34,8 +34,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 				page, cursor = scan.Val()
 				for _, key := range page {
 					key, ours := strings.CutPrefix(key, s.prefix)
-					key, whole := strings.CutSuffix(key, "}")
-					if ours && whole && strings.HasPrefix(key, prefix) && !yield(key, nil) {
+					if ours && strings.HasPrefix(key, prefix) && !yield(key, nil) {
 						return
 					}
 				}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/guestkit/guest"
 )
@@ -131,8 +130,8 @@ func (r reading) place(name string) int {
 // appendNumbers writes the head but for the strings.
 func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 	timed := u.Stamp != "" || !u.NotAfter.IsZero()
-	rare := u.Drop || u.Reserve || u.ReturnAll || r.again || timed
-	ttl := max(0, (u.TTL+time.Millisecond-1)/time.Millisecond) // rounded up: at least that long
+	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed
+	ttl := milliseconds(u.TTL)
 	const extend, keep = 1, 2
 	mode := byte(0)
 	switch {
@@ -153,7 +152,7 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 		head = append(head, byte(n))
 	}
 	head = append(head, byte(packed))
-	head = appendFloat(head, int64(ttl))
+	head = appendFloat(head, ttl)
 	head = appendCount(head, u.Quota.Fields)
 	head = appendCount(head, u.Quota.Bytes)
 	if wide {
@@ -162,7 +161,7 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 		}
 	}
 	if rare {
-		head = append(head, flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll), flag(r.again), flag(timed), flag(u.Stamp != ""))
+		head = append(head, flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll), flag(u.New), flag(r.again), flag(timed), flag(u.Stamp != ""))
 		notAfter := int64(0)
 		if !u.NotAfter.IsZero() {
 			notAfter = max(1, u.NotAfter.UnixMilli())

@@ -1,8 +1,9 @@
 // Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or Ring, whatever the
 // client it is given speaks to.
 //
-// A record is one hash under the key "prefix:{key}". A read is one HMGET or HGETALL, an update one EVALSHA of one
-// script with this one key, so nothing depends on the slots of a Cluster. Redis 6.2 or newer is needed.
+// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of one
+// script with this one key, or one RESTORE that makes a record, so nothing depends on the slots of a Cluster. Redis 6.2 or
+// newer is needed.
 package redisstore
 
 import (
@@ -10,6 +11,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -21,7 +23,7 @@ var _ guest.Store = (*Store)(nil)
 // Config configures a [Store]. The zero value is a good one.
 type Config struct {
 	// Prefix begins every key, so that several stores share a Redis: with "guest" the record "g:1" is the key
-	// "guest:{g:1}". "": "guest".
+	// "guest:g:1". "": "guest".
 	Prefix string
 
 	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150 ms.
@@ -46,12 +48,13 @@ type Config struct {
 // second: calls fail at once with an error that wraps [ErrOpen].
 type Store struct {
 	rdb          redis.UniversalClient
-	prefix       string // of every key, with the opening brace
+	prefix       string // of every key, with the colon
 	read         time.Duration
 	write        time.Duration
 	waitReplicas int
 	waitTimeout  time.Duration
-	deadlines    bool // rdb ends a command at the deadline of its context
+	deadlines    bool        // rdb ends a command at the deadline of its context
+	unborn       atomic.Bool // Redis knows no RESTORE, or does not let us
 	breaker      breaker
 	clock        clock
 }
@@ -73,7 +76,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	}
 	s := &Store{
 		rdb:          rdb,
-		prefix:       cfg.Prefix + ":{",
+		prefix:       cfg.Prefix + ":",
 		read:         cfg.ReadTimeout,
 		write:        cfg.WriteTimeout,
 		waitReplicas: cfg.WaitReplicas,
@@ -84,7 +87,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	return s
 }
 
-func (s *Store) key(record string) string { return s.prefix + record + "}" }
+func (s *Store) key(record string) string { return s.prefix + record }
 
 // Get implements [guest.Store].
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {

@@ -14,26 +14,40 @@ import (
 // if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
 // [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
 //
+// An update with New is a RESTORE where it can be, which makes a record but changes none; only if there is one, or Redis
+// refuses the command, it takes the script.
+//
 // With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
 // master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
-		req     = requestOf(u)
-		op      = &operation{clock: &s.clock, numbered: u.Once && !u.Drop, arg: req.head}
-		args    = withPointers(req.rest, "evalsha", updateSHA, "1", s.key(key), op)
+		name    = s.key(key)
+		born    = s.birthOf(u) // nil: the script does it
+		script  *execution
 		answer  reply
 		to      processor = s.rdb
 		unknown bool      // one of the attempts may have been applied, or undone
 	)
 	if s.waitReplicas > 0 {
-		to = confirmed{s.rdb, s.key(key), s.waitReplicas, s.waitTimeout}
+		to = confirmed{s.rdb, name, s.waitReplicas, s.waitTimeout}
 	}
 	err := s.call(ctx, s.write, func(ctx context.Context) (err error) {
-		answer, err = s.eval(ctx, to, op, args, u)
+		if born != nil {
+			err = s.bear(ctx, to, name, born)
+			if !s.leftToScript(err) {
+				unknown = err == errTooFew || err != nil && (unknown || born.op.sent() && !isReply(err))
+				return err
+			}
+			born = nil
+		}
+		if script == nil {
+			script = s.execution(name, u)
+		}
+		answer, err = s.eval(ctx, to, script, u)
 		switch {
 		case err == errTooFew:
 			unknown = true
-		case err != nil && op.sent() && !isReply(err):
+		case err != nil && script.op.sent() && !isReply(err):
 			unknown = true
 			if u.Once && u.Drop {
 				return final{err}
@@ -41,12 +55,12 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		case err == nil && answer.status == statusApplied:
 			unknown = false
 		case err == nil && answer.status == statusStale && !unknown:
-			op.renumber(number(answer.detail))
+			script.op.renumber(number(answer.detail))
 			return errAgain
 		}
 		return err
 	})
-	if err == nil {
+	if err == nil && born == nil {
 		err = answer.err()
 	}
 	switch {
@@ -56,20 +70,36 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w: %w", guest.ErrUncertain, err)
 	case err != nil:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w", err)
+	case born != nil:
+		return born.result(u), nil
 	}
-	return answer.result(u, req.met), nil
+	return answer.result(u, script.met), nil
+}
+
+// An execution is a run of the script, to be sent perhaps several times.
+type execution struct {
+	request
+	op   operation
+	args []any
+}
+
+func (s *Store) execution(key string, u guest.Update) *execution {
+	e := &execution{request: requestOf(u)}
+	e.op.clock, e.op.numbered, e.op.arg = &s.clock, u.Once && !u.Drop, e.head
+	e.args = withPointers(e.rest, "evalsha", updateSHA, "1", key, &e.op)
+	return e
 }
 
 // eval runs the script once. A server that does not know it has done nothing, and gets it in full.
-func (s *Store) eval(ctx context.Context, to processor, op *operation, args []any, u guest.Update) (reply, error) {
-	op.prepare()
-	args[0], args[1] = "evalsha", updateSHA
-	cmd := redis.NewCmd(ctx, args...)
+func (s *Store) eval(ctx context.Context, to processor, e *execution, u guest.Update) (reply, error) {
+	e.op.prepare()
+	e.args[0], e.args[1] = "evalsha", updateSHA
+	cmd := redis.NewCmd(ctx, e.args...)
 	err := s.send(ctx, to, cmd)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		op.prepare()
-		args[0], args[1] = "eval", updateScript
-		cmd = redis.NewCmd(ctx, args...)
+		e.op.prepare()
+		e.args[0], e.args[1] = "eval", updateScript
+		cmd = redis.NewCmd(ctx, e.args...)
 		err = s.send(ctx, to, cmd)
 	}
 	if err != nil {

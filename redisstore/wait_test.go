@@ -43,7 +43,7 @@ func TestWaitReplicas(t *testing.T) {
 			if trips := wire.Counts().RoundTrips - before.RoundTrips; trips != 1 {
 				t.Errorf("%d round trips, want 1", trips)
 			}
-			copied := func() string { return replica.Client().HGet(ctx, cfg.Prefix+":{k}", "n").Val() }
+			copied := func() string { return replica.Client().HGet(ctx, cfg.Prefix+":k", "n").Val() }
 			if n := copied(); n != "2" {
 				t.Errorf("the replica has %q", n)
 			}
@@ -137,13 +137,14 @@ func TestWaitInACluster(t *testing.T) {
 	if err := c.AddReplicas(ctx); err != nil {
 		t.Fatal(err)
 	}
-	s := redisstore.New(c.Client(), waiting(t, 1, 20*time.Second))
+	cfg := waiting(t, 1, 20*time.Second)
+	s := redisstore.New(c.Client(), cfg)
 	const records = 12
 	for i := range records {
 		apply(t, s, fmt.Sprint(i), addOne)
 	}
 	const key = "0"
-	slot := redistest.Slot(key)
+	slot := redistest.Slot(cfg.Prefix + ":" + key)
 	for round := range 3 {
 		from, err := c.Owner(ctx, slot)
 		if err != nil {
@@ -173,9 +174,10 @@ func TestWaitInACluster(t *testing.T) {
 	}
 	c.Replicas[owner].Stop()
 	defer c.Replicas[owner].Cont()
-	hasty := redisstore.New(c.Client(), waiting(t, 1, 50*time.Millisecond))
+	cfg.WaitTimeout = 50 * time.Millisecond
+	hasty := redisstore.New(c.Client(), cfg)
 	for i := range records {
-		at, err := c.Owner(ctx, redistest.Slot(fmt.Sprint(i)))
+		at, err := c.Owner(ctx, redistest.Slot(fmt.Sprint(cfg.Prefix, ":", i)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -96,6 +96,26 @@ var brokenStores = []struct {
 		}
 		return s.Update(ctx, key, u)
 	})},
+	{"takes New for a condition", newSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+		if u.New {
+			for name := range u.Default {
+				u.If = maps.Clone(u.If)
+				if u.If == nil {
+					u.If = guest.Fields{}
+				}
+				u.If[name] = ""
+			}
+		}
+		return s.Update(ctx, key, u)
+	})},
+	{"replaces what is there by what is new", newSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+		if u.New {
+			if _, err := s.Update(ctx, key, guest.Update{Drop: true}); err != nil {
+				return guest.Result{}, err
+			}
+		}
+		return s.Update(ctx, key, u)
+	})},
 	{"never expires", duty1, altered(func(u *guest.Update) { u.TTL = 0 })},
 	{"gets all", getSays, func(s guest.Store) broken {
 		return broken{Store: s, get: func(ctx context.Context, key string, names []string) (guest.Fields, error) {

@@ -118,7 +118,7 @@ func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	names := []string{"a", "b", "c", "cart/x", "cart/y", "cart", ".m", ".n"}
 	u := guest.Update{
 		If: guest.Fields{}, Default: guest.Fields{}, Set: guest.Fields{}, Add: map[string]int64{},
-		Drop:  r.IntN(30) == 0,
+		Drop:  r.IntN(15) == 0,
 		Quota: guest.Quota{Fields: 3 + n, Bytes: 20 + 15*n},
 		Once:  r.IntN(3) == 0, Reserve: r.IntN(4) == 0,
 	}
@@ -140,6 +140,10 @@ func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 		case 5:
 			u.Unset = append(u.Unset, name)
 		}
+	}
+	if r.IntN(3) == 0 {
+		u.New = true
+		u.Default[".born"] = strconv.FormatUint(r.Uint64(), 36)
 	}
 	if r.IntN(5) == 0 {
 		u.Stamp = ".t"

@@ -286,7 +286,7 @@ func (d *deployment) snapshot() map[string]string {
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		fields, err := d.rdb.HGetAll(d.t.Context(), d.onDuty["GUEST_PREFIX"]+":{"+key+"}").Result()
+		fields, err := d.rdb.HGetAll(d.t.Context(), d.onDuty["GUEST_PREFIX"]+":"+key).Result()
 		if err != nil {
 			d.t.Fatal(err)
 		}

@@ -67,7 +67,7 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 			r.Pending = append(r.Pending, p)
 		}
 	}
-	key := s.Prefix + ":{" + r.Key + "}"
+	key := s.Prefix + ":" + r.Key
 	left, err := rdb.PTTL(s.ctx, key).Result()
 	if err != nil {
 		return r, nil, err

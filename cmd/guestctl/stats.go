@@ -124,7 +124,7 @@ func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *prog
 	}
 	var passed int64
 	step := min(scanCount, c.Rate)
-	prefix := s.Prefix + ":{"
+	prefix := s.Prefix + ":"
 	pattern := strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`).Replace(prefix) + "*"
 	for i, m := range masters {
 		var here int64

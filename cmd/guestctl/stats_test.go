@@ -34,7 +34,7 @@ func TestStatsOfAFew(t *testing.T) {
 		got := decode[statsInfo](d, 0, "", "stats")
 		var memory [2]float64
 		for key := range d.snapshot() {
-			n, err := d.rdb.MemoryUsage(t.Context(), d.onDuty["GUEST_PREFIX"]+":{"+key+"}").Result()
+			n, err := d.rdb.MemoryUsage(t.Context(), d.onDuty["GUEST_PREFIX"]+":"+key).Result()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func TestStatsOfMany(t *testing.T) {
 	d.store.dieAt(beforeMerge)
 	d.post(b, "/login/bob")
 	d.store.dieAt(nil)
-	key := func(id string) string { return d.onDuty["GUEST_PREFIX"] + ":{g:" + id + "}" }
+	key := func(id string) string { return d.onDuty["GUEST_PREFIX"] + ":g:" + id }
 	kinds := []struct {
 		dump   string
 		life   time.Duration

@@ -248,10 +248,10 @@ func (c *ClusterServers) Addrs() []string {
 	return addrs
 }
 
-// Slot returns the slot of a key that has this hash tag.
-func Slot(tag string) int {
+// Slot returns the slot of a key without braces.
+func Slot(key string) int {
 	crc := uint16(0) // CRC16-XMODEM, as the Cluster specification has it
-	for _, b := range []byte(tag) {
+	for _, b := range []byte(key) {
 		crc ^= uint16(b) << 8
 		for range 8 {
 			top := crc & 0x8000

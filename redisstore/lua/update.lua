@@ -7,7 +7,7 @@
 -- arguments of a small update are one; fields are known by their place and not by a table of names; and a plain addition
 -- takes two calls, HMGET and HSET.
 --
--- The field "!" is the store's own. It has at most 62 bytes, because a value of more than 64 would take the hash out
+-- The field "!" is the store's own, of records that were changed since a RESTORE made them (birth.go). It has at most 62 bytes, because a value of more than 64 would take the hash out
 -- of its compact encoding: in 2 bytes the number of fields, in 4 the bytes of their names and values, both without
 -- fields whose names begin with "."; then the ring, IDs of the last updates with Once, up to seven of 8 bytes each, the
 -- latest first. An ID begins with its time in 6 bytes.
@@ -26,8 +26,8 @@ local key, head = KEYS[1], ARGV[1]
 local rare, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
 local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
 if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
-local drop, reserve, all, reread, timed, stamped, not_after = 0, 0, 0, 0, 0, 0, 0
-if rare == 1 then drop, reserve, all, reread, timed, stamped, not_after, at = decode('>BBBBBBd', head, at) end
+local drop, reserve, all, birth, reread, timed, stamped, not_after = 0, 0, 0, 0, 0, 0, 0, 0
+if rare == 1 then drop, reserve, all, birth, reread, timed, stamped, not_after, at = decode('>BBBBBBBd', head, at) end
 
 -- args holds the names of the fields to read, read_n of them: those that must be absent, those in If, Default and Add, and
 -- others. The place of a field is its number among these. Then the values of If, Default and Add; the names and values of
@@ -86,6 +86,15 @@ repeat -- a break goes to the answer
     if younger == 62 then return {STALE, format('%.0f', other)} end
   end
 
+  -- Or has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
+  if birth == 1 and default_n > 0 then
+    local same = true
+    for place = met + 1, defaulted do
+      if old[place + 1] ~= args[values + place] then same = false end
+    end
+    if same then break end
+  end
+
   if not_after > 0 and tonumber(now) > not_after then status = NOT_APPLIED end
   for place = 1, absent_n do
     if old[place + 1] then status = NOT_APPLIED end
@@ -102,6 +111,12 @@ repeat -- a break goes to the answer
   -- Plan: put holds n names and values in turn. And count.
   local put, n, del = {false, false, false, false, false, false}, 0, nil
   local had_fields, had_bytes = decode('>I2I4', own)
+  if not old[1] and expires ~= -2 then -- a RESTORE has made the record, if there is one
+    local record = call('HGETALL', key)
+    for i = 1, #record, 2 do
+      if byte(record[i]) ~= 46 then had_fields, had_bytes = had_fields + 1, had_bytes + #record[i] + #record[i + 1] end
+    end
+  end
   local fields, bytes = had_fields, had_bytes
   for place = met + 1, defaulted do
     if not old[place + 1] then

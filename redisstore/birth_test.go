@@ -1,0 +1,239 @@
+package redisstore_test
+
+import (
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+)
+
+// newborn is the first write of a guest; the incarnation is one that no other has.
+func newborn() guest.Update {
+	return guest.Update{
+		If: guest.Fields{".s": ""}, Default: guest.Fields{".i": fmt.Sprint("incarnation", prefixes.Add(1))}, Add: map[string]int64{"n": 1},
+		TTL: time.Hour, Once: true, New: true, Return: []string{"n"},
+	}
+}
+
+// A record is made by one plain command, with its life; the next update of it takes the script.
+func TestBirth(t *testing.T) {
+	each(t, func(t *testing.T, s *redisstore.Store, wire *redistest.Faults) {
+		apply(t, s, "k", newborn())
+		names := wire.Counts().Names
+		if names["RESTORE"] != 1 || names["EVALSHA"]+names["EVAL"] > 0 {
+			t.Errorf("a birth took %v", names)
+		}
+		if n := get(t, s, "k", "n")["n"]; n != "1" {
+			t.Errorf("n = %s", n)
+		}
+		again := newborn()
+		if res := apply(t, s, "k", again); res.Fields["n"] != "2" {
+			t.Errorf("the second addition returns %v", res.Fields)
+		}
+		if have := get(t, s, "k"); have["n"] != "2" || have[".i"] == again.Default[".i"] {
+			t.Errorf("the record is %q", have)
+		}
+	})
+}
+
+// Whatever is lost, a birth is applied once, and that is known, however many others write meanwhile.
+func TestBirthLost(t *testing.T) {
+	for _, loss := range []redistest.Loss{redistest.Request, redistest.Reply} {
+		for _, between := range []int{0, 1, 20} { // more than the ring holds
+			t.Run(fmt.Sprint(loss, between), func(t *testing.T) {
+				cfg := patient(t)
+				others := redisstore.New(server.Client(), cfg)
+				wire := &redistest.Faults{}
+				s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+				sent := 0
+				wire.Lose = func(c redistest.Command) redistest.Loss {
+					if c.Name != "RESTORE" {
+						return redistest.Nothing
+					}
+					if sent++; sent == 1 {
+						return loss
+					}
+					for range between {
+						apply(t, others, "k", newborn())
+					}
+					return redistest.Nothing
+				}
+				res, err := s.Update(ctx, "k", newborn())
+				if err != nil || !res.Applied {
+					t.Errorf("the update answers %+v, %v", res, err)
+				}
+				want := strconv.Itoa(1 + between)
+				if n := get(t, s, "k", "n")["n"]; n != want || res.Fields["n"] != want {
+					t.Errorf("n = %s, and %s was returned, want %s", n, res.Fields["n"], want)
+				}
+			})
+		}
+	}
+	t.Run("all", func(t *testing.T) {
+		wire := &redistest.Faults{}
+		s := redisstore.New(tuned(t, server.Addr, wire), patient(t))
+		get(t, s, "k")
+		for i, loss := range []redistest.Loss{redistest.Request, redistest.Reply} {
+			wire.Lose = func(redistest.Command) redistest.Loss { return loss }
+			_, err := s.Update(ctx, "k", newborn())
+			wire.Lose = nil
+			if n := get(t, s, "k", "n")["n"]; !errors.Is(err, guest.ErrUncertain) || n != []string{"", "1"}[i] {
+				t.Errorf("all of %v lost: %v, n = %q", loss, err, n)
+			}
+		}
+	})
+}
+
+// What a network kept of a birth and delivers again later changes nothing.
+func TestBirthDelivered(t *testing.T) {
+	rdb := tuned(t, server.Addr, nil)
+	var kept [][]any
+	rdb.AddHook(processHook(func(cmd redis.Cmder) {
+		if cmd.Name() == "restore" {
+			args := slices.Clone(cmd.Args())
+			payload, _ := args[3].(encoding.BinaryMarshaler).MarshalBinary()
+			args[3] = slices.Clone(payload)
+			kept = append(kept, args)
+		}
+	}))
+	s := redisstore.New(rdb, patient(t))
+	for i := range 20 {
+		apply(t, s, "k", newborn())
+		for _, args := range kept {
+			if err := server.Client().Do(ctx, args...).Err(); err == nil || !redis.HasErrorPrefix(err, "BUSYKEY") {
+				t.Fatalf("a late copy: %v", err)
+			}
+		}
+		if n := get(t, s, "k", "n")["n"]; n != strconv.Itoa(i+1) {
+			t.Fatalf("n = %s after %d additions", n, i+1)
+		}
+	}
+	if len(kept) != 20 {
+		t.Errorf("%d commands kept", len(kept))
+	}
+}
+
+type processHook func(redis.Cmder)
+
+func (processHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (processHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (f processHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		f(cmd)
+		return err
+	}
+}
+
+// A Redis that knows no RESTORE, or lets us not use it, is asked once; the script does it all.
+func TestBirthNotAllowed(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		args   []string
+		refuse func(*redis.Client)
+	}{
+		{"no permission", nil, func(rdb *redis.Client) { rdb.Do(ctx, "ACL", "SETUSER", "default", "-@dangerous") }},
+		{"no such command", []string{"--rename-command", "RESTORE", ""}, func(*redis.Client) {}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			srv := redistest.Single(t, row.args...)
+			row.refuse(srv.Client())
+			wire := &redistest.Faults{}
+			s := redisstore.New(tuned(t, srv.Addr, wire), patient(t))
+			for i := range 5 {
+				if res := apply(t, s, fmt.Sprint(i), newborn()); res.Fields["n"] != "1" {
+					t.Errorf("the answer is %+v", res)
+				}
+			}
+			if n := wire.Counts().Names["RESTORE"]; n != 1 {
+				t.Errorf("%d times RESTORE", n)
+			}
+		})
+	}
+}
+
+// When Redis is full, or a replica now, or the key is another program's, a birth says so as any update does.
+func TestBirthRefused(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		refuse func(*redis.Client)
+		want   string
+	}{
+		{"out of memory", func(rdb *redis.Client) { rdb.ConfigSet(ctx, "maxmemory", "1") }, "OOM"},
+		{"a replica", func(rdb *redis.Client) { rdb.Do(ctx, "REPLICAOF", "127.0.0.1", "1") }, "READONLY"},
+		{"too few replicas", func(rdb *redis.Client) { rdb.ConfigSet(ctx, "min-replicas-to-write", "1") }, "NOREPLICAS"},
+		{"another type", func(rdb *redis.Client) { rdb.Set(ctx, "guest:g:secret", "x", 0) }, "WRONGTYPE"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			srv := redistest.Single(t)
+			cfg := patient(t)
+			cfg.Prefix = "guest"
+			s := redisstore.New(tuned(t, srv.Addr, nil), cfg)
+			row.refuse(srv.Client())
+			_, err := s.Update(ctx, "g:secret", newborn())
+			if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("got %v, want %s", err, row.want)
+			}
+		})
+	}
+	t.Run("and then not any more", func(t *testing.T) {
+		srv := redistest.Single(t)
+		wire := &redistest.Faults{}
+		s := redisstore.New(tuned(t, srv.Addr, wire), patient(t))
+		srv.Client().ConfigSet(ctx, "maxmemory", "1")
+		if _, err := s.Update(ctx, "k", newborn()); err == nil {
+			t.Fatal("a full Redis takes a record")
+		}
+		srv.Client().ConfigSet(ctx, "maxmemory", "0")
+		before := wire.Counts().Names["EVALSHA"]
+		apply(t, s, "k", newborn())
+		if wire.Counts().Names["EVALSHA"] != before {
+			t.Error("a Redis that was full is not asked for RESTORE again")
+		}
+	})
+}
+
+// With WaitReplicas a birth counts when a replica has it.
+func TestBirthWaits(t *testing.T) {
+	s := redisstore.New(server.Client(), waiting(t, 1, 20*time.Millisecond))
+	if _, err := s.Update(ctx, "k", newborn()); !errors.Is(err, guest.ErrUncertain) {
+		t.Errorf("without a replica: %v", err)
+	}
+	if n := get(t, s, "k", "n")["n"]; n != "1" {
+		t.Errorf("n = %q", n)
+	}
+}
+
+// A record that a birth has made takes no more memory than Redis's own commands would.
+func TestBirthMemory(t *testing.T) {
+	rdb := server.Client()
+	cfg := patient(t)
+	s := redisstore.New(rdb, cfg)
+	for name, value := range map[string]string{"small": "x", "long": strings.Repeat("x", 100)} {
+		u := newborn()
+		u.Add, u.Set = nil, guest.Fields{"theme": value}
+		apply(t, s, name, u)
+		plain := cfg.Prefix + ";" + name
+		rdb.HSet(ctx, plain, ".i", u.Default[".i"], "theme", value)
+		rdb.Expire(ctx, plain, time.Hour)
+		key := cfg.Prefix + ":" + name
+		if have, want := rdb.MemoryUsage(ctx, key).Val(), rdb.MemoryUsage(ctx, plain).Val(); have != want || have == 0 {
+			t.Errorf("%s: %d bytes, by HSET %d", name, have, want)
+		}
+		if have, want := rdb.ObjectEncoding(ctx, key).Val(), rdb.ObjectEncoding(ctx, plain).Val(); have != want {
+			t.Errorf("%s: %s, by HSET %s", name, have, want)
+		}
+	}
+}
