@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc64"
-	"maps"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,9 +21,8 @@ import (
 
 // A birth is the update that makes a record.
 type birth struct {
-	fields guest.Fields // the record
-	op     operation    // its argument is the record as DUMP writes it
-	ttl    int64        // milliseconds; 0: for ever
+	op  operation // its argument is the record as DUMP writes it
+	ttl int64     // milliseconds; 0: for ever
 }
 
 // birthOf returns the birth that u asks for; nil: the script has to decide.
@@ -35,28 +35,43 @@ func (s *Store) birthOf(u guest.Update) *birth {
 			return nil
 		}
 	}
-	fields := make(guest.Fields, len(u.Default)+len(u.Set)+len(u.Add))
-	maps.Copy(fields, u.Default)
-	maps.Copy(fields, u.Set)
-	for name, n := range u.Add {
+	for _, n := range u.Add {
 		if n < -1<<53 || n > 1<<53 {
 			return nil
 		}
-		if n != 0 {
-			fields[name] = strconv.FormatInt(n, 10)
-		}
 	}
-	count, size := 0, 0
-	for name, value := range fields {
+	record, fields, counted, size := make([]byte, 0, 256), 0, 0, 0
+	for name, value := range newFields(u) {
+		record = append(appendLength(record, len(name)), name...)
+		record = append(appendLength(record, len(value)), value...)
+		fields++
 		if !strings.HasPrefix(name, ".") {
-			count++
+			counted++
 			size += len(name) + len(value)
 		}
 	}
-	if u.Quota.Fields > 0 && count > u.Quota.Fields || u.Quota.Bytes > 0 && size > u.Quota.Bytes {
+	if u.Quota.Fields > 0 && counted > u.Quota.Fields || u.Quota.Bytes > 0 && size > u.Quota.Bytes {
 		return nil
 	}
-	return &birth{fields: fields, op: operation{arg: dump(fields)}, ttl: milliseconds(u.TTL)}
+	return &birth{op: operation{arg: dump(fields, record)}, ttl: milliseconds(u.TTL)}
+}
+
+// newFields yields what u makes of nothing.
+func newFields(u guest.Update) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, fields := range [...]guest.Fields{u.Default, u.Set} {
+			for name, value := range fields {
+				if !yield(name, value) {
+					return
+				}
+			}
+		}
+		for name, n := range u.Add {
+			if n != 0 && !yield(name, strconv.FormatInt(n, 10)) {
+				return
+			}
+		}
+	}
 }
 
 // bear makes the record, if there is none.
@@ -77,37 +92,28 @@ func (s *Store) leftToScript(err error) bool {
 	return true
 }
 
-// result reads what u would return of the record.
-func (b *birth) result(u guest.Update) guest.Result {
-	if u.ReturnAll {
-		return guest.Result{Applied: true, Fields: b.fields}
-	}
+// born is the result of an update that has made a record.
+func born(u guest.Update) guest.Result {
 	res := guest.Result{Applied: true, Fields: make(guest.Fields, len(u.Return))}
-	for _, name := range u.Return {
-		if value, ok := b.fields[name]; ok {
-			res.Fields[name] = value
+	if len(u.Return) > 0 || u.ReturnAll {
+		for name, value := range newFields(u) {
+			if u.ReturnAll || slices.Contains(u.Return, name) {
+				res.Fields[name] = value
+			}
 		}
 	}
 	return res
 }
 
-// dump returns a hash as Redis's DUMP writes it: a type, the strings with their lengths, the version of the format, a
-// checksum. The version is Redis 5's; later ones read it.
-func dump(fields guest.Fields) []byte {
+// dump returns a hash as Redis's DUMP writes it: a type, the number of fields, names and values with their lengths, the
+// version of the format, a checksum. The version is Redis 5's; later ones read it.
+func dump(fields int, record []byte) []byte {
 	const (
 		hash    = 4
 		version = 9
 	)
-	size := 16
-	for name, value := range fields {
-		size += len(name) + len(value) + 10
-	}
-	b := append(make([]byte, 0, size), hash)
-	b = appendLength(b, len(fields))
-	for name, value := range fields {
-		b = append(appendLength(b, len(name)), name...)
-		b = append(appendLength(b, len(value)), value...)
-	}
+	b := appendLength(append(make([]byte, 0, len(record)+16), hash), fields)
+	b = append(b, record...)
 	b = binary.LittleEndian.AppendUint16(b, version)
 	return binary.LittleEndian.AppendUint64(b, checksum(b))
 }

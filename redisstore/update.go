@@ -22,7 +22,7 @@ import (
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		name    = s.key(key)
-		born    = s.birthOf(u) // nil: the script does it
+		birth   = s.birthOf(u) // nil: the script does it
 		script  *execution
 		answer  reply
 		to      processor = s.rdb
@@ -32,13 +32,13 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		to = confirmed{s.rdb, name, s.waitReplicas, s.waitTimeout}
 	}
 	err := s.call(ctx, s.write, func(ctx context.Context) (err error) {
-		if born != nil {
-			err = s.bear(ctx, to, name, born)
+		if birth != nil {
+			err = s.bear(ctx, to, name, birth)
 			if !s.leftToScript(err) {
-				unknown = err == errTooFew || err != nil && (unknown || born.op.sent() && !isReply(err))
+				unknown = err == errTooFew || err != nil && (unknown || birth.op.sent() && !isReply(err))
 				return err
 			}
-			born = nil
+			birth = nil
 		}
 		if script == nil {
 			script = s.execution(name, u)
@@ -60,7 +60,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		}
 		return err
 	})
-	if err == nil && born == nil {
+	if err == nil && birth == nil {
 		err = answer.err()
 	}
 	switch {
@@ -70,8 +70,8 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w: %w", guest.ErrUncertain, err)
 	case err != nil:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w", err)
-	case born != nil:
-		return born.result(u), nil
+	case birth != nil:
+		return born(u), nil
 	}
 	return answer.result(u, script.met), nil
 }
