@@ -36,6 +36,11 @@ func TestBirth(t *testing.T) {
 		if n := get(t, s, "k", "n")["n"]; n != "1" {
 			t.Errorf("n = %s", n)
 		}
+		empty := guest.Update{Default: guest.Fields{".i": "empty"}, TTL: time.Hour, New: true}
+		apply(t, s, "empty", empty)
+		if have := get(t, s, "empty"); len(have) != 1 || have[".i"] != "empty" {
+			t.Errorf("the record of a guest without data is %q", have)
+		}
 		again := newborn()
 		if res := apply(t, s, "k", again); res.Fields["n"] != "2" {
 			t.Errorf("the second addition returns %v", res.Fields)

@@ -66,29 +66,28 @@ var births = []testCase{
 		k, ever := t.key("k"), t.key("ever")
 		const ttl = 50 * time.Millisecond
 		start := time.Now()
-		t.apply(k, guest.Update{Default: guest.Fields{".born": "k"}, TTL: ttl, New: true})
-		t.apply(ever, guest.Update{Default: guest.Fields{".born": "ever"}, New: true})
+		t.apply(k, guest.Update{Default: guest.Fields{".born": "k"}, Set: guest.Fields{"a": "1"}, TTL: ttl, New: true})
+		t.apply(ever, guest.Update{Default: guest.Fields{".born": "ever"}, Set: guest.Fields{"a": "1"}, New: true})
 		t.gone(k)
 		const slack = 2 * time.Millisecond
 		if lived := time.Since(start); lived < ttl-slack {
 			t.failf("a record with a TTL of %v lived for %v", ttl, lived)
 		}
 		t.pass(ttl)
-		t.holds(ever, guest.Fields{".born": "ever"})
+		t.holds(ever, guest.Fields{".born": "ever", "a": "1"})
 	}},
 }
 
-// someUpdates are of all kinds, with a Default, as updates with New have one.
+// someUpdates are of all kinds. Each leaves data, as a store that is full may forget a record without.
 func someUpdates() []guest.Update {
 	updates := []guest.Update{
-		{},
 		{Set: guest.Fields{"theme": "light", "empty?": "no", ".x": "y"}},
 		{Set: guest.Fields{"big": strings.Repeat("x", 63), "bigger": strings.Repeat("x", 64), "big as a page": strings.Repeat("\xff", 1<<14)}},
 		{Add: map[string]int64{"cart/tea": 1, "cart/cup": -3, "cart/none": 0}, Return: []string{"cart/tea", "cart/none", "theme"}},
 		{Set: guest.Fields{"theme": "light"}, Add: map[string]int64{"cart/tea": 1}, ReturnAll: true},
 		{Add: map[string]int64{"cart/tea": 1 << 53}},
 		{Add: map[string]int64{"cart/tea": -1<<53 - 1}},
-		{Unset: []string{"theme", "cart/"}, Return: []string{"theme", ".m"}},
+		{Set: guest.Fields{"a": "1"}, Unset: []string{"theme", "cart/"}, Return: []string{"theme", ".m"}},
 		{If: guest.Fields{".s": ""}, Set: guest.Fields{"theme": "light"}, Return: []string{".s"}},
 		{If: guest.Fields{"theme": ""}, Set: guest.Fields{"theme": "light"}},
 		{If: guest.Fields{"theme": "dark"}, Set: guest.Fields{"theme": "light"}, Return: []string{"cart/tea"}},
