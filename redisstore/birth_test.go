@@ -242,3 +242,23 @@ func TestBirthMemory(t *testing.T) {
 		}
 	}
 }
+
+// A guest that only comes back needs no bookkeeping either; its first change brings it.
+func TestBirthLivesOn(t *testing.T) {
+	rdb := server.Client()
+	cfg := patient(t)
+	s := redisstore.New(rdb, cfg)
+	apply(t, s, "k", newborn())
+	key := cfg.Prefix + ":k"
+	apply(t, s, "k", guest.Update{If: guest.Fields{".s": ""}, Default: guest.Fields{".i": "another"}, TTL: 10 * time.Hour})
+	if rdb.HExists(ctx, key, "!").Val() || rdb.PTTL(ctx, key).Val() < 9*time.Hour {
+		t.Errorf("after a return: %q, for %v", rdb.HGetAll(ctx, key).Val(), rdb.PTTL(ctx, key).Val())
+	}
+	apply(t, s, "k", guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+	if !rdb.HExists(ctx, key, "!").Val() {
+		t.Error("a change leaves no mark")
+	}
+	if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 1}}); !errors.Is(err, guest.ErrQuota) {
+		t.Errorf("a second field where one is allowed: %v", err)
+	}
+}

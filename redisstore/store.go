@@ -23,7 +23,7 @@ var _ guest.Store = (*Store)(nil)
 // Config configures a [Store]. The zero value is a good one.
 type Config struct {
 	// Prefix begins every key, so that several stores share a Redis: with "guest" the record "g:1" is the key
-	// "guest:g:1". "": "guest".
+	// "guest:g:1". No other store's prefix may begin with this one and a colon. "": "guest".
 	Prefix string
 
 	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150 ms.

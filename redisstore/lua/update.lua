@@ -211,7 +211,7 @@ repeat -- a break goes to the answer
       del = del or {}
       del[#del + 1] = '!'
     end
-  elseif mine ~= own then
+  elseif mine ~= own and (old[1] or n > 0 or del or id ~= '') then -- what only lives on needs none
     put[n + 1], put[n + 2] = '!', mine
     n = n + 2
   end
