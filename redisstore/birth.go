@@ -15,7 +15,7 @@ import (
 )
 
 // The first write of a guest is the most usual of all, and needs no script: RESTORE makes a record and sets its life in one
-// step, unless there is one, at a third of a script's cost. What it leaves to the script is rare: a record that exists, and a
+// step, unless there is one, at a fifth of a script's cost. What it leaves to the script is rare: a record that exists, and a
 // Redis that does not let us. A birth that was applied though its reply was lost is known by the fields in Default, which no
 // other update has.
 

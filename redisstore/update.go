@@ -26,6 +26,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		script  *execution
 		answer  reply
 		to      processor = s.rdb
+		doubt   bool      // a birth may have been applied
 		unknown bool      // one of the attempts may have been applied, or undone
 	)
 	if s.waitReplicas > 0 {
@@ -35,7 +36,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		if birth != nil {
 			err = s.bear(ctx, to, name, birth)
 			if !s.leftToScript(err) {
-				unknown = err == errTooFew || err != nil && (unknown || birth.op.sent() && !isReply(err))
+				doubt = err == errTooFew || err != nil && (doubt || birth.op.sent() && !isReply(err))
 				return err
 			}
 			birth = nil
@@ -44,6 +45,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 			script = s.execution(name, u)
 		}
 		answer, err = s.eval(ctx, to, script, u)
+		doubt = doubt && err != nil // the script has seen whose birth the record is
 		switch {
 		case err == errTooFew:
 			unknown = true
@@ -60,6 +62,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		}
 		return err
 	})
+	unknown = unknown || doubt
 	if err == nil && birth == nil {
 		err = answer.err()
 	}

@@ -7,10 +7,10 @@
 -- arguments of a small update are one; fields are known by their place and not by a table of names; and a plain addition
 -- takes two calls, HMGET and HSET.
 --
--- The field "!" is the store's own, of records that were changed since a RESTORE made them (birth.go). It has at most 62 bytes, because a value of more than 64 would take the hash out
--- of its compact encoding: in 2 bytes the number of fields, in 4 the bytes of their names and values, both without
--- fields whose names begin with "."; then the ring, IDs of the last updates with Once, up to seven of 8 bytes each, the
--- latest first. An ID begins with its time in 6 bytes.
+-- The field "!" is the store's own; a record that nobody has changed since a RESTORE made it has none (birth.go). It has at
+-- most 62 bytes, because a value of more than 64 would take the hash out of its compact encoding: in 2 bytes the number of
+-- fields, in 4 the bytes of their names and values, both without fields whose names begin with "."; then the ring, IDs of
+-- the last updates with Once, up to seven of 8 bytes each, the latest first. An ID begins with its time in 6 bytes.
 
 local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID = 1, 0, -1, -2, -3
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
@@ -67,6 +67,15 @@ end
 local status = APPLIED
 repeat -- a break goes to the answer
 
+  -- Has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
+  if birth == 1 and default_n > 0 then
+    local same = true
+    for place = met + 1, defaulted do
+      if old[place + 1] ~= args[values + place] then same = false end
+    end
+    if same then break end
+  end
+
   -- Was it applied before? The ring's oldest ID is the one that leaves it. So an ID newer than that was never in it and
   -- left; of any other nobody knows. Times are numbers: < of strings follows the locale.
   local id, younger = sub(head, 1, 8), 6 -- its place in the ring is behind those that are younger
@@ -84,15 +93,6 @@ repeat -- a break goes to the answer
     end
     if same then break end
     if younger == 62 then return {STALE, format('%.0f', other)} end
-  end
-
-  -- Or has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
-  if birth == 1 and default_n > 0 then
-    local same = true
-    for place = met + 1, defaulted do
-      if old[place + 1] ~= args[values + place] then same = false end
-    end
-    if same then break end
   end
 
   if not_after > 0 and tonumber(now) > not_after then status = NOT_APPLIED end
