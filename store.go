@@ -64,7 +64,7 @@ type Update struct {
 	Quota   Quota         // zero: no limit
 	Once    bool          // see duty 4; without it the update is harmless to repeat
 	Reserve bool          // see duty 10
-	New     bool          // a hint, nothing else: there is likely no record, and no other update has what is in Default
+	New     bool          // a hint, nothing else: there is likely no record; no other update has what is in Default, or changes those fields
 
 	Return    []string // the fields to return
 	ReturnAll bool     // return all fields

@@ -75,18 +75,25 @@ func newFields(u guest.Update) iter.Seq2[string, string] {
 }
 
 // bear makes the record, if there is none.
-func (s *Store) bear(ctx context.Context, to processor, key string, b *birth) error {
+func (s *Store) bear(ctx context.Context, key string, b *birth) error {
 	b.op.prepare()
-	return s.send(ctx, to, redis.NewCmd(ctx, "restore", key, b.ttl, &b.op))
+	cmd := redis.NewCmd(ctx, "restore", key, b.ttl, &b.op)
+	if err := s.send(ctx, s.rdb, cmd); err != nil {
+		return err
+	}
+	if cmd.Val() != "OK" {
+		return final{errReply}
+	}
+	return nil
 }
 
 // leftToScript reports whether the script has to decide, as there is a record, or Redis is full, or has no such command for
 // us: then it is not asked again.
 func (s *Store) leftToScript(err error) bool {
-	if err == nil || !isReply(err) || isRefusal(err) || err == errTooFew {
+	if err == nil || !isReply(err) || isRefusal(err) {
 		return false
 	}
-	if text := err.Error(); strings.HasPrefix(text, "NOPERM ") || strings.HasPrefix(text, "ERR ") {
+	if text := err.Error(); strings.HasPrefix(text, "NOPERM ") || strings.HasPrefix(text, "ERR unknown command") || strings.HasPrefix(text, "ERR DUMP ") {
 		s.unborn.Store(true)
 	}
 	return true

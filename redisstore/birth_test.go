@@ -211,14 +211,18 @@ func TestBirthRefused(t *testing.T) {
 	})
 }
 
-// With WaitReplicas a birth counts when a replica has it.
+// With WaitReplicas the script does it all: one command and one WAIT, with all the time there is.
 func TestBirthWaits(t *testing.T) {
-	s := redisstore.New(server.Client(), waiting(t, 1, 20*time.Millisecond))
+	wire := &redistest.Faults{}
+	s := redisstore.New(tuned(t, server.Addr, wire), waiting(t, 1, 20*time.Millisecond))
 	if _, err := s.Update(ctx, "k", newborn()); !errors.Is(err, guest.ErrUncertain) {
 		t.Errorf("without a replica: %v", err)
 	}
 	if n := get(t, s, "k", "n")["n"]; n != "1" {
 		t.Errorf("n = %q", n)
+	}
+	if n := wire.Counts().Names["RESTORE"]; n != 0 {
+		t.Errorf("%d times RESTORE", n)
 	}
 }
 

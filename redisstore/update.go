@@ -14,15 +14,16 @@ import (
 // if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
 // [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
 //
-// An update with New is a RESTORE where it can be, which makes a record but changes none; only if there is one, or Redis
-// refuses the command, it takes the script.
+// An update with New is a RESTORE where it can be, which makes a record but changes none; if there is one, or Redis refuses
+// the command, the script follows. A lost RESTORE is known by its Default: no number of other updates hides it, and if the
+// script finds another's, it was not applied. WaitReplicas takes the script alone: a refused command would wait in vain.
 //
 // With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
 // master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		name    = s.key(key)
-		birth   = s.birthOf(u) // nil: the script does it
+		birth   *birth // nil: the script does it
 		script  *execution
 		answer  reply
 		to      processor = s.rdb
@@ -31,12 +32,15 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 	)
 	if s.waitReplicas > 0 {
 		to = confirmed{s.rdb, name, s.waitReplicas, s.waitTimeout}
+	} else {
+		birth = s.birthOf(u)
 	}
 	err := s.call(ctx, s.write, func(ctx context.Context) (err error) {
 		if birth != nil {
-			err = s.bear(ctx, to, name, birth)
+			err = s.bear(ctx, name, birth)
 			if !s.leftToScript(err) {
-				doubt = err == errTooFew || err != nil && (doubt || birth.op.sent() && !isReply(err))
+				lost := err != nil && birth.op.sent() && !isReply(err) // sent takes the command back, if it still can
+				doubt = lost || err != nil && doubt
 				return err
 			}
 			birth = nil

@@ -25,7 +25,7 @@ const (
 	unsetSays   = `remove; a name that ends in "/" removes every field that begins with it`
 	stampSays   = `set this field to the store's time, Unix milliseconds in decimal; "": none`
 	ttlSays     = `see duty 7; 0 leaves the expiry as it is`
-	newSays     = `a hint, nothing else: there is likely no record, and no other update has what is in Default`
+	newSays     = `a hint, nothing else: there is likely no record; no other update has what is in Default, or changes those fields`
 	returnSays  = `after the update the fields in Return; if it was not applied, those in If and Return as they are`
 	nowSays     = `the store's clock, to the millisecond; only after an update with Stamp or NotAfter`
 )

@@ -157,16 +157,18 @@ const batch = 100 // records looked into in one round trip
 
 // look asks about the keys of a sample, a batch at a time, and gives the answers to see. Of a record that has
 // gone since there are none.
-func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, see func(fields []any, life time.Duration, memory int64)) error {
+func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, see func(state string, names []string, life time.Duration, memory int64)) error {
 	done := 0
 	for keys := range slices.Chunk(of.heap, batch) {
 		if err := pace.wait(s.ctx, len(keys)); err != nil {
 			return err
 		}
 		pipe := rdb.Pipeline()
-		fields, lives, memory := make([]*redis.SliceCmd, len(keys)), make([]*redis.DurationCmd, len(keys)), make([]*redis.IntCmd, len(keys))
+		states, names := make([]*redis.StringCmd, len(keys)), make([]*redis.StringSliceCmd, len(keys))
+		lives, memory := make([]*redis.DurationCmd, len(keys)), make([]*redis.IntCmd, len(keys))
 		for i, k := range keys {
-			fields[i] = pipe.HMGet(s.ctx, k.key, fieldState, fieldSizes)
+			states[i] = pipe.HGet(s.ctx, k.key, fieldState)
+			names[i] = pipe.HKeys(s.ctx, k.key)
 			lives[i] = pipe.PTTL(s.ctx, k.key)
 			memory[i] = pipe.MemoryUsage(s.ctx, k.key)
 		}
@@ -175,7 +177,7 @@ func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *
 		}
 		for i := range keys {
 			if memory[i].Err() == nil {
-				see(fields[i].Val(), lives[i].Val(), memory[i].Val())
+				see(states[i].Val(), names[i].Val(), lives[i].Val(), memory[i].Val())
 			}
 		}
 		done += len(keys)
@@ -184,18 +186,17 @@ func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *
 	return nil
 }
 
-// What stats reads of a record: see docs/redis.md.
-const (
-	fieldState = ".s" // begins with s if sealed, with b if buried
-	fieldSizes = "!"  // begins with the number of data fields, in three bytes; absent without data
-)
+const fieldState = ".s" // of a guest: begins with s if sealed, with b if buried; see docs/redis.md
+
+func isData(field string) bool {
+	return !strings.HasPrefix(field, ".") && !strings.HasPrefix(field, "!")
+}
 
 func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, g *guestStats) error {
 	var open, provisional, withData, sealed, tombstones int
 	var bytes []float64
-	err := look(s, rdb, pace, bar, of, func(fields []any, life time.Duration, memory int64) {
+	err := look(s, rdb, pace, bar, of, func(state string, names []string, life time.Duration, memory int64) {
 		bytes = append(bytes, float64(memory))
-		state, _ := fields[0].(string)
 		switch {
 		case state == "":
 			open++
@@ -207,7 +208,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 		default:
 			tombstones++
 		}
-		if sizes, _ := fields[1].(string); len(sizes) >= 3 && sizes[:3] != "\x00\x00\x00" {
+		if slices.ContainsFunc(names, isData) {
 			withData++
 		}
 	})
@@ -225,7 +226,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 
 func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, a *accountStats) error {
 	var bytes []float64
-	err := look(s, rdb, pace, bar, of, func(_ []any, _ time.Duration, memory int64) { bytes = append(bytes, float64(memory)) })
+	err := look(s, rdb, pace, bar, of, func(_ string, _ []string, _ time.Duration, memory int64) { bytes = append(bytes, float64(memory)) })
 	*a = accountStats{of.total, len(bytes), sum(bytes, float64(of.total))}
 	return err
 }
