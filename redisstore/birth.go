@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/guestkit/guest"
 	"github.com/redis/go-redis/v9"
@@ -35,25 +34,27 @@ func (s *Store) birthOf(u guest.Update) *birth {
 			return nil
 		}
 	}
+	count := len(u.Default) + len(u.Set)
 	for _, n := range u.Add {
-		if n < -1<<53 || n > 1<<53 {
+		if !exact(n) {
 			return nil
 		}
+		if n != 0 {
+			count++
+		}
 	}
-	record, fields, counted, size := make([]byte, 0, 256), 0, 0, 0
+	record, fields, size := beginDump(count), 0, 0
 	for name, value := range newFields(u) {
-		record = append(appendLength(record, len(name)), name...)
-		record = append(appendLength(record, len(value)), value...)
-		fields++
+		record = appendString(appendString(record, name), value)
 		if !strings.HasPrefix(name, ".") {
-			counted++
+			fields++
 			size += len(name) + len(value)
 		}
 	}
-	if u.Quota.Fields > 0 && counted > u.Quota.Fields || u.Quota.Bytes > 0 && size > u.Quota.Bytes {
+	if u.Quota.Fields > 0 && fields > u.Quota.Fields || u.Quota.Bytes > 0 && size > u.Quota.Bytes {
 		return nil
 	}
-	return &birth{op: operation{arg: dump(fields, record)}, ttl: milliseconds(u.TTL)}
+	return &birth{op: operation{arg: endDump(record)}, ttl: milliseconds(u.TTL)}
 }
 
 // newFields yields what u makes of nothing.
@@ -112,18 +113,21 @@ func born(u guest.Update) guest.Result {
 	return res
 }
 
-// dump returns a hash as Redis's DUMP writes it: a type, the number of fields, names and values with their lengths, the
-// version of the format, a checksum. The version is Redis 5's; later ones read it.
-func dump(fields int, record []byte) []byte {
-	const (
-		hash    = 4
-		version = 9
-	)
-	b := appendLength(append(make([]byte, 0, len(record)+16), hash), fields)
-	b = append(b, record...)
+// A hash as Redis's DUMP writes it: a type, the number of fields, names and values with their lengths, the version of the
+// format, a checksum. The version is Redis 5's; later ones read it.
+
+func beginDump(fields int) []byte {
+	const hash = 4
+	return appendLength(append(make([]byte, 0, 256), hash), fields)
+}
+
+func endDump(b []byte) []byte {
+	const version = 9
 	b = binary.LittleEndian.AppendUint16(b, version)
 	return binary.LittleEndian.AppendUint64(b, checksum(b))
 }
+
+func appendString(b []byte, s string) []byte { return append(appendLength(b, len(s)), s...) }
 
 func appendLength(b []byte, n int) []byte {
 	switch {
@@ -139,7 +143,3 @@ func appendLength(b []byte, n int) []byte {
 func checksum(b []byte) uint64 { return ^crc64.Update(^uint64(0), jones, b) }
 
 var jones = crc64.MakeTable(0x95ac9329ac4bc9b5)
-
-func milliseconds(ttl time.Duration) int64 {
-	return int64(max(0, (ttl+time.Millisecond-1)/time.Millisecond)) // rounded up: at least that long
-}

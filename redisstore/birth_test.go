@@ -1,11 +1,8 @@
 package redisstore_test
 
 import (
-	"context"
-	"encoding"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,12 +101,9 @@ func TestBirthLost(t *testing.T) {
 func TestBirthDelivered(t *testing.T) {
 	rdb := tuned(t, server.Addr, nil)
 	var kept [][]any
-	rdb.AddHook(processHook(func(cmd redis.Cmder) {
+	rdb.AddHook(onCommand(func(cmd redis.Cmder, _ error) {
 		if cmd.Name() == "restore" {
-			args := slices.Clone(cmd.Args())
-			payload, _ := args[3].(encoding.BinaryMarshaler).MarshalBinary()
-			args[3] = slices.Clone(payload)
-			kept = append(kept, args)
+			kept = append(kept, argsSent(cmd, 3))
 		}
 	}))
 	s := redisstore.New(rdb, patient(t))
@@ -126,20 +120,6 @@ func TestBirthDelivered(t *testing.T) {
 	}
 	if len(kept) != 20 {
 		t.Errorf("%d commands kept", len(kept))
-	}
-}
-
-type processHook func(redis.Cmder)
-
-func (processHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (processHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-func (f processHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		f(cmd)
-		return err
 	}
 }
 

@@ -116,7 +116,11 @@ func TestRevoked(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, PoolSize: 1})
 	defer rdb.Close()
 	ended := make(chan error, 1)
-	rdb.AddHook(onScript(func(err error) { ended <- err }))
+	rdb.AddHook(onCommand(func(cmd redis.Cmder, err error) {
+		if cmd.Name() == "evalsha" {
+			ended <- err
+		}
+	}))
 	s := redisstore.New(rdb, redisstore.Config{WriteTimeout: 50 * time.Millisecond})
 	srv.Stop()
 	_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
@@ -129,23 +133,6 @@ func TestRevoked(t *testing.T) {
 	}
 	if have := get(t, redisstore.New(srv.Client(), patient(t)), "k"); len(have) != 0 {
 		t.Errorf("the record holds %v", have)
-	}
-}
-
-// onScript is called when the client is done with a script.
-type onScript func(error)
-
-func (f onScript) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (f onScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-func (f onScript) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if cmd.Name() == "evalsha" {
-			f(err)
-		}
-		return err
 	}
 }
 

@@ -2,8 +2,10 @@ package redisstore_test
 
 import (
 	"context"
+	"encoding"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,4 +142,27 @@ func eventually(t testing.TB, what string, f func() bool) {
 			t.Fatal("not in time: ", what)
 		}
 	}
+}
+
+// onCommand is called when the client is done with a command.
+type onCommand func(redis.Cmder, error)
+
+func (onCommand) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (onCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (f onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		f(cmd, err)
+		return err
+	}
+}
+
+// argsSent copies the arguments of a command, the operation's among them as it was sent, whatever becomes of it.
+func argsSent(cmd redis.Cmder, operation int) []any {
+	args := slices.Clone(cmd.Args())
+	sent, _ := args[operation].(encoding.BinaryMarshaler).MarshalBinary()
+	args[operation] = slices.Clone(sent)
+	return args
 }

@@ -16,7 +16,7 @@ func TestMemory(t *testing.T) {
 	cfg.Prefix = "guest"
 	s := redisstore.New(rdb, cfg)
 	const record = "g:abcdefghijklmnopqrstuv" // 22 characters: 128 bits
-	const key = "guest:" + record + ""
+	const key = "guest:" + record
 	defer s.Update(ctx, record, guest.Update{Drop: true})
 	measure := func(what string, most int64) {
 		t.Helper()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/guestkit/guest"
 )
@@ -42,7 +43,7 @@ func requestOf(u guest.Update) request {
 	}
 	for _, name := range r.names[r.defaulted:r.added] {
 		n := "none" // no sum is valid, and Lua could not even read it
-		if v := u.Add[name]; -1<<53 <= v && v <= 1<<53 {
+		if v := u.Add[name]; exact(v) {
 			n = strconv.FormatInt(v, 10)
 		}
 		list = append(list, n)
@@ -190,6 +191,13 @@ func formatLen(list []string) (n int) {
 		}
 	}
 	return n
+}
+
+// exact reports whether Lua holds the number exactly.
+func exact(n int64) bool { return -1<<53 <= n && n <= 1<<53 }
+
+func milliseconds(ttl time.Duration) int64 {
+	return int64(max(0, (ttl+time.Millisecond-1)/time.Millisecond)) // rounded up: at least that long
 }
 
 func appendCount(b []byte, n int) []byte {

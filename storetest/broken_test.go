@@ -98,13 +98,12 @@ var brokenStores = []struct {
 	})},
 	{"takes New for a condition", newSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		if u.New {
+			unmade := guest.Fields{}
+			maps.Copy(unmade, u.If)
 			for name := range u.Default {
-				u.If = maps.Clone(u.If)
-				if u.If == nil {
-					u.If = guest.Fields{}
-				}
-				u.If[name] = ""
+				unmade[name] = ""
 			}
+			u.If = unmade
 		}
 		return s.Update(ctx, key, u)
 	})},

@@ -18,14 +18,7 @@ func shortLives(yield func(time.Duration) bool) {
 var lifetime = []testCase{
 	{"ttl", duty7, func(t *tester) {
 		k := t.key("k")
-		const ttl = 100 * time.Millisecond
-		start := time.Now()
-		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: ttl})
-		t.gone(k)
-		const slack = 2 * time.Millisecond // clocks tick in milliseconds, and not together
-		if lived := time.Since(start); lived < ttl-slack {
-			t.failf("a record with a TTL of %v lived for %v", ttl, lived)
-		}
+		t.lives(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: 100 * time.Millisecond})
 	}},
 	{"ttl lengthens", duty7, func(t *tester) {
 		k := t.key("k")
@@ -160,5 +153,17 @@ func (t *tester) tooSlow(ttl time.Duration) {
 	t.Helper()
 	if ttl > patience {
 		t.failf("a record with a TTL of %v was gone at once", ttl)
+	}
+}
+
+// lives demands that the record which u makes lives as long as u says, and is gone then.
+func (t *tester) lives(key string, u guest.Update) {
+	t.Helper()
+	start := time.Now()
+	t.apply(key, u)
+	t.gone(key)
+	const slack = 2 * time.Millisecond // clocks tick in milliseconds, and not together
+	if lived := time.Since(start); lived < u.TTL-slack {
+		t.failf("a record with a TTL of %v lived for %v", u.TTL, lived)
 	}
 }

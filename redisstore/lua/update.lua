@@ -111,12 +111,6 @@ repeat -- a break goes to the answer
   -- Plan: put holds n names and values in turn. And count.
   local put, n, del = {false, false, false, false, false, false}, 0, nil
   local had_fields, had_bytes = decode('>I2I4', own)
-  if not old[1] and expires ~= -2 then -- a RESTORE has made the record, if there is one
-    local record = call('HGETALL', key)
-    for i = 1, #record, 2 do
-      if byte(record[i]) ~= 46 then had_fields, had_bytes = had_fields + 1, had_bytes + #record[i] + #record[i + 1] end
-    end
-  end
   local fields, bytes = had_fields, had_bytes
   for place = met + 1, defaulted do
     if not old[place + 1] then
@@ -190,6 +184,16 @@ repeat -- a break goes to the answer
       bytes = bytes + #now - length
     end
   end
+  local noted = old[1] or n > 0 or del or id ~= '' -- what only lives on needs no field of ours
+  if not old[1] and noted and expires ~= -2 then -- a RESTORE has made the record, if there is one
+    local record = call('HGETALL', key)
+    for i = 1, #record, 2 do
+      if byte(record[i]) ~= 46 then
+        local had = #record[i] + #record[i + 1]
+        had_fields, had_bytes, fields, bytes = had_fields + 1, had_bytes + had, fields + 1, bytes + had
+      end
+    end
+  end
   if fields > had_fields or bytes > had_bytes then
     local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
     if max_fields > 0 and fields > max_fields and fields > had_fields
@@ -211,7 +215,7 @@ repeat -- a break goes to the answer
       del = del or {}
       del[#del + 1] = '!'
     end
-  elseif mine ~= own and (old[1] or n > 0 or del or id ~= '') then -- what only lives on needs none
+  elseif mine ~= own and noted then
     put[n + 1], put[n + 2] = '!', mine
     n = n + 2
   end
