@@ -152,12 +152,11 @@ func open(codecs []securecookie.Codec, name, value string) (b []byte, err error)
 
 var strictBase64 = base64.URLEncoding.Strict()
 
-// canonical reports whether value is the one spelling of what it decodes to; securecookie is lenient.
+// canonical reports whether value is the one spelling of what it decodes to; securecookie is lenient in two ways, and sees
+// to the rest.
 func canonical(value string) bool {
-	var src, dst [longestToken]byte
-	n := copy(src[:], value)
-	_, err := strictBase64.Decode(dst[:], src[:n])
-	return err == nil && !strings.ContainsAny(value, "\r\n") // which the decoder skips
+	_, err := strictBase64.DecodeString(value[max(0, len(value)-4):]) // the spare bits of the last character
+	return err == nil && !strings.ContainsAny(value, "\r\n")          // which the decoder skips
 }
 
 // Sealed data begin with this byte, which no JSON text and no number begins with.

@@ -1,41 +1,65 @@
 package guest
 
-import "sync"
+import (
+	"hash/maphash"
+	"sync"
+)
 
-// recent remembers something of the guests or tokens last seen, in bounded memory: two generations of a map, the older one
-// thrown away when the younger is full. It only ever saves work, so forgetting is harmless.
+// recent remembers something of the guests or tokens last seen, in bounded memory that it takes at once. It only ever
+// saves work, so forgetting is harmless: each key has two places, of which a new one takes that of the elder.
 type recent[K comparable, V any] struct {
-	mu       sync.Mutex
-	young    map[K]V
-	old      map[K]V
-	capacity int // of a generation; 0: 8192
+	mu     sync.Mutex
+	seed   maphash.Seed
+	places [][2]remembered[K, V] // the younger first; a power of two
 }
 
-func (r *recent[K, V]) get(key K) (V, bool) {
+type remembered[K comparable, V any] struct {
+	key  K // the zero value is nobody's
+	what V
+}
+
+const recentPlaces = 1 << 13
+
+func (r *recent[K, V]) get(key K) (v V, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if v, ok := r.young[key]; ok {
-		return v, true
+	if r.places == nil {
+		return v, false
 	}
-	v, ok := r.old[key]
-	return v, ok
+	for _, p := range r.of(key) {
+		if p.key == key {
+			return p.what, true
+		}
+	}
+	return v, false
 }
 
 func (r *recent[K, V]) put(key K, v V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.capacity == 0 {
-		r.capacity = 8192
+	if r.places == nil {
+		r.seed, r.places = maphash.MakeSeed(), make([][2]remembered[K, V], recentPlaces)
 	}
-	if r.young == nil || len(r.young) >= r.capacity {
-		r.old, r.young = r.young, map[K]V{}
+	p := r.of(key)
+	if p[0].key != key {
+		p[1] = p[0]
 	}
-	r.young[key] = v
+	p[0] = remembered[K, V]{key, v}
 }
 
 func (r *recent[K, V]) delete(key K) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.young, key)
-	delete(r.old, key)
+	if r.places == nil {
+		return
+	}
+	for i, p := range r.of(key) {
+		if p.key == key {
+			r.of(key)[i] = remembered[K, V]{}
+		}
+	}
+}
+
+func (r *recent[K, V]) of(key K) *[2]remembered[K, V] {
+	return &r.places[maphash.Comparable(r.seed, key)&uint64(len(r.places)-1)]
 }

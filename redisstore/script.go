@@ -128,10 +128,19 @@ func (r reading) place(name string) int {
 	return place
 }
 
+// The ways through the script.
+const (
+	wayUsual   = iota
+	wayRare    // the head says more
+	wayShort   // an addition whose sum is asked for, with one field that must be absent and one default
+	wayShorter // the same without those two
+
+	wayAt = idSize // the byte of the head that says which
+)
+
 // appendNumbers writes the head but for the strings.
 func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 	timed := u.Stamp != "" || !u.NotAfter.IsZero()
-	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed
 	ttl := milliseconds(u.TTL)
 	const extend, keep = 1, 2
 	mode := byte(0)
@@ -147,8 +156,19 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 	}
 	counts := [...]int{r.absent, r.met - r.absent, len(u.Default), len(u.Add), len(r.names), len(u.Set), len(u.Unset), len(u.Return), place}
 	wide := slices.Max(counts[:]) > math.MaxUint8
+	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed
+	way := byte(wayUsual)
+	switch {
+	case rare:
+		way = wayRare
+	case !u.Once || packed == 0 || mode == extend || len(u.Return) != 1 || strings.HasPrefix(u.Return[0], ".") || !exact(u.Add[u.Return[0]]):
+	case counts == [...]int{1, 0, 1, 1, 3, 0, 0, 1, 3}:
+		way = wayShort
+	case counts == [...]int{0, 0, 0, 1, 1, 0, 0, 1, 1}:
+		way = wayShorter
+	}
 
-	head = append(head, flag(rare), flag(wide), mode)
+	head = append(head, way, flag(wide), mode)
 	for _, n := range counts {
 		head = append(head, byte(n))
 	}
