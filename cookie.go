@@ -155,8 +155,9 @@ var strictBase64 = base64.URLEncoding.Strict()
 // canonical reports whether value is the one spelling of what it decodes to; securecookie is lenient in two ways, and sees
 // to the rest.
 func canonical(value string) bool {
-	_, err := strictBase64.DecodeString(value[max(0, len(value)-4):]) // the spare bits of the last character
-	return err == nil && !strings.ContainsAny(value, "\r\n")          // which the decoder skips
+	var last [4]byte // has bits to spare
+	_, err := strictBase64.Decode(last[:], []byte(value[max(0, len(value)-4):]))
+	return err == nil && strings.IndexByte(value, '\r') < 0 && strings.IndexByte(value, '\n') < 0 // which the decoder skips
 }
 
 // Sealed data begin with this byte, which no JSON text and no number begins with.

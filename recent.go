@@ -5,16 +5,19 @@ import (
 	"sync"
 )
 
-// recent remembers something of the guests or tokens last seen, in bounded memory that it takes at once. It only ever
-// saves work, so forgetting is harmless: each key has two places, of which a new one takes that of the elder.
+// recent remembers something of the guests or tokens last seen, in memory that it takes at once and that does not grow. It only
+// ever saves work, so forgetting is harmless: chance gives a key its place, where two have room, and the elder makes way.
 type recent[K comparable, V any] struct {
 	mu     sync.Mutex
 	seed   maphash.Seed
-	places [][2]remembered[K, V] // the younger first; a power of two
+	places []place[K, V]
 }
 
-type remembered[K comparable, V any] struct {
-	key  K // the zero value is nobody's
+type place[K comparable, V any] [2]memory[K, V] // the younger first
+
+type memory[K comparable, V any] struct {
+	hash uint64 // spares us most looks at keys, which may be strings far away
+	key  K
 	what V
 }
 
@@ -23,13 +26,8 @@ const recentPlaces = 1 << 13
 func (r *recent[K, V]) get(key K) (v V, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.places == nil {
-		return v, false
-	}
-	for _, p := range r.of(key) {
-		if p.key == key {
-			return p.what, true
-		}
+	if m := r.find(key); m != nil {
+		return m.what, true
 	}
 	return v, false
 }
@@ -38,28 +36,38 @@ func (r *recent[K, V]) put(key K, v V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.places == nil {
-		r.seed, r.places = maphash.MakeSeed(), make([][2]remembered[K, V], recentPlaces)
+		r.seed, r.places = maphash.MakeSeed(), make([]place[K, V], recentPlaces)
 	}
-	p := r.of(key)
-	if p[0].key != key {
-		p[1] = p[0]
+	if m := r.find(key); m != nil {
+		m.what = v
+		return
 	}
-	p[0] = remembered[K, V]{key, v}
+	hash, p := r.place(key)
+	p[1], p[0] = p[0], memory[K, V]{hash, key, v}
 }
 
 func (r *recent[K, V]) delete(key K) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.places == nil {
-		return
-	}
-	for i, p := range r.of(key) {
-		if p.key == key {
-			r.of(key)[i] = remembered[K, V]{}
-		}
+	if m := r.find(key); m != nil {
+		*m = memory[K, V]{}
 	}
 }
 
-func (r *recent[K, V]) of(key K) *[2]remembered[K, V] {
-	return &r.places[maphash.Comparable(r.seed, key)&uint64(len(r.places)-1)]
+func (r *recent[K, V]) find(key K) *memory[K, V] {
+	if r.places == nil {
+		return nil
+	}
+	hash, p := r.place(key)
+	for i := range p {
+		if p[i].hash == hash && p[i].key == key {
+			return &p[i]
+		}
+	}
+	return nil
+}
+
+func (r *recent[K, V]) place(key K) (hash uint64, p *place[K, V]) {
+	hash = maphash.Comparable(r.seed, key)
+	return hash, &r.places[hash%recentPlaces]
 }

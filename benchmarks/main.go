@@ -156,10 +156,10 @@ func (s *sheet) works() error {
 	return nil
 }
 
-// strangers races visitors whose cookies this process has not verified lately. Ours remembers those of the last 8,192
-// to 16,384 visitors.
+// strangers races visitors whose cookies this process has not verified lately. Ours remembers those of at most
+// 16,384 visitors: two of those to whom chance gives the same place.
 func (s *sheet) strangers() error {
-	const many = 20_000
+	const many = 60_000
 	var runners []runner
 	for _, c := range []Contender{limit, guestRedis} {
 		list, err := calls(s.direct[c.Name], None, Small, many)

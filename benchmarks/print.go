@@ -158,8 +158,8 @@ but a securecookie check.
 			}
 			s.print(table{"", "time", "16 abreast", "CPU", "CPU of Redis", "allocations", "round trips", "commands", "bytes out / in"}, lines)
 			if w == None && r == Small {
-				s.printf("\nThe visitors here are sixteen who come again and again. Ours remembers the cookies that it verified last, of 8,192 to 16,384 visitors. "+
-					"With 20,000 in turns, whom it never remembers, its time is %s.\n", s.stranger.time)
+				s.printf("\nThe visitors here are sixteen who come again and again. Ours remembers the cookies that it verified last, of at most 16,384 visitors. "+
+					"With 60,000 in turns, whom it hardly ever remembers, its time is %s.\n", s.stranger.time)
 			}
 		}
 	}
