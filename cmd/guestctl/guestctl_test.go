@@ -172,7 +172,7 @@ func TestShowExportErase(t *testing.T) {
 
 		d.want(2, "", "show", "guest", "ann")
 		d.want(2, "", "show", "visitor", "ann")
-		d.want(1, "", "show", "guest", "-"+id[1:]) // an ID, not a flag
+		d.want(1, "", "show", "guest", "-"+other[1:]) // an ID, not a flag; if it is other itself, that was erased
 		if d.ctl("", "show", "account", "a\x1b[2Jb").out == "" || strings.Contains(d.ctl("", "show", "account", "a\x1b[2Jb").out, "\x1b") {
 			t.Error("an ID reaches the terminal as it is")
 		}
