@@ -155,7 +155,7 @@ var strictBase64 = base64.URLEncoding.Strict()
 // canonical reports whether value is the one spelling of what it decodes to; securecookie is lenient in two ways, and sees
 // to the rest.
 func canonical(value string) bool {
-	var last [4]byte // has bits to spare
+	var last [3]byte // four characters, the last of which may have bits to spare
 	_, err := strictBase64.Decode(last[:], []byte(value[max(0, len(value)-4):]))
 	return err == nil && strings.IndexByte(value, '\r') < 0 && strings.IndexByte(value, '\n') < 0 // which the decoder skips
 }

@@ -26,7 +26,7 @@ const recentPlaces = 1 << 13
 func (r *recent[K, V]) get(key K) (v V, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.find(key); m != nil {
+	if _, _, m := r.find(key); m != nil {
 		return m.what, true
 	}
 	return v, false
@@ -38,36 +38,33 @@ func (r *recent[K, V]) put(key K, v V) {
 	if r.places == nil {
 		r.seed, r.places = maphash.MakeSeed(), make([]place[K, V], recentPlaces)
 	}
-	if m := r.find(key); m != nil {
+	hash, p, m := r.find(key)
+	if m != nil {
 		m.what = v
 		return
 	}
-	hash, p := r.place(key)
 	p[1], p[0] = p[0], memory[K, V]{hash, key, v}
 }
 
 func (r *recent[K, V]) delete(key K) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.find(key); m != nil {
+	if _, _, m := r.find(key); m != nil {
 		*m = memory[K, V]{}
 	}
 }
 
-func (r *recent[K, V]) find(key K) *memory[K, V] {
+// find returns the key's place, if there are places yet, and what is remembered of it; nil: nothing.
+func (r *recent[K, V]) find(key K) (hash uint64, p *place[K, V], m *memory[K, V]) {
 	if r.places == nil {
-		return nil
+		return 0, nil, nil
 	}
-	hash, p := r.place(key)
+	hash = maphash.Comparable(r.seed, key)
+	p = &r.places[hash%recentPlaces]
 	for i := range p {
 		if p[i].hash == hash && p[i].key == key {
-			return &p[i]
+			return hash, p, &p[i]
 		}
 	}
-	return nil
-}
-
-func (r *recent[K, V]) place(key K) (hash uint64, p *place[K, V]) {
-	hash = maphash.Comparable(r.seed, key)
-	return hash, &r.places[hash%recentPlaces]
+	return hash, p, nil
 }

@@ -34,16 +34,12 @@ func (s *Store) birthOf(u guest.Update) *birth {
 			return nil
 		}
 	}
-	count := len(u.Default) + len(u.Set)
 	for _, n := range u.Add {
-		if !exact(n) {
+		if n == 0 || !exact(n) { // 0 makes no field
 			return nil
 		}
-		if n != 0 {
-			count++
-		}
 	}
-	record, fields, size := beginDump(count), 0, 0
+	record, fields, size := beginDump(len(u.Default)+len(u.Set)+len(u.Add)), 0, 0
 	for name, value := range newFields(u) {
 		record = appendString(appendString(record, name), value)
 		if !strings.HasPrefix(name, ".") {
@@ -57,7 +53,7 @@ func (s *Store) birthOf(u guest.Update) *birth {
 	return &birth{op: operation{arg: endDump(record)}, ttl: milliseconds(u.TTL)}
 }
 
-// newFields yields what u makes of nothing.
+// newFields yields what a birth makes of nothing.
 func newFields(u guest.Update) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, fields := range [...]guest.Fields{u.Default, u.Set} {
@@ -68,7 +64,7 @@ func newFields(u guest.Update) iter.Seq2[string, string] {
 			}
 		}
 		for name, n := range u.Add {
-			if n != 0 && !yield(name, strconv.FormatInt(n, 10)) {
+			if !yield(name, strconv.FormatInt(n, 10)) {
 				return
 			}
 		}

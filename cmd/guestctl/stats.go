@@ -155,21 +155,18 @@ func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *prog
 
 const batch = 100 // records looked into in one round trip
 
-// look asks about the keys of a sample, a batch at a time, and gives the answers to see. Of a record that has
-// gone since there are none.
-func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, see func(state string, names []string, life time.Duration, memory int64)) error {
+// look asks about the keys of a sample, a batch at a time: ask adds commands, and returns what sees their answers and the
+// memory of the key. Of a record that has gone since nothing is seen.
+func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
 	done := 0
 	for keys := range slices.Chunk(of.heap, batch) {
 		if err := pace.wait(s.ctx, len(keys)); err != nil {
 			return err
 		}
 		pipe := rdb.Pipeline()
-		states, names := make([]*redis.StringCmd, len(keys)), make([]*redis.StringSliceCmd, len(keys))
-		lives, memory := make([]*redis.DurationCmd, len(keys)), make([]*redis.IntCmd, len(keys))
+		see, memory := make([]func(int64), len(keys)), make([]*redis.IntCmd, len(keys))
 		for i, k := range keys {
-			states[i] = pipe.HGet(s.ctx, k.key, fieldState)
-			names[i] = pipe.HKeys(s.ctx, k.key)
-			lives[i] = pipe.PTTL(s.ctx, k.key)
+			see[i] = ask(pipe, k.key)
 			memory[i] = pipe.MemoryUsage(s.ctx, k.key)
 		}
 		if _, err := pipe.Exec(s.ctx); err != nil && !errors.Is(err, redis.Nil) {
@@ -177,7 +174,7 @@ func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *
 		}
 		for i := range keys {
 			if memory[i].Err() == nil {
-				see(states[i].Val(), names[i].Val(), lives[i].Val(), memory[i].Val())
+				see[i](memory[i].Val())
 			}
 		}
 		done += len(keys)
@@ -195,21 +192,24 @@ func isData(field string) bool {
 func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, g *guestStats) error {
 	var open, provisional, withData, sealed, tombstones int
 	var bytes []float64
-	err := look(s, rdb, pace, bar, of, func(state string, names []string, life time.Duration, memory int64) {
-		bytes = append(bytes, float64(memory))
-		switch {
-		case state == "":
-			open++
-			if 0 <= life && life <= c.ProvisionalTTL {
-				provisional++
+	err := look(s, rdb, pace, bar, of, func(pipe redis.Pipeliner, key string) func(int64) {
+		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key), pipe.PTTL(s.ctx, key)
+		return func(memory int64) {
+			bytes = append(bytes, float64(memory))
+			switch state := state.Val(); {
+			case state == "":
+				open++
+				if life := life.Val(); 0 <= life && life <= c.ProvisionalTTL {
+					provisional++
+				}
+			case state[0] == 's':
+				sealed++
+			default:
+				tombstones++
 			}
-		case state[0] == 's':
-			sealed++
-		default:
-			tombstones++
-		}
-		if slices.ContainsFunc(names, isData) {
-			withData++
+			if slices.ContainsFunc(names.Val(), isData) {
+				withData++
+			}
 		}
 	})
 	if err != nil {
@@ -226,7 +226,9 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 
 func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, a *accountStats) error {
 	var bytes []float64
-	err := look(s, rdb, pace, bar, of, func(_ string, _ []string, _ time.Duration, memory int64) { bytes = append(bytes, float64(memory)) })
+	err := look(s, rdb, pace, bar, of, func(redis.Pipeliner, string) func(int64) {
+		return func(memory int64) { bytes = append(bytes, float64(memory)) }
+	})
 	*a = accountStats{of.total, len(bytes), sum(bytes, float64(of.total))}
 	return err
 }

@@ -30,23 +30,22 @@ local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
 -- The short cut: to add to one field of a record that is there, has a ring with older IDs only, and stays within its quota;
 -- with one field that must be absent and one default, or neither. Of all else nothing is done, and the long way decides.
 if way >= SHORT then
-  local name, more, old, have, _
-  local first, second, open = nil, nil, true
+  local first, second, name, _, more = decode(sub(head, at, at + packed - 1), head, at + packed)
+  local old, have, open
   if way == SHORT then
-    first, second, name, _, more = decode(sub(head, at, at + packed - 1), head, at + packed)
     old = call('HMGET', key, '!', first, second, name)
     open, have = not old[2] and old[3], old[4]
   else
-    name, more = decode(sub(head, at, at + packed - 1), head, at + packed)
+    name, more = first, second
     old = call('HMGET', key, '!', name)
-    have = old[2]
+    open, have = true, old[2]
   end
   local own, sum = old[1], tonumber(have or 0)
   if open and own and #own > 6 and sum and (not have or format('%d', sum) == have) then
     local high, low = decode('>I2I4', head)
     local last_high, last_low = decode('>I2I4', own, 7)
     sum = sum + more
-    if (high > last_high or high == last_high and low > last_low) and sum > -INT and sum < INT and sum ~= 0 then
+    if high * HIGH + low > last_high * HIGH + last_low and sum > -INT and sum < INT and sum ~= 0 then
       local v, fits, counts = format('%d', sum), true, sub(own, 1, 6)
       if not have or #v ~= #have then
         local fields, bytes = decode('>I2I4', own)
