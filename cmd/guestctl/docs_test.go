@@ -74,7 +74,7 @@ func TestOperationsDocs(t *testing.T) {
 			bash := exec.Command("bash", "-c", strings.ReplaceAll(command, guestOfDocs, id))
 			bash.Dir = dir
 			bash.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"), "GUEST_REDIS=redis://" + server.Addr,
-				"GUEST_SECRETS_FILE=secrets.txt"}
+				"GUEST_SECRETS_FILE=secrets.txt", race}
 			out, _ := bash.CombinedOutput() // the exit code is another test's
 			got := strings.ReplaceAll(strings.TrimRight(string(out), "\n"), id, guestOfDocs)
 			if one, two := normal(got), normal(want); one != two && !*update {

@@ -211,10 +211,14 @@ type answer struct {
 	code     int
 }
 
+// race is what scripts/test tells the race detector, the one thing that the command's environment has from ours.
+var race = "GORACE=" + os.Getenv("GORACE")
+
 // ctl runs the command. No secret is ever printed, nor data unless asked for.
 func (d *deployment) ctl(input string, args ...string) answer {
 	d.t.Helper()
 	cmd := exec.Command(binary, args...)
+	cmd.Env = []string{race}
 	for k, v := range d.onDuty {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
