@@ -144,14 +144,10 @@ func (v *Visitor) wipe(h http.Header) {
 
 // addVary names what tells visitors apart.
 func (v *Visitor) addVary(h http.Header) {
-	if directive(h, "Vary", "*") {
-		return
-	}
-	if !directive(h, "Vary", "Cookie") {
-		h.Add("Vary", "Cookie")
-	}
-	if name := v.m.cfg.Header; name != "" && !directive(h, "Vary", name) {
-		h.Add("Vary", name)
+	for _, name := range [...]string{"Cookie", v.m.cfg.Header} {
+		if name != "" && !directive(h, "Vary", name) && !directive(h, "Vary", "*") {
+			h["Vary"] = append(h["Vary"], name)
+		}
 	}
 }
 
@@ -206,6 +202,9 @@ func (v *Visitor) marked(h http.Header) bool {
 // directive reports whether a header that is a list, such as Cache-Control, has this directive.
 func directive(h http.Header, header, name string) bool {
 	for _, line := range h[header] {
+		if line == name { // mostly
+			return true
+		}
 		for part := range strings.SplitSeq(line, ",") {
 			part, _, _ = strings.Cut(part, "=")
 			if strings.EqualFold(strings.TrimSpace(part), name) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -123,11 +124,14 @@ func (p pages) Close() { p.close() }
 
 func (p pages) Serve(l net.Listener) error { return http.Serve(l, p.Handler) }
 
+// clientIsThere can be cancelled, as the context of net/http's requests can; contexts that cannot are cheaper.
+var clientIsThere, _ = context.WithCancel(context.Background())
+
 func (p pages) Prepare(w Work, query, cookies string) Call {
-	c := &pageCall{handler: p.Handler, base: http.Request{
+	c := &pageCall{handler: p.Handler, base: *(&http.Request{
 		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example", RemoteAddr: "192.0.2.1:1234",
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
-	}, header: http.Header{}}
+	}).WithContext(clientIsThere), header: http.Header{}}
 	if cookies != "" {
 		c.base.Header.Set("Cookie", cookies)
 	}

@@ -2,7 +2,7 @@
 // do the least the work needs. All take part in one run on one Redis, which the command starts and stops itself.
 //
 //	go run .            # a quarter of an hour; prints Markdown
-//	go run . -quick     # about two minutes
+//	go run . -quick     # about three minutes
 //	go run . -write     # also writes ../docs/benchmarks.md and ../docs/benchmarks.svg
 //
 // It needs redis-server, and wrk for the part over TCP.
@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	quick  = flag.Bool("quick", false, "measure for about two minutes, with wider spreads")
+	quick  = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
 	write  = flag.Bool("write", false, "write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
 	guests = flag.Int("guests", 100_000, "guests to fill Redis and memstore with")
 	flood  = flag.Int("flood", 1_000_000, "empty guests to flood memstore with")
@@ -133,7 +133,7 @@ func (s *sheet) close() {
 
 func (s *sheet) effort() effort {
 	if *quick {
-		return effort{bursts: 100, turn: 5 * time.Millisecond, rounds: 9}
+		return effort{bursts: 400, turn: 5 * time.Millisecond, rounds: 9}
 	}
 	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }

@@ -18,6 +18,14 @@ const (
 	BreakFor   = breakFor
 )
 
+// Late is how much later than their deadline the contexts that Timeouts makes may be done.
+const Late = late
+
+// Timeouts returns what makes the contexts of updates.
+func Timeouts(length time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
+	return (&timers{length: length}).limit
+}
+
 // Client is the store's.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
 

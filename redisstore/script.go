@@ -27,14 +27,18 @@ type request struct {
 	head []byte   // numbers; the first of them is the operation's ID, to be filled in
 	rest []string // names and values; none if the head holds them too
 	met  []string // the names in If, in the order of their answer
+
+	roomForHead  [192]byte // a small update's, so that it is one allocation
+	roomForNames [8]string
 }
 
-func requestOf(u guest.Update) request {
+func (q *request) fill(u guest.Update) {
 	if u.Drop { // no other change is made
 		u.Default, u.Set, u.Add, u.Unset = nil, nil, nil, nil
 	}
-	r := readingOf(u)
+	r := readingOf(u, q.roomForNames[:0])
 	list := r.names
+	q.met = r.names[:r.met]
 	for _, name := range r.names[r.absent:r.met] {
 		list = append(list, u.If[name])
 	}
@@ -67,17 +71,17 @@ func requestOf(u guest.Update) request {
 	}
 
 	packed := formatLen(list)
-	head := appendNumbers(make([]byte, idSize, 256), u, r, packed)
+	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed)
 	if packed == 0 {
-		return request{head, list, r.names[:r.met]}
+		q.rest = list
+		return
 	}
 	for _, s := range list {
-		head = strconv.AppendInt(append(head, 'c'), int64(len(s)), 10)
+		q.head = strconv.AppendInt(append(q.head, 'c'), int64(len(s)), 10)
 	}
 	for _, s := range list {
-		head = append(head, s...)
+		q.head = append(q.head, s...)
 	}
-	return request{head, nil, r.names[:r.met]}
 }
 
 // A reading is what the script reads before it changes anything. The place of a field is its number among the names.
@@ -87,8 +91,8 @@ type reading struct {
 	again                         bool // what Return names is read at the end instead, as the script overwrites some of it unread
 }
 
-func readingOf(u guest.Update) (r reading) {
-	r.names = make([]string, 0, 12)
+func readingOf(u guest.Update, room []string) (r reading) {
+	r.names = room
 	for name, value := range u.If {
 		if value == "" {
 			r.names = append(r.names, name)

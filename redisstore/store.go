@@ -49,8 +49,8 @@ type Config struct {
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
-	read         time.Duration
-	write        time.Duration
+	read         timers
+	write        timers
 	waitReplicas int
 	waitTimeout  time.Duration
 	deadlines    bool        // rdb ends a command at the deadline of its context
@@ -77,8 +77,8 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	s := &Store{
 		rdb:          rdb,
 		prefix:       cfg.Prefix + ":",
-		read:         cfg.ReadTimeout,
-		write:        cfg.WriteTimeout,
+		read:         timers{length: cfg.ReadTimeout},
+		write:        timers{length: cfg.WriteTimeout},
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
@@ -94,7 +94,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	fields := make(guest.Fields, len(names))
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", s.key(key))
-		if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, all) }); err != nil {
+		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, all) }); err != nil {
 			return nil, fmt.Errorf("redisstore: read: %w", err)
 		}
 		for name, value := range all.Val() {
@@ -105,7 +105,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 
 	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
 	some := redis.NewSliceCmd(ctx, withPointers(names, "hmget", s.key(key))...)
-	if err := s.call(ctx, s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
+	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
 	if len(some.Val()) != len(names) {

@@ -35,7 +35,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 	} else {
 		birth = s.birthOf(u)
 	}
-	err := s.call(ctx, s.write, func(ctx context.Context) (err error) {
+	err := s.call(ctx, &s.write, func(ctx context.Context) (err error) {
 		if birth != nil {
 			err = s.bear(ctx, name, birth)
 			if !s.leftToScript(err) {
@@ -91,7 +91,8 @@ type execution struct {
 }
 
 func (s *Store) execution(key string, u guest.Update) *execution {
-	e := &execution{request: requestOf(u)}
+	e := new(execution)
+	e.fill(u)
 	e.op.clock, e.op.numbered, e.op.arg = &s.clock, u.Once && !u.Drop, e.head
 	e.args = withPointers(e.rest, "evalsha", updateSHA, "1", key, &e.op)
 	return e
