@@ -9,7 +9,8 @@ import (
 
 // What a response's header says of its visitor: the tokens, and who may keep the page.
 
-// A headerLine is one of our lines in the response's header: a cookie by its name, or the token header.
+// A headerLine is one of our lines in the response's header, whose name is canonical: a cookie by its name, or the token
+// header.
 type headerLine struct{ header, name, value string }
 
 // carry sends the guest's token with the response.
@@ -120,7 +121,7 @@ func (v *Visitor) stamp(h http.Header) {
 		return
 	}
 	for _, l := range v.lines {
-		h.Add(l.header, l.value)
+		h[l.header] = append(h[l.header], l.value)
 	}
 	v.unshare(h)
 }
@@ -168,10 +169,10 @@ func shared(h http.Header) bool {
 
 // forShared: RFC 9213 targeted fields and their elder relatives, which tell shared caches alone. Such a cache obeys
 // its own field and not Cache-Control.
-func forShared(name string) bool {
-	name = http.CanonicalHeaderKey(name) // a handler may write to the map
-	return name == "Surrogate-Control" || name == "X-Accel-Expires" || name == "Edge-Control" ||
-		strings.HasSuffix(name, "-Cache-Control")
+func forShared(name string) bool { // in any case, as a handler may write to the map
+	const targeted = "-Cache-Control"
+	return strings.EqualFold(name[max(0, len(name)-len(targeted)):], targeted) || strings.EqualFold(name, "Surrogate-Control") ||
+		strings.EqualFold(name, "X-Accel-Expires") || strings.EqualFold(name, "Edge-Control")
 }
 
 // unshare keeps the response out of every shared cache. A handler's own no-store stays, if nobody can read it otherwise.

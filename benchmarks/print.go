@@ -54,10 +54,10 @@ Printed by one run of
 
 on %s with %s, Redis %s, %d processors, which others use too: load %s at the start and %s at the end.
 
-Times are ratios, never milliseconds. Contenders run in turns on one machine, each round in another order: turns of a millisecond
-for *time*, which is a contender's median request in units of the *limit*'s, with the quartiles over ten parts of the measurement; turns of
-ten milliseconds for the rest, which is the median of the ratios in each round, with the quartiles. The limit is a
-handler written by hand that does the least the work needs. Round trips, commands and bytes are counted on the wire, allocations in
+Times are ratios, never milliseconds. Contenders run in turns on one machine, each round in another order; a figure is the median
+of a contender's ratios to the *limit* in the same round, with the quartiles. Turns take a millisecond for *time*, whose quartiles
+are those of ten parts of the measurement, and ten milliseconds for the rest. The limit is a handler written by hand that does
+the least the work needs. Round trips, commands and bytes are counted on the wire, allocations in
 the process. The set-ups are [at the end](#set-ups).
 `, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.load, loadAverage())
 	return append(head, s.budgets()...)
@@ -132,8 +132,23 @@ func (s *sheet) budgets() string {
 		add("a guest in Redis, "+m.what+": MEMORY USAGE", fmt.Sprintf("≤ %.0f B", m.most), m.keys, m.most, fmt.Sprintf("%.0f B", m.keys))
 		add("a guest in Redis, "+m.what+": used_memory", fmt.Sprintf("≤ %.0f B", m.most), m.perGuest(), m.most, fmt.Sprintf("%.0f B", m.perGuest()))
 	}
-	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines)
+	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines) + beyond
 }
+
+// beyond says what ours does that what it is compared with does not.
+const beyond = `
+What ours does beyond what it is compared with, and what that costs:
+
+- *An addition*: the limit's script increments, whatever the record is. Ours asks first whether the guest has been claimed meanwhile,
+  whether it has applied this very addition before, as replies get lost, and whether the record stays within its quota. That takes
+  Redis 55,300 instructions in place of 31,900, and is about a third of what an addition takes longer. The rest is this process:
+  the condition, the default and the operation's ID on their way to Redis. Whose cookie it is costs less than the limit's check.
+- *A first visit*: ours signs the cookie, so that no later page needs Redis to know its visitor. scs and Fiber send a random one and
+  look it up at every request. And ours makes the record only if there is none, as a whole with its life (RESTORE), where
+  they overwrite what there may be (SET).
+- *A cookie that the process does not remember* takes one securecookie check, and what every request behind the middleware takes:
+  see what a remembered one does.
+`
 
 func (s *sheet) printCells() {
 	s.printf(`

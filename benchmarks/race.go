@@ -17,9 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The machine is noisy, and others work on it. So contenders run in turns, each round in another order. The time of one
-// request after the other is measured in turns of a millisecond, as a ratio of medians; all else in turns of ten, as the
-// median of the ratios to the limit in the same round.
+// The machine is noisy, and others work on it. So contenders run in turns, each round in another order, and a figure is the
+// median of the ratios to the limit in the same round. The time of one request after the other is measured in turns of a
+// millisecond, all else in turns of ten.
 
 // A runner takes part in a race. calls[i] is for the i-th of the goroutines; renew, if set, makes new ones of n calls in
 // sum before each turn, because a call works only once.
@@ -121,9 +121,9 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 	return results, nil
 }
 
-// alternate lets the runners take turns of a millisecond, one request after the other. The machine's speed changes more slowly
-// than that, and a median does not see what the machine does meanwhile. The first requests of a turn are not timed: they find
-// the processor's caches full of what the others did. The quartiles are those of ten parts of the measurement.
+// alternate lets the runners take turns of a millisecond, one request after the other: the machine's speed changes more slowly
+// than that. The first requests of a turn are not timed: they find the processor's caches full of what the others did. The
+// quartiles are those of the medians of ten parts of the measurement.
 func alternate(runners []runner, base, bursts int) ([]figure, error) {
 	const parts = 10
 	const burst = time.Millisecond
@@ -158,7 +158,8 @@ func alternate(runners []runner, base, bursts int) ([]figure, error) {
 		return nil
 	}
 	runtime.GC()
-	took := make([][parts][]float64, len(runners))
+	ratios := make([][parts][]float64, len(runners))
+	took := make([]float64, len(runners))
 	for b := range bursts {
 		for _, i := range rand.Perm(len(runners)) {
 			if err := serve(i, cold); err != nil {
@@ -168,19 +169,21 @@ func alternate(runners []runner, base, bursts int) ([]figure, error) {
 			if err := serve(i, each[i]); err != nil {
 				return nil, err
 			}
+			took[i] = float64(time.Since(start)) / float64(each[i])
+		}
+		for i := range runners {
 			part := b * parts / bursts
-			took[i][part] = append(took[i][part], float64(time.Since(start))/float64(each[i]))
+			ratios[i][part] = append(ratios[i][part], took[i]/took[base])
 		}
 	}
 	figures := make([]figure, len(runners))
 	for i := range runners {
-		var ratios, mine, limit []float64
-		for part := range parts {
-			ratios = append(ratios, middle(took[i][part])/middle(took[base][part]))
-			mine, limit = append(mine, took[i][part]...), append(limit, took[base][part]...)
+		var all, middles []float64
+		for _, part := range ratios[i] {
+			all, middles = append(all, part...), append(middles, middle(part))
 		}
-		figures[i] = figureOf(ratios)
-		figures[i].median = middle(mine) / middle(limit)
+		figures[i] = figureOf(middles)
+		figures[i].median = middle(all)
 	}
 	return figures, nil
 }
