@@ -21,9 +21,9 @@ const (
 // Late is how much later than their deadline the contexts that Timeouts makes may be done.
 const Late = late
 
-// Timeouts returns what makes the contexts of updates.
-func Timeouts(length time.Duration) func(context.Context) (context.Context, context.CancelFunc) {
-	return (&timers{length: length}).limit
+// Timeouts returns what makes the contexts of calls.
+func Timeouts(length time.Duration, sockets bool) func(context.Context) (context.Context, context.CancelFunc) {
+	return (&timers{length: length, sockets: sockets}).limit
 }
 
 // Client is the store's.

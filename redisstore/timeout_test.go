@@ -11,16 +11,16 @@ import (
 	"github.com/guestkit/guest/redisstore"
 )
 
-// Updates share timers, and yet each ends by its own deadline, hardly later.
+// Calls share timers, and yet each ends by its own deadline, hardly later.
 func TestTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const length, many = 50 * time.Millisecond, 1000
-		limit := redisstore.Timeouts(length)
+		limit := redisstore.Timeouts(length, true)
 		timers := map[<-chan struct{}]bool{}
 		var wg sync.WaitGroup
 		for range many {
 			begun := time.Now()
-			ctx, cancel := limit(context.WithoutCancel(t.Context()))
+			ctx, cancel := limit(t.Context())
 			if end, ok := ctx.Deadline(); !ok || end.Sub(begun) != length {
 				t.Fatalf("a deadline after %v", end.Sub(begun))
 			}
@@ -47,14 +47,31 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
-// A caller that goes away ends its call.
-func TestTimeoutOfACallerThatGoes(t *testing.T) {
-	parent, leave := context.WithCancel(t.Context())
-	ctx, cancel := redisstore.Timeouts(time.Hour)(parent)
-	defer cancel()
-	leave()
-	<-ctx.Done()
-	if ctx.Err() != context.Canceled {
-		t.Error(ctx.Err())
-	}
+// A caller that goes away ends what the socket does not, and its own deadline ends everything.
+func TestTimeoutOfTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, leave := context.WithCancel(t.Context())
+		ctx, cancel := redisstore.Timeouts(time.Hour, false)(parent)
+		defer cancel()
+		leave()
+		<-ctx.Done()
+		if ctx.Err() != context.Canceled {
+			t.Error(ctx.Err())
+		}
+		for _, sockets := range []bool{true, false} {
+			const soon = time.Second
+			begun := time.Now()
+			parent, leave := context.WithTimeout(t.Context(), soon)
+			defer leave()
+			ctx, cancel := redisstore.Timeouts(time.Hour, sockets)(parent)
+			defer cancel()
+			if end, ok := ctx.Deadline(); !ok || end.Sub(begun) != soon {
+				t.Errorf("a deadline after %v", end.Sub(begun))
+			}
+			<-ctx.Done()
+			if took := time.Since(begun); took != soon || ctx.Err() != context.DeadlineExceeded {
+				t.Errorf("after %v: %v", took, ctx.Err())
+			}
+		}
+	})
 }
