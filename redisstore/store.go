@@ -60,7 +60,8 @@ type Store struct {
 }
 
 // New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
-// client with ContextTimeoutEnabled saves a goroutine per call; see also [Store.Check].
+// client with ContextTimeoutEnabled saves a goroutine per call, and a call under way is then ended by its deadline alone: that
+// its context is cancelled is not noticed, nor does go-redis notice it while it waits for a reply. See also [Store.Check].
 func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "guest"
