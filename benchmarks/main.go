@@ -1,7 +1,7 @@
 // Command benchmarks compares package guest with the session libraries for Go, and with handlers written by hand that
 // do the least the work needs. All take part in one run on one Redis, which the command starts and stops itself.
 //
-//	go run .            # a quarter of an hour; prints Markdown
+//	go run .            # about twenty minutes; prints Markdown
 //	go run . -quick     # about three minutes
 //	go run . -write     # also writes ../docs/benchmarks.md and ../docs/benchmarks.svg
 //

@@ -23,7 +23,8 @@ const Late = late
 
 // Timeouts returns what makes the contexts of calls.
 func Timeouts(length time.Duration, sockets bool) func(context.Context) (context.Context, context.CancelFunc) {
-	return (&timers{length: length, sockets: sockets}).limit
+	t := &timers{length: length}
+	return func(ctx context.Context) (context.Context, context.CancelFunc) { return t.limit(ctx, sockets) }
 }
 
 // Client is the store's.

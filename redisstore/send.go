@@ -23,7 +23,7 @@ func (s *Store) call(ctx context.Context, t *timers, try func(context.Context) e
 	if !s.breaker.allow() {
 		return ErrOpen
 	}
-	own, cancel := t.limit(ctx)
+	own, cancel := t.limit(ctx, s.deadlines)
 	defer cancel()
 	err := repeat(own, try)
 	answered := err == nil || isReply(err)

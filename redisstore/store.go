@@ -44,8 +44,8 @@ type Config struct {
 
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
 //
-// Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some failures in a row the store stops asking for a
-// second: calls fail at once with an error that wraps [ErrOpen].
+// Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some failures in a row the store
+// stops asking for a second: calls fail at once with an error that wraps [ErrOpen].
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
@@ -75,15 +75,14 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.WaitTimeout <= 0 {
 		cfg.WaitTimeout = 100 * time.Millisecond
 	}
-	deadlines := keepsDeadlines(rdb)
 	s := &Store{
 		rdb:          rdb,
 		prefix:       cfg.Prefix + ":",
-		read:         timers{length: cfg.ReadTimeout, sockets: deadlines},
-		write:        timers{length: cfg.WriteTimeout, sockets: deadlines},
+		read:         timers{length: cfg.ReadTimeout},
+		write:        timers{length: cfg.WriteTimeout},
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
-		deadlines:    deadlines,
+		deadlines:    keepsDeadlines(rdb),
 	}
 	rand.Read(s.clock.process[:])
 	return s

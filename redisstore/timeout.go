@@ -33,17 +33,17 @@ func (t *timeout) Err() error {
 
 // timers makes timeouts of one length.
 type timers struct {
-	length  time.Duration
-	sockets bool // they keep deadlines; a caller that goes away is then not noticed, nor would go-redis while it waits for a reply
+	length time.Duration
 
 	mu   sync.Mutex
 	last time.Time       // when the last timer fires
 	done <-chan struct{} // by it
 }
 
-// limit is context.WithTimeout.
-func (t *timers) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, bounded := ctx.Deadline(); bounded || ctx.Done() != nil && !t.sockets {
+// limit is context.WithTimeout. If sockets keep deadlines, a caller that goes away is not noticed, nor would go-redis notice it
+// while it waits for a reply.
+func (t *timers) limit(ctx context.Context, sockets bool) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded || ctx.Done() != nil && !sockets {
 		return context.WithTimeout(ctx, t.length)
 	}
 	end := time.Now().Add(t.length)
