@@ -32,7 +32,7 @@ func TestMemory(t *testing.T) {
 		apply(t, s, record, guest.Update{Add: map[string]int64{"cart/sku-1": 1}, Once: true, TTL: time.Hour})
 	}
 	measure("after 20 additions", 300)
-	if e := rdb.ObjectEncoding(ctx, key).Val(); e != "listpack" {
+	if e := rdb.ObjectEncoding(ctx, key).Val(); e != "listpack" && e != "ziplist" { // before Redis 7
 		t.Errorf("after 20 additions the encoding is %s", e)
 	}
 	apply(t, s, record, guest.Update{Drop: true})

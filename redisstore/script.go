@@ -24,6 +24,8 @@ var updateSHA = func() string {
 
 // A request is an update as lua/update.lua wants it: ARGV.
 type request struct {
+	confirm bool // replicas are to confirm the answer
+
 	head []byte   // numbers; the first of them is the operation's ID, to be filled in
 	rest []string // names and values; none if the head holds them too
 	met  []string // the names in If, in the order of their answer
@@ -71,7 +73,7 @@ func (q *request) fill(u guest.Update) {
 	}
 
 	packed := formatLen(list)
-	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed)
+	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed, q.confirm)
 	if packed == 0 {
 		q.rest = list
 		return
@@ -143,7 +145,7 @@ const (
 )
 
 // appendNumbers writes the head but for the strings.
-func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
+func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm bool) []byte {
 	timed := u.Stamp != "" || !u.NotAfter.IsZero()
 	ttl := milliseconds(u.TTL)
 	const extend, keep = 1, 2
@@ -172,7 +174,7 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int) []byte {
 		way = wayShorter
 	}
 
-	head = append(head, way, flag(wide), mode)
+	head = append(head, way, flag(wide), mode, flag(confirm))
 	for _, n := range counts {
 		head = append(head, byte(n))
 	}

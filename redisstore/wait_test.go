@@ -97,6 +97,54 @@ func TestWaitForWhatWasRecognised(t *testing.T) {
 	}
 }
 
+// An answer that took no write rests on what others wrote, so it is confirmed as well: a condition that does not hold may
+// hold after a failover. Newer servers wait for a connection's own writes only, so there has to be one, and no trace of it.
+func TestWaitForWhatOthersWrote(t *testing.T) {
+	for _, tt := range []struct {
+		name, key string
+		u         guest.Update
+	}{
+		{"a condition does not hold", "k", guest.Update{If: guest.Fields{"n": ""}, Set: guest.Fields{"n": "7"}}},
+		{"nothing to do", "k", guest.Update{}},
+		{"nothing to remove", "k", guest.Update{Unset: []string{"other"}}},
+		{"nothing to add", "k", guest.Update{Add: map[string]int64{"other": 0}, Return: []string{"other"}}},
+		{"a life that is long enough", "k", guest.Update{TTL: time.Second}},
+		{"no record", "none", guest.Update{If: guest.Fields{"n": "1"}, Drop: true}},
+		{"no record to drop", "none", guest.Update{Drop: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			master := redistest.Single(t)
+			replica := redistest.Replica(t, master)
+			rdb := tuned(t, master.Addr, nil)
+			cfg := waiting(t, 1, 50*time.Millisecond)
+			s := redisstore.New(rdb, cfg)
+			eventually(t, "an answer", func() bool { _, err := s.Update(ctx, tt.key, tt.u); return err == nil })
+			cfg.WaitReplicas = 0
+			apply(t, redisstore.New(master.Client(), cfg), "k", guest.Update{Add: map[string]int64{"n": 1}, TTL: time.Hour})
+			state := func() (writes, records string) {
+				info, err := rdb.InfoMap(ctx, "persistence").Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return info["Persistence"]["rdb_changes_since_last_save"], fmt.Sprint(rdb.Keys(ctx, "*"), rdb.HGetAll(ctx, cfg.Prefix+":k"), rdb.ExpireTime(ctx, cfg.Prefix+":k"))
+			}
+			writes, records := state()
+			replica.Stop()
+			defer replica.Cont()
+			if res, err := s.Update(ctx, tt.key, tt.u); !errors.Is(err, guest.ErrUncertain) {
+				t.Errorf("got %+v, %v, want ErrUncertain", res, err)
+			}
+			writesNow, recordsNow := state()
+			if writesNow == writes {
+				t.Error("nothing was written, so newer servers wait for nothing")
+			}
+			if recordsNow != records {
+				t.Errorf("the records were %s and are %s", records, recordsNow)
+			}
+		})
+	}
+}
+
 // A server that forgets its scripts, or is a replica itself.
 func TestWaitAndErrors(t *testing.T) {
 	master := redistest.Single(t)

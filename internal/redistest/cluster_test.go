@@ -40,17 +40,21 @@ func TestClusterFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("up in %v", time.Since(start).Round(time.Millisecond))
-	rdb := c.Client()
-	if err := rdb.Set(ctx, "k", "v", 0).Err(); err != nil {
-		t.Fatal(err)
-	}
 	dead, err := c.Owner(ctx, Slot("k"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := c.nodes[dead].Do(ctx, "WAIT", 1, 1000).Int(); n != 1 || err != nil {
-		t.Fatalf("%d replicas, %v", n, err)
+	write := func(master *Server) {
+		t.Helper()
+		pipe := master.Client().Pipeline()
+		pipe.Set(ctx, "k", "v", 0)
+		replicas := pipe.Do(ctx, "WAIT", 1, 1000)
+		pipe.Exec(ctx)
+		if n, err := replicas.Int(); n != 1 || err != nil {
+			t.Fatalf("%d replicas, %v", n, err)
+		}
 	}
+	write(c.Nodes[dead])
 	start = time.Now()
 	c.Nodes[dead].Kill()
 	if err := c.AwaitFailover(ctx, dead); err != nil {
@@ -63,7 +67,5 @@ func TestClusterFailover(t *testing.T) {
 	if err := c.Rejoin(ctx, dead); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := c.Replicas[dead].Client().Do(ctx, "WAIT", 1, 1000).Int(); n != 1 || err != nil {
-		t.Fatalf("%d replicas of the new master, %v", n, err)
-	}
+	write(c.Replicas[dead])
 }

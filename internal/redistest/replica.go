@@ -31,7 +31,7 @@ func Replica(t testing.TB, master *Server, args ...string) *Server {
 // startReplica starts a replica of master, and waits until it has all of its data.
 func startReplica(dir string, master *Server, args ...string) (*Server, error) {
 	host, port, _ := net.SplitHostPort(master.Addr)
-	s, err := Start(dir, append([]string{"--replicaof", host + " " + port}, args...)...)
+	s, err := Start(dir, append([]string{"--replicaof", host, port}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -24,8 +24,8 @@ local unpack = unpack or table.unpack -- Lua 5.1, 5.4
 local key, head = KEYS[1], ARGV[1]
 
 -- From byte 9 on, one each; where one is not enough, wide says so.
-local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
-local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
+local way, wide, mode, confirm, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 22)
+local LIFE, QUOTA, at = 23, 31, 39 -- are looked up when needed
 
 -- The short cut: to add to one field of a record that is there, has a ring with older IDs only, and stays within its quota;
 -- with one field that must be absent and one default, or neither. Of all else nothing is done, and the long way decides.
@@ -102,7 +102,7 @@ if timed == 1 then
   now = t[1] .. format('%03d', math.floor(tonumber(t[2]) / 1000))
 end
 
-local status = APPLIED
+local status, wrote = APPLIED, false
 repeat -- a break goes to the answer
 
   -- Has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
@@ -142,8 +142,9 @@ repeat -- a break goes to the answer
   end
   if status == NOT_APPLIED then break end
   if drop == 1 then
-    call('DEL', key)
-    return {APPLIED, now}
+    wrote = call('DEL', key) == 1
+    all, return_n = 0, 0
+    break
   end
 
   -- Plan: put holds n names and values in turn. And count.
@@ -262,14 +263,23 @@ repeat -- a break goes to the answer
   -- cannot, and does nothing.
   if frees then call('HDEL', key, '!none') end
   for i = 1, n, PART do call('HSET', key, unpack(put, i, n < PART and n or math.min(i + PART - 1, n))) end
+  wrote = n > 0
   if del then
-    for i = 1, #del, PART do call('HDEL', key, unpack(del, i, math.min(i + PART - 1, #del))) end
+    for i = 1, #del, PART do wrote = call('HDEL', key, unpack(del, i, math.min(i + PART - 1, #del))) > 0 or wrote end
   end
   if expires and (expires == -2 or expires ~= -1 and mode == EXTEND) then
     local ttl = decode('>d', head, LIFE)
-    if expires < ttl then call('PEXPIRE', key, format('%.0f', ttl)) end
+    if expires < ttl then wrote = call('PEXPIRE', key, format('%.0f', ttl)) == 1 or wrote end
   end
 until true
+
+-- The answer may rest on what others wrote, and since Redis 7.2 WAIT waits for its own connection's last write only. So where
+-- replicas are to confirm it and nothing was written, something is, and taken back.
+if confirm == 1 and not wrote then
+  call('HDEL', key, '!none') -- as above
+  call('HSET', key, '!none', '')
+  call('HDEL', key, '!none')
+end
 
 -- Mostly 1, or the value that was asked for, or '' for none. Else a table: the values of Return; if the update was not
 -- applied, those of If too; the time if it was asked for.
