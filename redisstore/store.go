@@ -54,6 +54,7 @@ type Store struct {
 	waitReplicas int
 	waitTimeout  time.Duration
 	deadlines    bool        // rdb ends a command at the deadline of its context
+	fromReplicas bool        // rdb reads from replicas
 	unborn       atomic.Bool // Redis knows no RESTORE, or does not let us
 	breaker      breaker
 	clock        clock
@@ -61,7 +62,8 @@ type Store struct {
 
 // New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
 // client with ContextTimeoutEnabled saves a goroutine per call, and a call under way is then ended by its deadline alone: that
-// its context is cancelled is not noticed, nor does go-redis notice it while it waits for a reply. See also [Store.Check].
+// its context is cancelled is not noticed, nor does go-redis notice it while it waits for a reply. A Cluster client that reads
+// from replicas still reads from masters here, as a replica may not know yet that a guest is claimed. See also [Store.Check].
 func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "guest"
@@ -83,6 +85,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
+		fromReplicas: readsReplicas(rdb),
 	}
 	rand.Read(s.clock.process[:])
 	return s
@@ -93,9 +96,14 @@ func (s *Store) key(record string) string { return s.prefix + record }
 // Get implements [guest.Store].
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
 	fields := make(guest.Fields, len(names))
+	key = s.key(key)
+	var from processor = s.rdb
+	if s.fromReplicas {
+		from = master{s.rdb, key}
+	}
 	if len(names) == 0 {
-		all := redis.NewMapStringStringCmd(ctx, "hgetall", s.key(key))
-		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, all) }); err != nil {
+		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
+		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {
 			return nil, fmt.Errorf("redisstore: read: %w", err)
 		}
 		for name, value := range all.Val() {
@@ -105,8 +113,8 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	}
 
 	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
-	some := redis.NewSliceCmd(ctx, withPointers(names, "hmget", s.key(key))...)
-	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, s.rdb, some) }); err != nil {
+	some := redis.NewSliceCmd(ctx, withPointers(names, "hmget", key)...)
+	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
 	if len(some.Val()) != len(names) {

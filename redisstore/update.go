@@ -31,7 +31,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		unknown bool      // one of the attempts may have been applied, or undone
 	)
 	if s.waitReplicas > 0 {
-		to = confirmed{s.rdb, name, s.waitReplicas, s.waitTimeout}
+		to = confirmed{master{s.rdb, name}, s.waitReplicas, s.waitTimeout}
 	} else {
 		birth = s.birthOf(u)
 	}

@@ -1,0 +1,127 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
+)
+
+// cut takes its master from a replica, which goes on with what it has.
+func cut(t *testing.T, replica *redis.Client) {
+	t.Helper()
+	replica.ConfigSet(ctx, "masterauth", "wrong") // it will not get in again
+	replica.ConfigSet(ctx, "masteruser", "nobody")
+	eventually(t, "the replica has lost its master", func() bool {
+		replica.ClientKillByFilter(ctx, "type", "master")
+		return strings.Contains(replica.Info(ctx, "replication").Val(), "master_link_status:down")
+	})
+}
+
+// A client that reads from replicas gets what masters know: here a replica that has lost its master and serves what it has.
+// Redirections are followed as the client follows them.
+func TestReadsFromMasters(t *testing.T) {
+	c := redistest.Cluster(t)
+	if err := c.AddReplicas(ctx); err != nil {
+		t.Fatal(err)
+	}
+	const key = "k"
+	writer := patient(t)
+	slot := redistest.Slot(writer.Prefix + ":" + key)
+	owner, err := c.Owner(ctx, slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := c.Replicas[owner].Client()
+	writes := redisstore.New(c.Client(), writer)
+	apply(t, writes, key, addOne)
+	eventually(t, "the replica has the record", func() bool {
+		size, err := replica.DBSize(ctx).Result()
+		return err == nil && size == 1
+	})
+	cut(t, replica)
+	apply(t, writes, key, addOne)
+
+	eventually(t, "clients hear of the replicas", func() bool {
+		for _, node := range c.Nodes {
+			slots, err := node.Client().ClusterSlots(ctx).Result()
+			if err != nil || slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return len(s.Nodes) < 2 }) {
+				return false
+			}
+		}
+		return true
+	})
+
+	clients := map[string]*redis.ClusterOptions{
+		"replicas": {ReadOnly: true},
+		"latency":  {RouteByLatency: true},
+		"random":   {RouteRandomly: true},
+	}
+	read := map[string]*redisstore.Store{}
+	for name, o := range clients {
+		o.Addrs, o.ContextTimeoutEnabled = c.Addrs(), true
+		rdb := redis.NewClusterClient(o)
+		defer rdb.Close()
+		read[name] = redisstore.New(rdb, writer)
+	}
+	want := 2
+	all := func(when string) {
+		t.Helper()
+		for name, s := range read {
+			for range 8 {
+				if n := get(t, s, key, "n")["n"]; n != fmt.Sprint(want) {
+					t.Fatalf("%s, by %s: n = %q, want %d", when, name, n, want)
+				}
+				if n := get(t, s, key)["n"]; n != fmt.Sprint(want) {
+					t.Fatalf("%s, by %s: of all fields n = %q, want %d", when, name, n, want)
+				}
+			}
+		}
+	}
+	all("a replica that is behind")
+
+	to := (owner + 1) % len(c.Nodes)
+	if err := c.OpenSlot(ctx, slot, to); err != nil {
+		t.Fatal(err)
+	}
+	all("a slot that moves")
+	apply(t, writes, key, guest.Update{Drop: true})
+	apply(t, writes, key, addOne) // at the other node: ASK
+	want = 1
+	all("a record at the other node")
+	if err := c.MoveSlot(ctx, slot, to); err != nil {
+		t.Fatal(err)
+	}
+	all("a slot that has moved") // MOVED
+}
+
+// With Sentinel such a client is one of a Cluster that there is not.
+func TestReadsFromTheMasterBySentinel(t *testing.T) {
+	all := redistest.Sentinel(t, 1, 1)
+	replica := all.Nodes[1].Client()
+	cfg := patient(t)
+	writes := redisstore.New(all.Nodes[0].Client(), cfg)
+	apply(t, writes, "k", addOne)
+	eventually(t, "the replica has the record", func() bool { return replica.DBSize(ctx).Val() == 1 })
+	cut(t, replica)
+	apply(t, writes, "k", addOne)
+	for _, o := range []redis.FailoverOptions{{RouteRandomly: true}, {RouteByLatency: true}, {ReplicaOnly: true}} {
+		o.MasterName, o.SentinelAddrs, o.ContextTimeoutEnabled = redistest.MasterName, all.Addrs(), true
+		rdb := redis.NewFailoverClusterClient(&o)
+		defer rdb.Close()
+		s := redisstore.New(rdb, cfg)
+		for range 8 {
+			if n := get(t, s, "k", "n")["n"]; n != "2" {
+				t.Fatalf("n = %q, want 2", n)
+			}
+		}
+		if res := apply(t, s, "new", newborn()); res.Fields["n"] == "" {
+			t.Errorf("an update answers %v", res)
+		}
+	}
+}
