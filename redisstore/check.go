@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"time"
@@ -17,6 +18,7 @@ import (
 // nil: nothing. It is for the start of a program and for health checks, and takes a few round trips. It finds:
 //
 //   - a client without ContextTimeoutEnabled: calls still end in time, but each takes a goroutine
+//   - a Ring that looks elsewhere for the records of a server that does not answer
 //   - a Redis older than 6.2
 //   - a maxmemory-policy other than noeviction and volatile-ttl: it evicts what must not be forgotten
 //   - fewer replicas than Config.WaitReplicas
@@ -25,6 +27,9 @@ func (s *Store) Check(ctx context.Context) error {
 	var found []error
 	if !s.deadlines {
 		found = append(found, errors.New("redisstore: the client does not end commands at a deadline: set ContextTimeoutEnabled, and no negative timeouts"))
+	}
+	if looksElsewhere(ctx, s.rdb) {
+		found = append(found, errors.New("redisstore: the Ring looks elsewhere for the records of a server that does not answer, finds none and begins new ones: set a HeartbeatFn that always returns true"))
 	}
 	nodes, err := s.masters(ctx)
 	if err != nil {
@@ -46,6 +51,19 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 	}
 	return errors.Join(found...)
+}
+
+// looksElsewhere asks the Ring's own HeartbeatFn about a server that is none.
+func looksElsewhere(ctx context.Context, rdb redis.UniversalClient) bool {
+	ring, ok := rdb.(*redis.Ring)
+	if !ok {
+		return false
+	}
+	none := redis.NewClient(&redis.Options{MaxRetries: -1, DialerRetries: 1, Dialer: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("there is no server")
+	}})
+	defer none.Close()
+	return !ring.Options().HeartbeatFn(ctx, none)
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -443,6 +444,17 @@ func TestCheck(t *testing.T) {
 		t.Errorf("Check leaves %v", n)
 	}
 
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr}, ContextTimeoutEnabled: true, HeartbeatFn: up})
+	defer ring.Close()
+	if err := check(ring); err != nil {
+		t.Errorf("a good ring: %v", err)
+	}
+	usual := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": server.Addr}, ContextTimeoutEnabled: true})
+	defer usual.Close()
+	if err := check(usual); err == nil || !strings.Contains(err.Error(), "HeartbeatFn") {
+		t.Errorf("a ring as it is by default: %v", err)
+	}
+
 	acl := filepath.Join(t.TempDir(), "users.acl")
 	if err := os.WriteFile(acl, []byte("user default on nopass ~* &* +@all -hdel\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -463,5 +475,55 @@ func TestCheck(t *testing.T) {
 	srv.Kill()
 	if err := check(srv.Client()); err == nil || !strings.Contains(err.Error(), "INFO") {
 		t.Errorf("a dead server: %v", err)
+	}
+}
+
+// up is the HeartbeatFn that docs/redis.md asks for.
+func up(context.Context, *redis.Client) bool { return true }
+
+// A server of a Ring is away for longer than a Ring waits: no record is looked for elsewhere.
+func TestRingWithoutAServer(t *testing.T) {
+	frozen, other := redistest.Single(t), redistest.Single(t)
+	var beats atomic.Int64
+	rdb := redis.NewRing(&redis.RingOptions{
+		Addrs: map[string]string{"a": frozen.Addr, "b": other.Addr}, HeartbeatFrequency: time.Millisecond, ContextTimeoutEnabled: true,
+		HeartbeatFn: func(ctx context.Context, shard *redis.Client) bool {
+			beats.Add(1)
+			return up(ctx, shard)
+		},
+	})
+	defer rdb.Close()
+	cfg := patient(t)
+	s := redisstore.New(rdb, cfg)
+	cfg.ReadTimeout, cfg.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
+	hasty := redisstore.New(rdb, cfg)
+	const records = 40
+	for i := range records {
+		apply(t, s, fmt.Sprint(i), addOne)
+	}
+	frozen.Stop()
+	defer frozen.Cont()
+	before := beats.Load()
+	eventually(t, "some heartbeats", func() bool { return beats.Load() > before+20 }) // three without an answer are enough
+	failed := 0
+	for i := range records {
+		fields, err := hasty.Get(ctx, fmt.Sprint(i), "n")
+		if err != nil {
+			failed++
+		} else if fields["n"] != "1" {
+			t.Errorf("record %d is %v", i, fields)
+		}
+		if res, err := hasty.Update(ctx, fmt.Sprint(i), addOne); err == nil && res.Fields["n"] != "2" {
+			t.Errorf("an addition to record %d returns %v", i, res.Fields)
+		}
+	}
+	if failed == 0 {
+		t.Error("no record is on the server that is away")
+	}
+	frozen.Cont()
+	for i := range records {
+		if n := get(t, s, fmt.Sprint(i), "n")["n"]; n != "1" && n != "2" {
+			t.Errorf("afterwards record %d has n = %q", i, n)
+		}
 	}
 }

@@ -125,3 +125,26 @@ func TestReadsFromTheMasterBySentinel(t *testing.T) {
 		}
 	}
 }
+
+// A client that remembers what it read asks nevertheless: it hears of others' writes only a little later.
+func TestReadsPastACache(t *testing.T) {
+	wire := &redistest.Faults{}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true, ClientSideCacheConfig: &redis.ClientSideCacheConfig{}})
+	defer rdb.Close()
+	cfg := patient(t)
+	s := redisstore.New(rdb, cfg)
+	apply(t, redisstore.New(server.Client(), cfg), "k", addOne)
+	for range 3 {
+		get(t, s, "k", "n")
+		get(t, s, "k")
+	}
+	if names := wire.Counts().Names; names["HMGET"] != 3 || names["HGETALL"] != 3 {
+		t.Errorf("six reads asked Redis %v", names)
+	}
+	for range 3 {
+		rdb.HGet(ctx, cfg.Prefix+":k", "n")
+	}
+	if n := wire.Counts().Names["HGET"]; n != 1 {
+		t.Errorf("the client has no cache: it asked %d times", n)
+	}
+}

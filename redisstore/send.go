@@ -76,7 +76,8 @@ type processor interface {
 	Process(context.Context, redis.Cmder) error
 }
 
-// once is a command that go-redis does not send again on its own account, except where a Cluster redirects it.
+// once is a command that go-redis does not send again on its own account, except where a Cluster redirects it, nor answers from
+// a client-side cache, which hears of others' writes only later.
 type once struct{ redis.Cmder }
 
 func (once) NoRetry() bool { return true }
