@@ -30,6 +30,9 @@ func Timeouts(length time.Duration, sockets bool) func(context.Context) (context
 // Client is the store's.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
 
+// FromReplicas reports whether the client is known to read from replicas.
+func (s *Store) FromReplicas() bool { return s.fromReplicas }
+
 // WayShort is the first of the ways that are the short cut.
 const WayShort = wayShort
 

@@ -57,11 +57,7 @@ func TestReadsFromMasters(t *testing.T) {
 		return true
 	})
 
-	clients := map[string]*redis.ClusterOptions{
-		"replicas": {ReadOnly: true},
-		"latency":  {RouteByLatency: true},
-		"random":   {RouteRandomly: true},
-	}
+	clients := map[string]*redis.ClusterOptions{"replicas": {ReadOnly: true}, "random": {RouteRandomly: true}}
 	read := map[string]*redisstore.Store{}
 	for name, o := range clients {
 		o.Addrs, o.ContextTimeoutEnabled = c.Addrs(), true
@@ -100,6 +96,22 @@ func TestReadsFromMasters(t *testing.T) {
 	all("a slot that has moved") // MOVED
 }
 
+// The third way to such a client, which go-redis cannot use without a data race in itself.
+func TestRouteByLatency(t *testing.T) {
+	for name, rdb := range map[string]redis.UniversalClient{
+		"Cluster":  redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), RouteByLatency: true}),
+		"Sentinel": redis.NewFailoverClusterClient(&redis.FailoverOptions{RouteByLatency: true}),
+	} {
+		defer rdb.Close()
+		if !redisstore.New(rdb, redisstore.Config{}).FromReplicas() {
+			t.Errorf("%s: its reads would go where the client's go", name)
+		}
+	}
+	if redisstore.New(cluster.Client(), redisstore.Config{}).FromReplicas() {
+		t.Error("a usual client is taken for one that reads from replicas")
+	}
+}
+
 // With Sentinel such a client is one of a Cluster that there is not.
 func TestReadsFromTheMasterBySentinel(t *testing.T) {
 	all := redistest.Sentinel(t, 1, 1)
@@ -110,7 +122,7 @@ func TestReadsFromTheMasterBySentinel(t *testing.T) {
 	eventually(t, "the replica has the record", func() bool { return replica.DBSize(ctx).Val() == 1 })
 	cut(t, replica)
 	apply(t, writes, "k", addOne)
-	for _, o := range []redis.FailoverOptions{{RouteRandomly: true}, {RouteByLatency: true}, {ReplicaOnly: true}} {
+	for _, o := range []redis.FailoverOptions{{RouteRandomly: true}, {ReplicaOnly: true}} {
 		o.MasterName, o.SentinelAddrs, o.ContextTimeoutEnabled = redistest.MasterName, all.Addrs(), true
 		rdb := redis.NewFailoverClusterClient(&o)
 		defer rdb.Close()

@@ -148,7 +148,7 @@ const (
 func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm bool) []byte {
 	timed := u.Stamp != "" || !u.NotAfter.IsZero()
 	ttl := milliseconds(u.TTL)
-	const extend, keep = 1, 2
+	const extend, keep, confirmed = 1, 2, 4
 	mode := byte(0)
 	switch {
 	case ttl > 0 && u.KeepTTL:
@@ -174,7 +174,10 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 		way = wayShorter
 	}
 
-	head = append(head, way, flag(wide), mode, flag(confirm))
+	if confirm {
+		mode |= confirmed
+	}
+	head = append(head, way, flag(wide), mode)
 	for _, n := range counts {
 		head = append(head, byte(n))
 	}

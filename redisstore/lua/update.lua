@@ -24,8 +24,8 @@ local unpack = unpack or table.unpack -- Lua 5.1, 5.4
 local key, head = KEYS[1], ARGV[1]
 
 -- From byte 9 on, one each; where one is not enough, wide says so.
-local way, wide, mode, confirm, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 22)
-local LIFE, QUOTA, at = 23, 31, 39 -- are looked up when needed
+local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
+local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
 
 -- The short cut: to add to one field of a record that is there, has a ring with older IDs only, and stays within its quota;
 -- with one field that must be absent and one default, or neither. Of all else nothing is done, and the long way decides.
@@ -82,7 +82,9 @@ local returned = unset + unset_n + stamped
 
 -- Read. old[place + 1] is a field's value; false: absent.
 local old
-local EXTEND, KEEP = 1, 2 -- modes of the TTL
+local EXTEND, KEEP, CONFIRM = 1, 2, 4 -- modes: of the TTL, and whether replicas are to confirm the answer
+local confirm = mode >= CONFIRM
+if confirm then mode = mode - CONFIRM end
 local expires = mode == EXTEND and call('PTTL', key) -- -1: never, -2: no record
 if expires == -2 then
   old = {false, false, false, false, false, false}
@@ -275,7 +277,7 @@ until true
 
 -- The answer may rest on what others wrote, and since Redis 7.2 WAIT waits for its own connection's last write only. So where
 -- replicas are to confirm it and nothing was written, something is, and taken back.
-if confirm == 1 and not wrote then
+if confirm and not wrote then
   call('HDEL', key, '!none') -- as above
   call('HSET', key, '!none', '')
   call('HDEL', key, '!none')
