@@ -49,6 +49,7 @@ func TestReadsFromMasters(t *testing.T) {
 
 	eventually(t, "clients hear of the replicas", func() bool {
 		for _, node := range c.Nodes {
+			//lint:ignore SA1019 it is what clients ask
 			slots, err := node.Client().ClusterSlots(ctx).Result()
 			if err != nil || slices.ContainsFunc(slots, func(s redis.ClusterSlot) bool { return len(s.Nodes) < 2 }) {
 				return false

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -413,5 +418,49 @@ func TestSentinel(t *testing.T) {
 	table(t, d.want(0, "", "stats"), "guests 1")
 	table(t, d.want(1, "", "check"), "master eviction noeviction ok")
 	d.onDuty["GUEST_REDIS_SENTINEL_MASTER"] = "another"
+	d.want(3, "", "show", "guest", id)
+}
+
+// rediss:// is TLS, and takes no certificate that the machine does not trust; SSL_CERT_FILE names one's own authority.
+func TestTLS(t *testing.T) {
+	d := deploy(t, single.Client(), "")
+	id, _ := d.visit("oolong")
+	certified := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
+	defer certified.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer in.Close()
+				out, err := net.Dial("tcp", single.Addr)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				go io.Copy(out, in)
+				io.Copy(in, out)
+			}()
+		}
+	}()
+	d.onDuty["GUEST_REDIS"] = "rediss://" + l.Addr().String()
+	if a := d.want(3, "", "show", "guest", id); !strings.Contains(a.err, "certificate") {
+		t.Errorf("a stranger's certificate: %s", a.err)
+	}
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified.Certificate().Raw})
+	if err := os.WriteFile(authority, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.onDuty["SSL_CERT_FILE"] = authority
+	table(t, d.want(0, "", "show", "guest", id), "state open")
+	d.onDuty["GUEST_REDIS"] = "rediss://" + single.Addr
 	d.want(3, "", "show", "guest", id)
 }
