@@ -18,7 +18,7 @@ import (
 // nil: nothing. It is for the start of a program and for health checks, and takes a few round trips. It finds:
 //
 //   - a client without ContextTimeoutEnabled: calls still end in time, but each takes a goroutine
-//   - a Ring that looks elsewhere for the records of a server that does not answer
+//   - a Ring that looks elsewhere for the records of a server that does not answer; its HeartbeatFn is asked about one
 //   - a Redis older than 6.2
 //   - a maxmemory-policy other than noeviction and volatile-ttl: it evicts what must not be forgotten
 //   - fewer replicas than Config.WaitReplicas

@@ -21,15 +21,23 @@ func readsReplicas(rdb redis.UniversalClient) bool {
 	return ok && cluster.Options().ReadOnly // which routing by latency or at random sets, too
 }
 
-// Process implements processor.
+// Process implements processor. Such a client has told the connections of all nodes that it takes answers of replicas, and a
+// master may have become one that we have not heard of: then it must send us on.
 func (m master) Process(ctx context.Context, cmd redis.Cmder) error {
+	cluster, ok := m.rdb.(*redis.ClusterClient)
+	told := ok && cluster.Options().ClusterSlots == nil // else it is Sentinel's, and there is no Cluster
 	return m.do(ctx, cmd, func(node *redis.Client, asking bool) error {
-		if !asking {
-			return node.Process(ctx, cmd)
-		}
 		pipe := node.Pipeline()
-		pipe.Do(ctx, "asking")
+		if told {
+			pipe.Do(ctx, "readwrite")
+		}
+		if asking {
+			pipe.Do(ctx, "asking")
+		}
 		pipe.Process(ctx, cmd)
+		if told {
+			pipe.Do(ctx, "readonly")
+		}
 		pipe.Exec(ctx) // its error is that of any of them
 		return cmd.Err()
 	})
@@ -56,10 +64,14 @@ func (m master) do(ctx context.Context, cmd redis.Cmder, send func(node *redis.C
 		if moved {
 			cluster.ReloadState(ctx)
 		}
-		if node = nodeAt(ctx, cluster, addr); node == nil {
-			break // a node that the client does not know yet
+		next := nodeAt(ctx, cluster, addr)
+		if next == nil { // a node that the client does not know yet, such as a new one that gets its first slot
+			o := *node.Options()
+			o.Addr = addr
+			next = redis.NewClient(&o)
+			defer next.Close()
 		}
-		err = send(node, ask)
+		err = send(next, ask)
 	}
 	return err
 }

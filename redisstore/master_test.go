@@ -40,10 +40,7 @@ func TestReadsFromMasters(t *testing.T) {
 	replica := c.Replicas[owner].Client()
 	writes := redisstore.New(c.Client(), writer)
 	apply(t, writes, key, addOne)
-	eventually(t, "the replica has the record", func() bool {
-		size, err := replica.DBSize(ctx).Result()
-		return err == nil && size == 1
-	})
+	eventually(t, "the replica has the record", func() bool { return replica.DBSize(ctx).Val() == 1 })
 	cut(t, replica)
 	apply(t, writes, key, addOne)
 
@@ -82,7 +79,10 @@ func TestReadsFromMasters(t *testing.T) {
 	}
 	all("a replica that is behind")
 
-	to := (owner + 1) % len(c.Nodes)
+	if err := c.AddMaster(ctx); err != nil { // clients hear of it with its first slot
+		t.Fatal(err)
+	}
+	to := len(c.Nodes) - 1
 	if err := c.OpenSlot(ctx, slot, to); err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,44 @@ func TestReadsFromMasters(t *testing.T) {
 		t.Fatal(err)
 	}
 	all("a slot that has moved") // MOVED
+}
+
+// A master that has become a replica sends such a client on, instead of answering it as the replica that it is.
+func TestReadsFromTheNextMaster(t *testing.T) {
+	c := redistest.Cluster(t)
+	if err := c.AddReplicas(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cfg := patient(t)
+	owner, err := c.Owner(ctx, redistest.Slot(cfg.Prefix+":k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := redisstore.New(c.Client(), cfg)
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ReadOnly: true, ContextTimeoutEnabled: true})
+	defer rdb.Close()
+	s := redisstore.New(rdb, cfg)
+	apply(t, usual, "k", addOne)
+	if n := get(t, s, "k", "n")["n"]; n != "1" {
+		t.Fatalf("n = %q, want 1", n)
+	}
+	old, next := c.Nodes[owner].Client(), c.Replicas[owner].Client()
+	eventually(t, "the replica has the record", func() bool { return next.DBSize(ctx).Val() == 1 })
+	if err := next.Do(ctx, "CLUSTER", "FAILOVER", "TAKEOVER").Err(); err != nil {
+		t.Fatal(err)
+	}
+	role := func(rdb *redis.Client, want string) func() bool {
+		return func() bool { return strings.Contains(rdb.Info(ctx, "replication").Val(), want) }
+	}
+	eventually(t, "the replica is the master", role(next, "role:master"))
+	eventually(t, "the master is a replica", role(old, "master_link_status:up"))
+	cut(t, old)
+	apply(t, usual, "k", addOne)
+	for range 3 {
+		if n := get(t, s, "k", "n")["n"]; n != "2" {
+			t.Fatalf("n = %q, want 2", n)
+		}
+	}
 }
 
 // The third way to such a client, which go-redis cannot use without a data race in itself.

@@ -15,8 +15,8 @@ const lateness = 110 * time.Millisecond
 
 // A confirmed processor sends each command about the key in a pipeline with WAIT: WAIT speaks of what its own
 // connection has done, so it must follow on the same one, to the node that has the key. It covers what other connections
-// wrote before this one did, and the script always writes, so whatever the answer rests on is confirmed: also that an update
-// that came again was applied before, or that a condition does not hold.
+// wrote before this one did, and the script always writes unless it refuses an update, so what the answer rests on is
+// confirmed: also that an update that came again was applied before, or that a condition does not hold.
 type confirmed struct {
 	master
 	replicas int

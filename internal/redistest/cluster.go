@@ -163,6 +163,37 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 	return nil
 }
 
+// AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others know it.
+func (c *ClusterServers) AddMaster(ctx context.Context) error {
+	s, err := c.startNode(fmt.Sprint("node", len(c.Nodes)))
+	if err != nil {
+		return err
+	}
+	rdb := s.Client()
+	for _, node := range c.Nodes {
+		host, port, _ := net.SplitHostPort(node.Addr)
+		if err := rdb.ClusterMeet(ctx, host, port).Err(); err != nil {
+			return err
+		}
+	}
+	c.Nodes, c.nodes = append(c.Nodes, s), append(c.nodes, rdb)
+	return poll(func() error {
+		for _, n := range c.nodes {
+			table, err := n.ClusterNodes(ctx).Result()
+			if err != nil {
+				return err
+			}
+			if strings.Contains(table, "handshake") || strings.Count(table, "master") < len(c.nodes) {
+				return errors.New("redistest: a node does not know all masters:\n" + table)
+			}
+			if info, err := n.ClusterInfo(ctx).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
+				return fmt.Errorf("redistest: a node does not serve: %v\n%s", err, info)
+			}
+		}
+		return nil
+	})
+}
+
 // AwaitFailover waits until the replica of Nodes[dead] serves its slots, and all others know.
 func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
 	if err := c.Replicas[dead].awaitMaster(ctx); err != nil {

@@ -276,11 +276,11 @@ repeat -- a break goes to the answer
 until true
 
 -- The answer may rest on what others wrote, and since Redis 7.2 WAIT waits for its own connection's last write only. So where
--- replicas are to confirm it and nothing was written, something is, and taken back.
+-- replicas are to confirm it and nothing was written, something is that changes nothing. A full Redis: as above.
 if confirm and not wrote then
-  call('HDEL', key, '!none') -- as above
-  call('HSET', key, '!none', '')
   call('HDEL', key, '!none')
+  call('HSET', key, old[1] and '!' or '!none', old[1] or '')
+  if not old[1] then call('HDEL', key, '!none') end
 end
 
 -- Mostly 1, or the value that was asked for, or '' for none. Else a table: the values of Return; if the update was not
