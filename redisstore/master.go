@@ -21,47 +21,46 @@ func readsReplicas(rdb redis.UniversalClient) bool {
 	return ok && cluster.Options().ReadOnly // which routing by latency or at random sets, too
 }
 
-// Process implements processor. Such a client has told the connections of all nodes that it takes answers of replicas, and a
-// master may have become one that we have not heard of: then it must send us on.
+// Process implements processor.
 func (m master) Process(ctx context.Context, cmd redis.Cmder) error {
+	return m.send(ctx, cmd, func(redis.Pipeliner) {})
+}
+
+// send sends cmd to the master, together with what after adds. The client of one node does not follow redirections, so it does.
+func (m master) send(ctx context.Context, cmd redis.Cmder, after func(redis.Pipeliner)) error {
+	node, err := m.owner(ctx)
+	if err != nil {
+		cmd.SetErr(err)
+		return err
+	}
 	cluster, ok := m.rdb.(*redis.ClusterClient)
-	told := ok && cluster.Options().ClusterSlots == nil // else it is Sentinel's, and there is no Cluster
-	return m.do(ctx, cmd, func(node *redis.Client, asking bool) error {
+	asking := false
+	// Connections of a client that reads from replicas take the answers of any; a master may have become one meanwhile, and
+	// must send us on. Sentinel's have no such state.
+	takes := ok && cluster.Options().ReadOnly && cluster.Options().ClusterSlots == nil
+	for n := 0; ; n++ {
 		pipe := node.Pipeline()
-		if told {
+		if takes {
 			pipe.Do(ctx, "readwrite")
 		}
 		if asking {
 			pipe.Do(ctx, "asking")
 		}
 		pipe.Process(ctx, cmd)
-		if told {
+		after(pipe)
+		if takes {
 			pipe.Do(ctx, "readonly")
 		}
 		pipe.Exec(ctx) // its error is that of any of them
-		return cmd.Err()
-	})
-}
-
-// do lets send send cmd to the master. The client of one node does not follow redirections, so it does.
-func (m master) do(ctx context.Context, cmd redis.Cmder, send func(node *redis.Client, asking bool) error) error {
-	node, err := m.owner(ctx)
-	if err != nil {
-		cmd.SetErr(err)
-		return err
-	}
-	err = send(node, false)
-	for range attempts {
-		addr, moved := redis.IsMovedError(err)
-		ask := false
+		addr, moved := redis.IsMovedError(cmd.Err())
 		if !moved {
-			addr, ask = redis.IsAskError(err)
+			addr, asking = redis.IsAskError(cmd.Err())
 		}
-		cluster, ok := m.rdb.(*redis.ClusterClient)
-		if !ok || !moved && !ask {
-			break
+		if !ok || !moved && !asking || n == attempts {
+			return cmd.Err()
 		}
 		if moved {
+			asking = false
 			cluster.ReloadState(ctx)
 		}
 		next := nodeAt(ctx, cluster, addr)
@@ -71,9 +70,8 @@ func (m master) do(ctx context.Context, cmd redis.Cmder, send func(node *redis.C
 			next = redis.NewClient(&o)
 			defer next.Close()
 		}
-		err = send(next, ask)
+		node = next
 	}
-	return err
 }
 
 // owner returns a client of the master, as far as the app's client knows.

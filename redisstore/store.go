@@ -93,14 +93,19 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 
 func (s *Store) key(record string) string { return s.prefix + record }
 
+// masterOf returns what sends commands about a key to its master.
+func (s *Store) masterOf(key string) processor {
+	if s.fromReplicas {
+		return master{s.rdb, key}
+	}
+	return s.rdb
+}
+
 // Get implements [guest.Store].
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
 	fields := make(guest.Fields, len(names))
 	key = s.key(key)
-	var from processor = s.rdb
-	if s.fromReplicas {
-		from = master{s.rdb, key}
-	}
+	from := s.masterOf(key)
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
 		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {

@@ -26,9 +26,9 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		birth   *birth // nil: the script does it
 		script  *execution
 		answer  reply
-		to      processor = s.rdb
-		doubt   bool      // a birth may have been applied
-		unknown bool      // one of the attempts may have been applied, or undone
+		to      = s.masterOf(name)
+		doubt   bool // a birth may have been applied
+		unknown bool // one of the attempts may have been applied, or undone
 	)
 	if s.waitReplicas > 0 {
 		to = confirmed{master{s.rdb, name}, s.waitReplicas, s.waitTimeout}

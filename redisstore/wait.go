@@ -25,27 +25,22 @@ type confirmed struct {
 
 // Process implements processor.
 func (c confirmed) Process(ctx context.Context, cmd redis.Cmder) error {
-	return c.do(ctx, cmd, func(node *redis.Client, asking bool) error {
+	var got *redis.Cmd
+	err := c.send(ctx, cmd, func(pipe redis.Pipeliner) {
 		wait := c.timeout
 		if end, ok := ctx.Deadline(); ok {
 			wait = min(wait, time.Until(end)-lateness) // Redis answers before we stop listening
 		}
-		pipe := node.Pipeline()
-		if asking {
-			pipe.Do(ctx, "asking")
-		}
-		pipe.Process(ctx, cmd)
-		got := pipe.Do(ctx, "wait", c.replicas, max(1, wait.Milliseconds())) // 0 would be for ever
-		pipe.Exec(ctx)                                                       // its error is that of any of them
-		if err := cmd.Err(); err != nil {
-			return err
-		}
-		switch n, err := got.Int(); {
-		case err != nil && !isReply(err):
-			return err
-		case err != nil || n < c.replicas:
-			return errTooFew
-		}
-		return nil
+		got = pipe.Do(ctx, "wait", c.replicas, max(1, wait.Milliseconds())) // 0 would be for ever
 	})
+	if err != nil {
+		return err
+	}
+	switch n, err := got.Int(); {
+	case err != nil && !isReply(err):
+		return err
+	case err != nil || n < c.replicas:
+		return errTooFew
+	}
+	return nil
 }
