@@ -37,7 +37,7 @@ func (m master) send(ctx context.Context, cmd redis.Cmder, after func(redis.Pipe
 	asking := false
 	// Connections of a client that reads from replicas take the answers of any; a master may have become one meanwhile, and
 	// must send us on. Sentinel's have no such state.
-	takes := ok && cluster.Options().ReadOnly && cluster.Options().ClusterSlots == nil
+	takes := readsReplicas(m.rdb) && cluster.Options().ClusterSlots == nil
 	for n := 0; ; n++ {
 		pipe := node.Pipeline()
 		if takes {

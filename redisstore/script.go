@@ -24,8 +24,6 @@ var updateSHA = func() string {
 
 // A request is an update as lua/update.lua wants it: ARGV.
 type request struct {
-	confirm bool // replicas are to confirm the answer
-
 	head []byte   // numbers; the first of them is the operation's ID, to be filled in
 	rest []string // names and values; none if the head holds them too
 	met  []string // the names in If, in the order of their answer
@@ -34,7 +32,8 @@ type request struct {
 	roomForNames [8]string
 }
 
-func (q *request) fill(u guest.Update) {
+// fill makes the request; confirm: replicas are to confirm the answer.
+func (q *request) fill(u guest.Update, confirm bool) {
 	if u.Drop { // no other change is made
 		u.Default, u.Set, u.Add, u.Unset = nil, nil, nil, nil
 	}
@@ -73,7 +72,7 @@ func (q *request) fill(u guest.Update) {
 	}
 
 	packed := formatLen(list)
-	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed, q.confirm)
+	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed, confirm)
 	if packed == 0 {
 		q.rest = list
 		return

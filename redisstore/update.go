@@ -92,8 +92,7 @@ type execution struct {
 
 func (s *Store) execution(key string, u guest.Update) *execution {
 	e := new(execution)
-	e.confirm = s.waitReplicas > 0
-	e.fill(u)
+	e.fill(u, s.waitReplicas > 0)
 	e.op.clock, e.op.numbered, e.op.arg = &s.clock, u.Once && !u.Drop, e.head
 	e.args = withPointers(e.rest, "evalsha", updateSHA, "1", key, &e.op)
 	return e

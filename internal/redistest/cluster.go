@@ -87,11 +87,8 @@ func (c *ClusterServers) start(shards int) error {
 		}
 	}
 	for _, n := range c.nodes { // everybody meets everybody: nobody waits for gossip
-		for _, s := range c.Nodes {
-			host, port, _ := net.SplitHostPort(s.Addr)
-			if err := n.ClusterMeet(ctx, host, port).Err(); err != nil {
-				return err
-			}
+		if err := c.meet(ctx, n); err != nil {
+			return err
 		}
 	}
 	return poll(func() error {
@@ -116,6 +113,17 @@ func (c *ClusterServers) start(shards int) error {
 	})
 }
 
+// meet introduces a node to all of Nodes.
+func (c *ClusterServers) meet(ctx context.Context, node *redis.Client) error {
+	for _, s := range c.Nodes {
+		host, port, _ := net.SplitHostPort(s.Addr)
+		if err := node.ClusterMeet(ctx, host, port).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AddReplicas gives each master a replica, and waits until all of them have their data.
 func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 	for i, master := range c.nodes {
@@ -132,11 +140,8 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 			return err
 		}
 		rdb := s.Client()
-		for _, node := range c.Nodes {
-			host, port, _ := net.SplitHostPort(node.Addr)
-			if err := rdb.ClusterMeet(ctx, host, port).Err(); err != nil {
-				return err
-			}
+		if err := c.meet(ctx, rdb); err != nil {
+			return err
 		}
 		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil { // once it knows its master
 			return err
@@ -170,13 +175,10 @@ func (c *ClusterServers) AddMaster(ctx context.Context) error {
 		return err
 	}
 	rdb := s.Client()
-	for _, node := range c.Nodes {
-		host, port, _ := net.SplitHostPort(node.Addr)
-		if err := rdb.ClusterMeet(ctx, host, port).Err(); err != nil {
-			return err
-		}
-	}
 	c.Nodes, c.nodes = append(c.Nodes, s), append(c.nodes, rdb)
+	if err := c.meet(ctx, rdb); err != nil {
+		return err
+	}
 	return poll(func() error {
 		for _, n := range c.nodes {
 			table, err := n.ClusterNodes(ctx).Result()
