@@ -16,16 +16,16 @@ type headerLine struct{ header, name, value string }
 // carry sends the guest's token with the response.
 func (v *Visitor) carry() {
 	cfg := &v.m.cfg
-	name, life := cfg.Cookie.Name, cfg.TTL
+	name, attributes := cfg.Cookie.Name, v.m.attributes
 	if v.guest.provisional {
-		name, life = spareName(cfg.Cookie.Name, v.guest.id), cfg.ProvisionalTTL
+		name, attributes = spareName(cfg.Cookie.Name, v.guest.id), v.m.attributesOfSpare
 	}
 	value, err := v.m.ring.sealToken(name, v.guest)
 	if err != nil {
 		v.m.warn("a guest token was not made", err)
 		return
 	}
-	v.line(headerLine{"Set-Cookie", name, cfg.Cookie.with(name, value, int(life/time.Second))})
+	v.line(headerLine{"Set-Cookie", name, name + "=" + value + attributes})
 	if cfg.Header != "" {
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
 			v.line(headerLine{http.CanonicalHeaderKey(cfg.Header), "", value})
@@ -65,6 +65,12 @@ func (c *Cookie) with(name, value string, maxAge int) string {
 	}).String()
 }
 
+// attributes is what follows name and value in the line of a cookie that lives so long.
+func (c *Cookie) attributes(life time.Duration) string {
+	_, attributes, _ := strings.Cut(c.with("name", "value", int(life/time.Second)), "value")
+	return attributes
+}
+
 // Two visitors must never share an identity through a cache. So the response that carries a guest's token is
 // watched for one thing: a handler that makes it cacheable by others. The response of a known visitor is not
 // watched, unless its request may write (then its guest may turn out claimed, and the visitor needs a fresh one).
@@ -89,11 +95,11 @@ func (v *Visitor) mayNeedHeader(r *http.Request) bool {
 // settleHeader brings the header in line with what the handler made of the response. The caller holds v.mu.
 func (v *Visitor) settleHeader() {
 	h := v.header
-	if !v.watched {
+	v.open = false
+	if !v.watched || len(v.lines) == 0 && v.mark == nil { // there is nothing of ours to keep from others
 		v.stamp(h)
 		return
 	}
-	v.open = false
 	if cc := h["Cache-Control"]; v.marked(h) && len(cc) > 1 { // the handler added to our line: it saw none of its own
 		h["Cache-Control"] = cc[1:]
 	}
@@ -116,14 +122,20 @@ func (v *Visitor) settleHeader() {
 // stamp brings the header in line with what the visitor needs. The caller holds v.mu or is alone.
 func (v *Visitor) stamp(h http.Header) {
 	v.addVary(h)
-	v.wipe(h)
-	if len(v.lines) == 0 {
-		return
+	if !v.stamped(h) {
+		v.wipe(h)
+		for _, l := range v.lines {
+			h[l.header] = append(h[l.header], l.value)
+		}
 	}
-	for _, l := range v.lines {
-		h[l.header] = append(h[l.header], l.value)
+	if len(v.lines) > 0 {
+		v.unshare(h)
 	}
-	v.unshare(h)
+}
+
+// stamped reports that the header has our lines and no other cookie, as mostly.
+func (v *Visitor) stamped(h http.Header) bool {
+	return v.m.cfg.Header == "" && slices.EqualFunc(h["Set-Cookie"], v.lines, func(has string, l headerLine) bool { return has == l.value })
 }
 
 // wipe removes our lines from the header.
@@ -184,8 +196,8 @@ func (v *Visitor) unshare(h http.Header) {
 	}
 	// With must-understand no-store is for old caches only; quotes may hide what looks like a directive.
 	cc := h["Cache-Control"]
-	if len(cc) == 1 && directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "must-understand") &&
-		!strings.Contains(cc[0], `"`) {
+	if len(cc) == 1 && (v.marked(h) || directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "must-understand") &&
+		!strings.Contains(cc[0], `"`)) {
 		return
 	}
 	if v.mark == nil {

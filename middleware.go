@@ -16,6 +16,8 @@ type Manager struct {
 	kinds    map[string]*kind
 	declared []*kind
 
+	attributes, attributesOfSpare string // of our cookies
+
 	seen   recent[string, token]  // what verified cookies say, as verifying is most of what a known visitor costs
 	moved  recent[guestID, token] // guests known to be claimed; a token if a sibling absorbed them
 	later  recent[guestID, retry] // claims that failed, and when a request may try them again
@@ -36,6 +38,7 @@ func New(cfg Config) (*Manager, error) {
 		m.kinds[def.name] = def
 		m.declared = append(m.declared, def)
 	}
+	m.attributes, m.attributesOfSpare = cfg.Cookie.attributes(cfg.TTL), cfg.Cookie.attributes(cfg.ProvisionalTTL)
 	m.cfg.Data, m.cfg.Secrets = nil, nil
 	return m, nil
 }

@@ -426,3 +426,34 @@ func TestAClaimIsNotPublic(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 }
+
+// What a handler does to our lines by itself leaves no other of them behind.
+func TestNothingOfOursIsLeftBehind(t *testing.T) {
+	var m *guest.Manager
+	tests := []struct {
+		name    string
+		handler http.HandlerFunc
+		left    http.Header
+	}{
+		{"the cookie deleted, the page public", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Del("Set-Cookie")
+			w.Header().Set("Cache-Control", "public")
+		}, http.Header{"Cache-Control": {"public"}}},
+		{"the guest forgotten, the page public", func(w http.ResponseWriter, r *http.Request) {
+			if err := m.Forget(w, r); err != nil {
+				t.Error(err)
+			}
+			w.Header().Add("Cache-Control", "public")
+		}, http.Header{"Cache-Control": {"public"}}},
+	}
+	m, _ = guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Header: "Guest-Token"})
+	for _, tt := range tests {
+		rec := httptest.NewRecorder()
+		m.Middleware(tt.handler).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		got := rec.Result().Header
+		delete(got, "Vary")
+		if fmt.Sprint(got) != fmt.Sprint(tt.left) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.left)
+		}
+	}
+}

@@ -48,6 +48,23 @@ func TestBirth(t *testing.T) {
 	})
 }
 
+// Redis checks a record's checksum, whatever its length.
+func TestBirthOfAnyLength(t *testing.T) {
+	wire := &redistest.Faults{}
+	s := redisstore.New(tuned(t, server.Addr, wire), patient(t))
+	for n := 1; n <= 300; n++ {
+		u, key, value := newborn(), fmt.Sprint("k", n), strings.Repeat("x", n)
+		u.Set = guest.Fields{"v": value}
+		apply(t, s, key, u)
+		if have := get(t, s, key, "v")["v"]; have != value {
+			t.Fatalf("%d bytes came back as %d", n, len(have))
+		}
+	}
+	if names := wire.Counts().Names; names["RESTORE"] != 300 || names["EVALSHA"]+names["EVAL"] > 0 {
+		t.Errorf("the births took %v", names)
+	}
+}
+
 // Whatever is lost, a birth is applied once, and that is known, however many others write meanwhile.
 func TestBirthLost(t *testing.T) {
 	for _, loss := range []redistest.Loss{redistest.Request, redistest.Reply} {

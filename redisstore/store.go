@@ -118,7 +118,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	}
 
 	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
-	some := redis.NewSliceCmd(ctx, withPointers(names, "hmget", key)...)
+	some := redis.NewSliceCmd(ctx, appendPointers(append(make([]any, 0, 2+len(names)), "hmget", key), names)...)
 	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
@@ -138,9 +138,8 @@ func addField(fields guest.Fields, name string, value any) {
 	}
 }
 
-// withPointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
-func withPointers(s []string, first ...any) []any {
-	args := append(make([]any, 0, len(first)+len(s)), first...)
+// appendPointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
+func appendPointers(args []any, s []string) []any {
 	for i := range s {
 		args = append(args, &s[i])
 	}

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/guestkit/guest"
 	"github.com/redis/go-redis/v9"
@@ -86,28 +87,28 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 // An execution is a run of the script, to be sent perhaps several times.
 type execution struct {
 	request
-	op   operation
-	args []any
+	op          operation
+	args        []any
+	roomForArgs [5]any
 }
 
 func (s *Store) execution(key string, u guest.Update) *execution {
 	e := new(execution)
 	e.fill(u, s.waitReplicas > 0)
 	e.op.clock, e.op.numbered, e.op.arg = &s.clock, u.Once && !u.Drop, e.head
-	e.args = withPointers(e.rest, "evalsha", updateSHA, "1", key, &e.op)
+	e.args = appendPointers(append(e.roomForArgs[:0], "evalsha", updateSHA, "1", key, &e.op), e.rest)
 	return e
 }
 
 // eval runs the script once. A server that does not know it has done nothing, and gets it in full.
 func (s *Store) eval(ctx context.Context, to processor, e *execution, u guest.Update) (reply, error) {
 	e.op.prepare()
-	e.args[0], e.args[1] = "evalsha", updateSHA
 	cmd := redis.NewCmd(ctx, e.args...)
 	err := s.send(ctx, to, cmd)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		e.op.prepare()
-		e.args[0], e.args[1] = "eval", updateScript
-		cmd = redis.NewCmd(ctx, e.args...)
+		inFull := slices.Concat([]any{"eval", updateScript}, e.args[2:])
+		cmd = redis.NewCmd(ctx, inFull...)
 		err = s.send(ctx, to, cmd)
 	}
 	if err != nil {
