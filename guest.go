@@ -230,7 +230,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 			} else {
 				u.If[fieldState] = ""
 			}
-			u.Default = Fields{fieldIncarnation: newIncarnation()}
+			u.Default = Fields{fieldIncarnation: newIncarnation()} // it may have expired: see lateIncarnation in the model
 			if v.m.cfg.Hooks.Filled != nil && len(u.Set)+len(u.Add) > 0 {
 				u.markFirst(fieldFilled)
 			}

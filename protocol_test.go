@@ -205,13 +205,14 @@ const (
 	forwardFirst
 	strikeByGuest
 	noCompareAndSet
+	lateIncarnation
 )
 
 var variantNames = map[variant]string{
 	noMarker: "no marker", noSeal: "no seal", buryFirst: "bury before merge", noIncarnationCheck: "no incarnation check",
 	fixedIdentity: "identity of the claim fixed per guest", noOperationID: "no operation ID",
 	forwardFirst: "late write forwarded without finishing the claim", strikeByGuest: "note struck by guest alone",
-	noCompareAndSet: "no compare-and-set",
+	noCompareAndSet: "no compare-and-set", lateIncarnation: "a write makes a record without an incarnation",
 }
 
 var modelStart = time.UnixMilli(1_800_000_000_000)
@@ -307,8 +308,11 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 			u.If = nil
 		}
 		u.Default = Fields{fieldIncarnation: fmt.Sprintf("1iw%d", p.write)}
-		if m.broken == fixedIdentity {
+		switch m.broken {
+		case fixedIdentity:
 			u.Default = Fields{fieldIncarnation: "1i0"}
+		case lateIncarnation: // the seal gives it one; a delayed one would give the same to what is written later
+			u.Default = nil
 		}
 	}
 	return p.to, u, fmt.Sprintf("w%d;", p.write)
@@ -697,7 +701,11 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 	for i := range w.recs {
 		w.recs[i] = newRecord(Fields{}, "")
 	}
-	w.recs[theGuest] = newRecord(Fields{fieldIncarnation: "1i0", "cart/w0": "1", "theme": `"w0"`}, "")
+	written := Fields{fieldIncarnation: "1i0", "cart/w0": "1", "theme": `"w0"`}
+	if broken == lateIncarnation {
+		delete(written, fieldIncarnation)
+	}
+	w.recs[theGuest] = newRecord(written, "")
 	w.recs[accountA] = newRecord(Fields{"cart/w0": "1"}, "")
 	for i, p := range s.procs {
 		switch p.kind {
@@ -752,7 +760,7 @@ func TestClaimModel(t *testing.T) {
 
 func TestBrokenVariantsAreCaught(t *testing.T) {
 	skipModel(t)
-	for v := noMarker; v <= noCompareAndSet; v++ {
+	for v := noMarker; v <= lateIncarnation; v++ {
 		t.Run(variantNames[v], func(t *testing.T) {
 			t.Parallel()
 			for _, s := range scenarios {
