@@ -28,7 +28,8 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 	} else {
 		v.stamp(header)
 	}
-	return Exchange{r.WithContext(v.in(r.Context())), v}
+	v.ctx = visitorContext{r.Context(), v}
+	return Exchange{r.WithContext(&v.ctx), v}
 }
 
 // Watched reports whether Commit may have to change what the visitor's cookie says. If not, a writer need not be

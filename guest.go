@@ -13,7 +13,8 @@ import (
 // called on a nil Visitor, which is nobody, and are safe for concurrent use.
 type Visitor struct {
 	m       *Manager
-	version atomic.Uint64 // counts writes, so that prefetched data are not served after one
+	ctx     visitorContext // of the request
+	version atomic.Uint64  // counts writes, so that prefetched data are not served after one
 
 	patience patience // with a store that does not answer
 
@@ -33,6 +34,7 @@ type Visitor struct {
 	wrote     bool          // this request wrote guest data
 	told      bool          // this request asked for the guest's ID, and may have kept something under it
 	lines     []headerLine
+	room      [1]presented // for held
 
 	header  http.Header // of the response; nil outside a request
 	watched bool        // somebody calls Commit just before it is sent
@@ -43,6 +45,19 @@ type Visitor struct {
 
 type visitorKey struct{}
 
+// A visitorContext is context.WithValue, with room for it in the visitor.
+type visitorContext struct {
+	context.Context
+	v *Visitor
+}
+
+func (c *visitorContext) Value(key any) any {
+	if key == (visitorKey{}) {
+		return c.v
+	}
+	return c.Context.Value(key)
+}
+
 // FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As]; else nil.
 func FromContext(ctx context.Context) *Visitor {
 	v, _ := ctx.Value(visitorKey{}).(*Visitor)
@@ -50,7 +65,7 @@ func FromContext(ctx context.Context) *Visitor {
 }
 
 func (v *Visitor) in(ctx context.Context) context.Context {
-	return context.WithValue(ctx, visitorKey{}, v)
+	return &visitorContext{ctx, v}
 }
 
 // GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it then. It

@@ -17,7 +17,7 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 		v.account = m.cfg.Account(r)
 	}
 	now := time.Now() // once, as it is a good part of what a known visitor costs
-	held := m.held(r, now)
+	held := m.held(r, now, v.room[:0])
 	v.held, v.replaced, v.ambiguous = held.tokens, held.lapsed, held.ambiguous
 	for _, name := range held.junk {
 		v.drop(name)
@@ -206,8 +206,9 @@ type held struct {
 
 const mostPresented = 64 // cookies of ours looked at in a request
 
-// held returns the guests that the request names.
-func (m *Manager) held(r *http.Request, now time.Time) (h held) {
+// held returns the guests that the request names, in room if it has it.
+func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held) {
+	h.tokens = room
 	name := m.cfg.Cookie.Name
 	looked, mains := 0, 0
 	for _, line := range r.Header["Cookie"] {

@@ -20,8 +20,9 @@ import (
 
 // A birth is the update that makes a record.
 type birth struct {
-	op  operation // its argument is the record as DUMP writes it
-	ttl int64     // milliseconds; 0: for ever
+	op   operation // its argument is the record as DUMP writes it
+	ttl  int64     // milliseconds; 0: for ever
+	args [4]any
 }
 
 // birthOf returns the birth that u asks for; nil: the script has to decide.
@@ -74,7 +75,8 @@ func newFields(u guest.Update) iter.Seq2[string, string] {
 // bear makes the record, if there is none.
 func (s *Store) bear(ctx context.Context, key string, b *birth) error {
 	b.op.prepare()
-	cmd := redis.NewCmd(ctx, "restore", key, b.ttl, &b.op)
+	b.args = [...]any{"restore", key, b.ttl, &b.op}
+	cmd := redis.NewCmd(ctx, b.args[:]...)
 	if err := s.send(ctx, s.rdb, cmd); err != nil {
 		return err
 	}

@@ -27,17 +27,17 @@ const (
 
 func parseReply(answer any, u guest.Update) (r reply, err error) {
 	var raw []any
-	switch answer := answer.(type) {
+	switch a := answer.(type) {
 	case int64: // that is all
 		raw = []any{answer}
 	case string:
 		r.status, r.values = statusApplied, []any{answer}
-		if answer == "" {
+		if a == "" {
 			r.values[0] = nil
 		}
 		return r, badReply(len(u.Return) == 1)
 	case []any:
-		raw = answer
+		raw = a
 	}
 	ok := len(raw) >= 1
 	if ok {
