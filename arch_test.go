@@ -1,8 +1,11 @@
 package guest_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -45,5 +48,33 @@ func TestImportLaw(t *testing.T) {
 		default:
 			t.Errorf("go.mod has a direct dependency on %s", m)
 		}
+	}
+}
+
+// In a clone go.work chooses the newest version that any module asks for, in CI each module its own: where they agree,
+// both test the same.
+func TestModulesAgree(t *testing.T) {
+	direct := regexp.MustCompile(`(?m)^(?:require |\t)(\S+) (v\S+)$`) // an indirect one has a comment
+	asked, by, modules := map[string]string{}, map[string]string{}, 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "go.mod" {
+			return err
+		}
+		modules++
+		mod, err := os.ReadFile(path)
+		for _, m := range direct.FindAllStringSubmatch(string(mod), -1) {
+			name, version := m[1], m[2]
+			if strings.HasPrefix(version, "v0.0.0") { // of this repository
+				continue
+			}
+			if old, ok := asked[name]; ok && old != version {
+				t.Errorf("%s: %s asks for %s, %s for %s", name, by[name], old, path, version)
+			}
+			asked[name], by[name] = version, path
+		}
+		return err
+	})
+	if err != nil || modules < 10 || len(asked) < 10 {
+		t.Errorf("%d modules with %d dependencies: %v", modules, len(asked), err)
 	}
 }
