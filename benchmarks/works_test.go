@@ -118,7 +118,8 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// What a request of a known visitor allocates with ours, all in all. A rise wants a reason.
+// What a request of a known visitor allocates with ours, all in all, and up to four for a timer that calls share, if the machine
+// is that slow. A rise wants a reason.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates on its own account")
@@ -126,7 +127,7 @@ func TestAllocations(t *testing.T) {
 	server := redistest.Single(t)
 	for _, c := range []Contender{guestPatient, guestMemory} {
 		app := open(t, c, server.Addr)
-		for work, most := range map[Work]float64{None: 6, ID: 7, Read: 29, Add: 40} {
+		for work, most := range map[Work]float64{None: 5, ID: 5, Read: 27, Add: 32} {
 			for _, r := range work.records() {
 				list, err := calls(app, work, r, 1)
 				if err != nil {
