@@ -165,7 +165,7 @@ func (m *Manager) visitorOf(r *http.Request) *Visitor {
 		return v
 	}
 	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
-	if held := m.held(r, time.Now(), nil); len(held.tokens) > 0 {
+	if held := m.held(r, time.Now(), v.room[:0]); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true
 		v.held, v.ambiguous = held.tokens, held.ambiguous

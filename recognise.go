@@ -206,7 +206,7 @@ type held struct {
 
 const mostPresented = 64 // cookies of ours looked at in a request
 
-// held returns the guests that the request names, in room if it has it.
+// held returns the guests that the request names, in room if they fit.
 func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held) {
 	h.tokens = room
 	name := m.cfg.Cookie.Name

@@ -21,12 +21,11 @@ import (
 // A birth is the update that makes a record.
 type birth struct {
 	op   operation // its argument is the record as DUMP writes it
-	ttl  int64     // milliseconds; 0: for ever
 	args [4]any
 }
 
 // birthOf returns the birth that u asks for; nil: the script has to decide.
-func (s *Store) birthOf(u guest.Update) *birth {
+func (s *Store) birthOf(key string, u guest.Update) *birth {
 	if !u.New || s.unborn.Load() || len(u.Default) == 0 || u.Drop || u.Reserve || u.Stamp != "" || !u.NotAfter.IsZero() {
 		return nil
 	}
@@ -51,7 +50,9 @@ func (s *Store) birthOf(u guest.Update) *birth {
 	if u.Quota.Fields > 0 && fields > u.Quota.Fields || u.Quota.Bytes > 0 && size > u.Quota.Bytes {
 		return nil
 	}
-	return &birth{op: operation{arg: endDump(record)}, ttl: milliseconds(u.TTL)}
+	b := &birth{op: operation{arg: endDump(record)}}
+	b.args = [...]any{"restore", key, milliseconds(u.TTL), &b.op} // 0: for ever
+	return b
 }
 
 // newFields yields what a birth makes of nothing.
@@ -73,9 +74,8 @@ func newFields(u guest.Update) iter.Seq2[string, string] {
 }
 
 // bear makes the record, if there is none.
-func (s *Store) bear(ctx context.Context, key string, b *birth) error {
+func (s *Store) bear(ctx context.Context, b *birth) error {
 	b.op.prepare()
-	b.args = [...]any{"restore", key, b.ttl, &b.op}
 	cmd := redis.NewCmd(ctx, b.args[:]...)
 	if err := s.send(ctx, s.rdb, cmd); err != nil {
 		return err

@@ -34,11 +34,11 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 	if s.waitReplicas > 0 {
 		to = confirmed{master{s.rdb, name}, s.waitReplicas, s.waitTimeout}
 	} else {
-		birth = s.birthOf(u)
+		birth = s.birthOf(name, u)
 	}
 	err := s.call(ctx, &s.write, func(ctx context.Context) (err error) {
 		if birth != nil {
-			err = s.bear(ctx, name, birth)
+			err = s.bear(ctx, birth)
 			if !s.leftToScript(err) {
 				lost := err != nil && birth.op.sent() && !isReply(err) // sent takes the command back, if it still can
 				doubt = lost || err != nil && doubt

@@ -67,15 +67,22 @@ func (c *ClusterServers) startNode(name string, args ...string) (*Server, error)
 	return Start(sub, append(c.args[:len(c.args):len(c.args)], args...)...)
 }
 
+// addNode starts the last of Nodes.
+func (c *ClusterServers) addNode() error {
+	s, err := c.startNode(fmt.Sprint("node", len(c.Nodes)))
+	if err != nil {
+		return err
+	}
+	c.Nodes, c.nodes = append(c.Nodes, s), append(c.nodes, s.Client())
+	return nil
+}
+
 func (c *ClusterServers) start(shards int) error {
 	ctx := context.Background()
-	for i := range shards {
-		s, err := c.startNode(fmt.Sprint("node", i))
-		if err != nil {
+	for range shards {
+		if err := c.addNode(); err != nil {
 			return err
 		}
-		c.Nodes = append(c.Nodes, s)
-		c.nodes = append(c.nodes, s.Client())
 	}
 	for i, n := range c.nodes {
 		// Different epochs from the start save the nodes the time to agree on them.
@@ -170,13 +177,10 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 
 // AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others know it.
 func (c *ClusterServers) AddMaster(ctx context.Context) error {
-	s, err := c.startNode(fmt.Sprint("node", len(c.Nodes)))
-	if err != nil {
+	if err := c.addNode(); err != nil {
 		return err
 	}
-	rdb := s.Client()
-	c.Nodes, c.nodes = append(c.Nodes, s), append(c.nodes, rdb)
-	if err := c.meet(ctx, rdb); err != nil {
+	if err := c.meet(ctx, c.nodes[len(c.nodes)-1]); err != nil {
 		return err
 	}
 	return poll(func() error {
