@@ -1253,7 +1253,7 @@ func TestTheSpareCookieOfAnHeirGoes(t *testing.T) {
 		}
 		time.Sleep(3 * time.Minute)
 		b.get("/")
-		if len(b.jar) != 1 || b.jar["__Host-guest"] == nil {
+		if len(b.jar) != 1 || b.jar["__Host-Http-guest"] == nil {
 			t.Errorf("cookies %v", b.jar)
 		}
 	})

@@ -85,9 +85,9 @@ const (
 )
 
 // Cookie shapes the guest cookie. The zero value is right for a site served over https: it is then named
-// __Host-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
+// __Host-Http-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
 type Cookie struct {
-	Name        string        // without prefix; "": "guest". New adds __Host-, or __Secure- if Domain or Path is set
+	Name        string        // without prefix; "": "guest". New adds __Host-Http-, or __Secure- if Domain or Path is set
 	Domain      string        // "": this host only
 	Path        string        // "": "/"
 	SameSite    http.SameSite // 0: Lax
@@ -110,7 +110,9 @@ var (
 )
 
 const (
-	hostPrefix   = "__Host-" // browsers let only the very host set such a cookie
+	// Every browser lets only the very host set a cookie whose name begins with __Host-. Newer ones also refuse
+	// __Host-Http- without HttpOnly, so that no script can set it (draft-ietf-httpbis-rfc6265bis, layered cookies).
+	hostPrefix   = "__Host-Http-"
 	day          = 24 * time.Hour
 	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
 	shortestTTL  = time.Second
@@ -226,7 +228,7 @@ func (c *Cookie) complete(fault func(field, format string, args ...any)) {
 		c.Name = "guest"
 	}
 	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
-		fault("Cookie.Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host- and __Secure- out, they are added", c.Name)
+		fault("Cookie.Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host-Http- and __Secure- out, they are added", c.Name)
 	}
 	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") {
 		fault("Cookie.Domain", "%q is not a domain name", c.Domain)

@@ -58,7 +58,7 @@ func TestFaultsNameTheFix(t *testing.T) {
 		{func(c *guest.Config) { c.Data = []guest.Kind{Cart, Cart} }, "declared twice: give one of them another name"},
 		{func(c *guest.Config) { c.TTL = -time.Hour }, "0 is the default"},
 		{func(c *guest.Config) { c.TTL = time.Millisecond }, "use 1s or more"},
-		{func(c *guest.Config) { c.Cookie.Name = "__Host-guest" }, "leave __Host- and __Secure- out"},
+		{func(c *guest.Config) { c.Cookie.Name = "__Host-Http-guest" }, "leave __Host-Http- and __Secure- out"},
 		{func(c *guest.Config) { c.Cookie = guest.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode} }, "serve https"},
 	} {
 		cfg := ok()

@@ -26,7 +26,7 @@
 //
 // # Security
 //
-// A guest is not an authenticated session: whoever holds the cookie is the guest. The cookie is signed, __Host-,
+// A guest is not an authenticated session: whoever holds the cookie is the guest. The cookie is signed, __Host-Http-,
 // Secure, HttpOnly and SameSite=Lax; whatever does not verify counts as no cookie and never as an error. A claimed
 // guest's cookie is worth nothing. A response that carries a token is never left in a shared cache. A claim from
 // a cookie is refused when another site sent the request, but it trusts the app to keep its own login safe from

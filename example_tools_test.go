@@ -170,7 +170,7 @@ func ExampleHooks() {
 	visit(app, browser, "GET", "/")
 	visit(app, browser, "POST", "/cart/tea")
 	visit(app, browser, "POST", "/login/ann")
-	visit(app, map[string]*http.Cookie{"__Host-guest": {Name: "__Host-guest", Value: "made up"}}, "HEAD", "/")
+	visit(app, map[string]*http.Cookie{"__Host-Http-guest": {Name: "__Host-Http-guest", Value: "made up"}}, "HEAD", "/")
 	// Output:
 	// a new guest
 	// with a cookie

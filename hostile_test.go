@@ -50,7 +50,7 @@ func TestCookieTossing(t *testing.T) {
 		mine, planted := s.newcomer("mine"), s.newcomer("planted")
 		others := []string{
 			"guest=", "guest=forged", mine[:len(mine)-2], "guest=" + planted[7:], "guest.abcdef=" + planted[6:], "guest.=x", "guestx=" + planted[6:],
-			"Guest=" + planted[6:], "session=1", "__Host-guest=" + planted[6:], `guest="`, "=", "",
+			"Guest=" + planted[6:], "session=1", "__Host-Http-guest=" + planted[6:], `guest="`, "=", "",
 		}
 		var cookies []string
 		n := map[string]int{mine: rnd.IntN(3), planted: rnd.IntN(2) * rnd.IntN(3)}

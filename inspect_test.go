@@ -74,11 +74,11 @@ func TestInspectExpiredToken(t *testing.T) {
 		m.Begin(h, r).Commit()
 		token := h.Get("X-Guest")
 		time.Sleep(30*24*time.Hour - time.Second)
-		if info := m.Inspect().Token("__Host-guest", token); info.Verdict != guest.TokenValid {
+		if info := m.Inspect().Token("__Host-Http-guest", token); info.Verdict != guest.TokenValid {
 			t.Errorf("a second before: %+v", info)
 		}
 		time.Sleep(2 * time.Second)
-		if info := m.Inspect().Token("__Host-guest", token); info.Verdict != guest.TokenExpired || info.Secret != 0 || !info.Expires.Before(time.Now()) {
+		if info := m.Inspect().Token("__Host-Http-guest", token); info.Verdict != guest.TokenExpired || info.Secret != 0 || !info.Expires.Before(time.Now()) {
 			t.Errorf("a second after: %+v", info)
 		}
 	})

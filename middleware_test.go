@@ -74,10 +74,10 @@ func TestCookieAttributes(t *testing.T) {
 		cookie guest.Cookie
 		want   []string
 	}{
-		{"default", guest.Cookie{}, []string{"__Host-guest.", "Path=/", "HttpOnly", "Secure", "SameSite=Lax", "Max-Age=3600"}},
+		{"default", guest.Cookie{}, []string{"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure", "SameSite=Lax", "Max-Age=3600"}},
 		{"domain", guest.Cookie{Domain: "example.com"}, []string{"__Secure-guest.", "Domain=example.com", "Secure"}},
 		{"plain http", guest.Cookie{Name: "me", Insecure: true}, []string{"me.", "HttpOnly", "SameSite=Lax"}},
-		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}, []string{"__Host-guest.", "SameSite=None", "Secure", "Partitioned"}},
+		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}, []string{"__Host-Http-guest.", "SameSite=None", "Secure", "Partitioned"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, func(c *guest.Config) { c.Cookie = tt.cookie })

@@ -205,7 +205,7 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 		req, res, body := ask(client, s.guests.URL)
 		responses++
 		h := res.Header
-		tokens := guestTokens(h, "__Host-guest", tokenHeader)
+		tokens := guestTokens(h, "__Host-Http-guest", tokenHeader)
 		fault := func(format string, args ...any) {
 			t.Helper()
 			t.Errorf("%s, said %s, %s %s, writes %q, %d: %s\n%v", kind.name, where, visitor, visit, write, status,

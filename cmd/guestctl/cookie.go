@@ -12,7 +12,7 @@ import (
 
 type cookie struct {
 	Cookie string        `arg:"" optional:"" help:"The cookie's value, name=value, or a whole Cookie header. Absent: read from standard input, which keeps it out of the shell's history."`
-	Name   string        `default:"" help:"The cookie's name, if the app has chosen one: with its prefix, such as __Host-shop."`
+	Name   string        `default:"" help:"The cookie's name, if the app has chosen one: with its prefix, such as __Host-Http-shop."`
 	TTL    time.Duration `name:"ttl" default:"720h" help:"Config.TTL of the app."`
 }
 
@@ -77,7 +77,7 @@ func (c *cookie) names() []string {
 	if c.Name != "" {
 		return []string{c.Name}
 	}
-	return []string{"__Host-guest", "__Secure-guest", "guest"}
+	return []string{"__Host-Http-guest", "__Secure-guest", "guest"}
 }
 
 // read finds the guest cookies in what the operator pasted.

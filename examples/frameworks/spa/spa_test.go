@@ -90,7 +90,7 @@ func TestOneOrigin(t *testing.T) {
 	if n := s.minted.Load(); n != 4 {
 		t.Errorf("%d guests for four calls at once", n)
 	}
-	if got := b.cookies(url); !slices.Equal(got, []string{"__Host-guest"}) {
+	if got := b.cookies(url); !slices.Equal(got, []string{"__Host-Http-guest"}) {
 		t.Errorf("cookies %v", got)
 	}
 
@@ -144,7 +144,7 @@ func TestSubdomains(t *testing.T) {
 	if got := b.cookies(www); len(got) != 0 {
 		t.Errorf("cookies of the page's host: %v", got)
 	}
-	if got := b.cookies(api); !slices.Equal(got, []string{"__Host-guest"}) {
+	if got := b.cookies(api); !slices.Equal(got, []string{"__Host-Http-guest"}) {
 		t.Errorf("cookies %v", got)
 	}
 	b.signsIn("ann", "tulip")
