@@ -28,7 +28,7 @@ func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string
 // as in a handler that http.TimeoutHandler has given up. The error is also [ErrNoVisitor], if the
 // context is not of a request behind the middleware.
 func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...ClaimOption) (Receipt, error) {
-	v := m.visitorIn(ctx)
+	v := m.visitorOfRequest(ctx)
 	if v == nil {
 		return noReceipt(accountID), ErrNoVisitor
 	}
@@ -42,11 +42,7 @@ func (m *Manager) claimHeld(ctx context.Context, v *Visitor, header http.Header,
 	defer v.finishClaim(header, accountID)
 	held, err := v.claimable()
 	if err != nil {
-		if errors.Is(err, ErrAmbiguous) {
-			m.refused(ctx, RefusedAmbiguous)
-		} else {
-			m.refused(ctx, RefusedCrossOrigin)
-		}
+		m.refuse(ctx, err)
 		return noReceipt(accountID), err
 	}
 	return m.claimAll(ctx, v, held, accountID, rulesOf(opts))
@@ -82,7 +78,7 @@ func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http
 			http.Error(w, "claims are POST requests", http.StatusMethodNotAllowed)
 			return
 		}
-		if crossOrigin.Check(r) != nil {
+		if m.foreign(r) {
 			m.refused(r.Context(), RefusedCrossOrigin)
 			http.Error(w, "a claim must come from the same site", http.StatusForbidden)
 			return
@@ -98,6 +94,8 @@ func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http
 			writeReceipt(w, http.StatusOK, receipt)
 		case errors.Is(err, ErrClaimed), errors.Is(err, ErrAmbiguous):
 			http.Error(w, "this guest cannot be claimed by this account", http.StatusConflict)
+		case errors.Is(err, ErrCrossOrigin):
+			http.Error(w, "a claim must come from the same site", http.StatusForbidden)
 		case errors.Is(err, ErrInvalid):
 			http.Error(w, "the account cannot be used", http.StatusUnauthorized)
 		default:
@@ -118,28 +116,33 @@ func writeReceipt(w http.ResponseWriter, status int, receipt Receipt) {
 	w.Write(append(body, '\n'))
 }
 
-// Preview tells what a claim of the visitor's guest by this account would do, without doing it.
+// Preview tells what a claim of the visitor's guest by this account would do, without doing it. It refuses what
+// [Manager.Claim] refuses; the error is also [ErrNoVisitor] if the context has no visitor of this Manager.
 func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error) {
 	receipt := noReceipt(accountID)
 	if err := checkAccountID(accountID); err != nil {
 		return receipt, err
 	}
-	v := FromContext(ctx)
+	v := m.visitorIn(ctx)
 	if v == nil {
 		return receipt, ErrNoVisitor
 	}
 	v.mu.Lock()
-	key, id := v.key, v.guest.id
+	key, id, err := v.key, v.guest.id, v.proves()
 	v.mu.Unlock()
-	if key == "" {
-		return receipt, nil
+	if err != nil || key == "" {
+		return receipt, err
 	}
 	receipt.GuestID = id.String()
 	guest, err := m.get(ctx, key)
 	if err != nil {
 		return receipt, err
 	}
-	if guest[fieldState] != "" {
+	switch guest[fieldState] {
+	case "":
+	case forgotten:
+		return noReceipt(accountID), nil
+	default:
 		return receipt, ErrClaimed
 	}
 	account, err := m.get(ctx, accountKey(accountID))
@@ -161,16 +164,24 @@ func checkAccountID(id string) error {
 
 // visitorOf returns the visitor of a request, also of one that is not behind Middleware.
 func (m *Manager) visitorOf(r *http.Request) *Visitor {
-	if v := m.visitorIn(r.Context()); v != nil {
+	if v := m.visitorOfRequest(r.Context()); v != nil {
 		return v
 	}
-	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
+	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r)}
 	if held := m.held(r, time.Now(), v.room[:0]); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true
-		v.held, v.ambiguous = held.tokens, held.ambiguous
+		v.held, v.ambiguous, v.keepMain = held.tokens, held.ambiguous, held.newer
 	}
 	return v
+}
+
+// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not by As; else nil.
+func (m *Manager) visitorOfRequest(ctx context.Context) *Visitor {
+	if v := m.visitorIn(ctx); v != nil && v.request != nil {
+		return v
+	}
+	return nil
 }
 
 // visitorIn returns this Manager's visitor of the context, or nil.
@@ -194,18 +205,37 @@ func (v *Visitor) guests() []presented {
 // request named no other guest, whose claim may be repeated here. The caller holds v.mu.
 func (v *Visitor) used() bool { return v.wrote || v.told && len(v.held) == 0 }
 
+// proves says why the request does not prove that the guests it names are its sender's: then they can be served, but not
+// claimed, forgotten or put into a ticket. nil: it does. The caller holds v.mu.
+func (v *Visitor) proves() error {
+	named := slices.ContainsFunc(v.held, func(p presented) bool { return p.name != "" })
+	switch {
+	case v.ambiguous:
+		return ErrAmbiguous
+	case named && v.foreign:
+		return ErrCrossOrigin
+	}
+	return nil
+}
+
+// refuse tells of what proves has said.
+func (m *Manager) refuse(ctx context.Context, err error) {
+	reason := RefusedCrossOrigin
+	if err == ErrAmbiguous {
+		reason = RefusedAmbiguous
+	}
+	m.refused(ctx, reason)
+}
+
 // claimable returns the guests that the request proves to be its own.
 func (v *Visitor) claimable() ([]presented, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err := v.proves(); err != nil {
+		return nil, err
+	}
 	guests := v.guests()
-	named := slices.ContainsFunc(v.held, func(p presented) bool { return p.name != "" })
-	switch {
-	case v.ambiguous:
-		return nil, ErrAmbiguous
-	case named && v.foreign: // a header is never sent by another site's page
-		return nil, ErrCrossOrigin
-	case v.isNew && !v.used(): // it was made in vain
+	if v.isNew && !v.used() { // it was made in vain
 		v.unmint()
 	}
 	return guests, nil
@@ -224,7 +254,7 @@ func (v *Visitor) finishClaim(header http.Header, accountID string) {
 
 // claimAtSignIn claims what a signed-in request holds, unless it proves too little or failed just before.
 func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
-	if m.cfg.ManualClaim || checkAccountID(v.account) != nil {
+	if checkAccountID(v.account) != nil || m.cfg.AutoClaim != nil && !m.cfg.AutoClaim(r) {
 		return
 	}
 	held, err := v.claimable()
@@ -233,7 +263,9 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 	}
 	var due []presented
 	for _, p := range held {
-		if again, failed := m.later.get(p.id); !failed || time.Now().After(again.at) {
+		if m.settled(p, held) {
+			v.release(p)
+		} else if again, failed := m.later.get(p.id); !failed || time.Now().After(again.at) {
 			due = append(due, p)
 		}
 	}
@@ -242,17 +274,31 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 	}
 }
 
-// claimAll claims these guests and clears the cookies of those that are done with. The receipt is the first one's.
+// claimAll claims these guests, up to mostWorked of them, and clears the cookies of those that are done with; later
+// requests go on with the others. The receipt is the first one's.
 func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, accountID string, rules map[*kind]mergeFunc) (receipt Receipt, err error) {
 	receipt = noReceipt(accountID)
+	work := mostWorked
 	for i, p := range held {
-		r, e := m.claimGuest(ctx, p.token, accountID, rules, mostHops)
+		switch {
+		case i > 0 && m.settled(p, held):
+			v.release(p)
+			continue
+		case work == 0:
+			continue
+		}
+		work--
+		r, e := m.claimGuest(ctx, p, accountID, rules, mostHops)
 		if i == 0 {
 			receipt = r
 		}
 		err = errors.Join(err, e)
-		if e == nil || errors.Is(e, ErrClaimed) {
-			m.moved.put(p.id, token{})
+		if e == nil || errors.Is(e, ErrClaimed) || errors.Is(e, ErrGone) {
+			gone := departure{}
+			if !r.At.IsZero() {
+				gone.at = r.At.UnixMilli()
+			}
+			m.moved.put(p.id, gone)
 			v.release(p)
 		}
 	}
@@ -269,19 +315,19 @@ func (v *Visitor) release(p presented) {
 		v.held = []presented{p} // a claim that is repeated finds it
 		return
 	}
+	if mine {
+		v.unline(v.m.header, "")
+		if v.unline("Set-Cookie", v.m.cfg.Cookie.Name) && !p.header { // this response has confirmed it
+			v.drop(v.m.cfg.Cookie.Name)
+		}
+	}
 	for _, name := range []string{p.name, p.spare} {
 		if name != "" {
 			v.drop(name)
 		}
 	}
-	header := http.CanonicalHeaderKey(v.m.cfg.Header)
-	switch {
-	case p.header: // an empty one says that it is over
-		v.line(headerLine{header, "", ""})
-		v.unline("Set-Cookie", v.m.cfg.Cookie.Name) // this response may have confirmed it
-	case mine && p.name != "":
-		v.drop(v.m.cfg.Cookie.Name) // this response may have confirmed it
-		v.unline(header, "")
+	if p.header { // an empty one says that it is over
+		v.line(headerLine{v.m.header, "", ""})
 	}
 	if mine {
 		v.key = ""
@@ -291,15 +337,17 @@ func (v *Visitor) release(p presented) {
 // unmint takes back a guest whose token was not sent yet. The caller holds v.mu.
 func (v *Visitor) unmint() {
 	v.unline("Set-Cookie", spareName(v.m.cfg.Cookie.Name, v.guest.id))
-	v.unline(http.CanonicalHeaderKey(v.m.cfg.Header), "")
+	v.unline(v.m.header, "")
 	v.key, v.isNew = "", false
 }
 
 // claimGuest runs the protocol for one guest and one account.
-func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rules map[*kind]mergeFunc, hops int) (Receipt, error) {
+func (m *Manager) claimGuest(ctx context.Context, p presented, accountID string, rules map[*kind]mergeFunc, hops int) (Receipt, error) {
+	t := p.token
 	key := guestKey(t.id)
 	c := m.newClaim(key, ownerAccount(accountID))
 	c.merge = m.mergeWith(key, rules)
+	c.mustExist = p.ticket
 	c = m.drive(ctx, c)
 	switch c.outcome {
 	case claimed:
@@ -319,10 +367,16 @@ func (m *Manager) claimGuest(ctx context.Context, t token, accountID string, rul
 					return m.pending(ctx, t.id, f, accountID)
 				}
 			}
-			return m.claimGuest(ctx, sibling, accountID, rules, hops-1)
+			return m.claimGuest(ctx, presented{token: sibling}, accountID, rules, hops-1)
 		}
 		m.refused(ctx, RefusedClaimed)
 		return noReceipt(accountID), ErrClaimed
+
+	case gone:
+		if p.ticket {
+			return noReceipt(accountID), ErrGone
+		}
+		return noReceipt(accountID), nil // a forgotten guest is none
 	}
 	return m.pending(ctx, t.id, c, accountID)
 }

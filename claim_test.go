@@ -193,15 +193,15 @@ func TestASignedInRequestClaims(t *testing.T) {
 		t.Errorf("cookies %v", got)
 	}
 
-	s = newSite(t, func(c *guest.Config) { c.ManualClaim = true })
+	s = newSite(t, func(c *guest.Config) { c.AutoClaim = func(*http.Request) bool { return false } })
 	b = s.browser()
 	b.add("tea")
 	b.user = "ann"
 	if p := b.page(); len(p.Cart) != 0 || len(b.cookies()) != 1 {
-		t.Errorf("ManualClaim: %+v, cookies %v", p, b.cookies())
+		t.Errorf("AutoClaim says no: %+v, cookies %v", p, b.cookies())
 	}
 	if c := b.login("ann"); !c.Receipt.Claimed || s.account("ann")["tea"] != 1 {
-		t.Errorf("ManualClaim: %+v", c)
+		t.Errorf("AutoClaim says no: %+v", c)
 	}
 }
 
@@ -854,7 +854,7 @@ func TestClaimHandler(t *testing.T) {
 	}
 	s.store.down(nil)
 
-	c := newSite(t, func(c *guest.Config) { c.Store = s.store; c.ManualClaim = true })
+	c := newSite(t, func(c *guest.Config) { c.Store = s.store; c.AutoClaim = func(*http.Request) bool { return false } })
 	cb := c.browser()
 	cb.add("tea")
 	cb.page()

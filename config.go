@@ -18,10 +18,16 @@ type Config struct {
 	Store Store
 
 	// Secrets sign the cookies and tickets and encrypt Sealed data: at least 32 random bytes each, newest first.
-	// The first one signs; all of them verify and decrypt. To rotate, put a new one in front, and remove the old
-	// one when Config.TTL has passed; what it sealed must have been written anew by then. Required, never invented:
-	// two replicas that invent their own reject each other's guests.
+	// The first one signs; all of them verify and decrypt. To rotate takes two deployments, as a process cannot read
+	// what a newer one has signed: first add the new secret behind the others, and when every process has it, put it
+	// in front. Remove the old one when Config.TTL has passed since; what it sealed must have been written anew by
+	// then. Required, never invented: two replicas that invent their own reject each other's guests.
 	Secrets [][]byte
+
+	// App is a name that tells this app from others that are given the same Secrets: then none accepts another's
+	// cookies and tickets or opens its Sealed data. Changing it is like changing all Secrets at once. "": none, which is
+	// right where each app has secrets of its own.
+	App string
 
 	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used.
 	Data []Kind
@@ -42,16 +48,19 @@ type Config struct {
 	// Create says when a new guest's record is stored. Zero value: [OnFirstVisit].
 	Create Create
 
-	// ManualClaim leaves claiming to [Manager.Claim], [Manager.ClaimHandler] and [Manager.ClaimTicket]. false: the
-	// first request that is signed in claims the guest that its cookie names.
-	ManualClaim bool
+	// AutoClaim decides whether a request that is signed in claims the guest that its cookie names. It is asked only
+	// when there are both. nil: yes. If it returns false the guest and its cookie stay as they are: for an agent who
+	// acts as a customer, say, or where only [Manager.Claim], [Manager.ClaimHandler] and [Manager.ClaimTicket] are to
+	// claim; those do not ask it.
+	AutoClaim func(*http.Request) bool
 
 	// Cookie shapes the guest cookie.
 	Cookie Cookie
 
-	// Header is the name of a header that carries the guest's token for clients without cookies: they send back
-	// what the last response with this header said, and nothing after an empty one, as when the guest was claimed.
-	// "": off.
+	// Header is the name of a header that carries the guest's token for clients without cookies. They send it with
+	// every request, empty at first, and then what the last response with this header said. A response has it only if
+	// the request had it, as scripts can read it. A request with this header counts as sent by a client of your own and
+	// not by another site's page, which cannot send it: let CORS allow it only to origins that you trust. "": off.
 	Header string
 
 	TTL            time.Duration // life of a guest since it was last seen, to a day. 0: 30 days. At most 400 days, as cookies

@@ -103,8 +103,8 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 		text string
 	}{
 		{"outside the middleware", Theme.Set(t.Context(), "x"), guest.ErrNoVisitor, "wrap the handler in Manager.Middleware"},
-		{"a value that does not encode", unencodable.Set(oddCtx, func() {}), guest.ErrInvalid, "cannot be encoded"},
-		{"a number that does not encode", Number.Set(oddCtx, infinite), guest.ErrInvalid, "cannot be encoded"},
+		{"a value that does not encode", unencodable.Set(oddCtx, func() {}), guest.ErrInvalid, "cannot encode this value"},
+		{"a number that does not encode", Number.Set(oddCtx, infinite), guest.ErrInvalid, "cannot encode this value"},
 		{"an undeclared kind", undeclared.Set(ctx, "x"), guest.ErrInvalid, "list it there"},
 		{"an empty item", add("", 1), guest.ErrInvalid, "1 to 128 bytes"},
 		{"a long item", add(strings.Repeat("x", 129), 1), guest.ErrInvalid, "not 129"},

@@ -62,15 +62,19 @@ type keyring struct {
 	data    []cipher.AEAD
 }
 
-func newKeyring(secrets [][]byte, ttl time.Duration) *keyring {
+// newKeyring derives the keys. The app's name is part of each, so that apps that share a secret do not share keys.
+func newKeyring(secrets [][]byte, app string, ttl time.Duration) *keyring {
 	k := &keyring{}
+	if app != "" {
+		app = "\x00" + app
+	}
 	for _, secret := range secrets {
-		cookie := derive(secret, "guest cookie v1")
+		cookie := derive(secret, "guest cookie v1"+app)
 		// securecookie ends every value after 30 days unless told otherwise.
 		k.cookies = append(k.cookies, codec(cookie, int(ttl/time.Second)))
 		k.lapsed = append(k.lapsed, codec(cookie, 0))
-		k.tickets = append(k.tickets, codec(derive(secret, "guest ticket v1"), 0))
-		aead, err := chacha20poly1305.NewX(derive(secret, "guest data v1"))
+		k.tickets = append(k.tickets, codec(derive(secret, "guest ticket v1"+app), 0))
+		aead, err := chacha20poly1305.NewX(derive(secret, "guest data v1"+app))
 		if err != nil {
 			panic(err) // only for a key of another length than derive's
 		}

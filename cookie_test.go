@@ -260,7 +260,7 @@ func TestLivesOfCookies(t *testing.T) {
 func TestAsGuestOfWhatIsNoID(t *testing.T) {
 	s := newSite(t, nil)
 	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), strings.Repeat("A", 300), strings.Repeat("\n", 22), strings.Repeat("A", 21) + "B"} {
-		if err := Theme.Set(s.guests.AsGuest(t.Context(), id), "dark"); !errors.Is(err, guest.ErrNotAdmitted) {
+		if err := Theme.Set(s.guests.AsGuest(t.Context(), id), "dark"); !errors.Is(err, guest.ErrInvalid) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

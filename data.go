@@ -221,7 +221,7 @@ func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
 			return ctx, err
 		}
 	}
-	p := &prefetched{version: v.version.Load(), kinds: defs, whole: kindFields(defs) == nil}
+	p := &prefetched{v: v, version: v.version.Load(), kinds: defs, whole: kindFields(defs) == nil}
 	var err error
 	p.key, p.fields, err = v.get(withoutPrefetch(ctx), kindFields(defs)...)
 	if err != nil {
@@ -234,6 +234,7 @@ type prefetchKey struct{}
 
 // prefetched is what Prefetch read: fields of the record key, of these kinds or the whole of it.
 type prefetched struct {
+	v       *Visitor // whose it is: another Manager may have a record of the same key
 	version uint64
 	key     string
 	fields  Fields
@@ -247,7 +248,7 @@ func withoutPrefetch(ctx context.Context) context.Context {
 
 // holds reports whether p can answer a read of these fields (none: all) of the visitor's record.
 func (p *prefetched) holds(v *Visitor, key string, names []string) bool {
-	if p == nil || p.version != v.version.Load() || p.key != key {
+	if p == nil || p.v != v || p.version != v.version.Load() || p.key != key {
 		return false
 	}
 	if p.whole {

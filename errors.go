@@ -12,8 +12,13 @@ var (
 	ErrNotAdmitted = errors.New("guest: this visitor was not admitted (see Config.Admit), so nothing can be kept for it")
 
 	// ErrClaimed: the guest has been claimed. From a claim: by another account. From a write: the response's
-	// headers are already sent, so the visitor cannot be given a fresh guest any more.
+	// headers are already sent, so the visitor cannot be given a fresh guest any more. From any data call with the
+	// context of [Manager.AsGuest]: its data are its owner's.
 	ErrClaimed = errors.New("guest: this guest was claimed by an account; its next request starts a fresh guest")
+
+	// ErrGone: there is no such guest any more: it expired, or the visitor had it forgotten. From [Manager.ClaimTicket]
+	// and from data calls with the context of [Manager.AsGuest].
+	ErrGone = errors.New("guest: this guest is gone: it expired or was forgotten")
 
 	// ErrConflict: an Update function was tried many times, and each time the data had changed meanwhile.
 	ErrConflict = errors.New("guest: the data kept changing while it was updated: try again, or use Counters.Add, which needs no retry")
@@ -33,9 +38,11 @@ var (
 	// ErrInvalid: the caller's value, name or number cannot be stored; the text says why. Nothing was written.
 	ErrInvalid = errors.New("guest: invalid input")
 
-	// ErrCrossOrigin: a claim from a cookie was refused because another site sent the request. See [Manager.Ticket].
-	ErrCrossOrigin = errors.New("guest: a cross-origin request cannot claim the guest of a cookie: carry a ticket through the flow instead")
+	// ErrCrossOrigin: another origin's page sent the request with an unsafe method, so it proves nothing of the guest
+	// that its cookie names: that guest is not claimed, not forgotten, and put into no ticket.
+	ErrCrossOrigin = errors.New("guest: a cross-origin request proves nothing about the guest of its cookie (carry a ticket through the flow instead)")
 
-	// ErrAmbiguous: the request carried two different guest cookies of one name, so neither is claimed.
-	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies, so neither is claimed")
+	// ErrAmbiguous: the request carried two different guest cookies of one name. Others may have set one of them, so
+	// neither is claimed, forgotten or put into a ticket.
+	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies of one name, so neither is used (see Config.FormerCookies)")
 )

@@ -350,7 +350,7 @@ func ExampleConfig_consent() {
 	// 0 cookies, 0 records
 	// 2 cookies, 1 records
 	// not kept
-	// 1 cookies, 0 records
+	// 1 cookies, 1 records
 }
 
 func ExampleLimit() {

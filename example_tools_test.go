@@ -135,14 +135,15 @@ func ExampleManager_EraseGuest() {
 	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
 	visit(app, browser, "POST", "/order")
 	fmt.Println(guests.EraseGuest(context.Background(), id))
-	fmt.Println(Cart.All(guests.AsGuest(context.Background(), id)))
-	visit(app, browser, "POST", "/order")
+	_, err := Cart.All(guests.AsGuest(context.Background(), id))
+	fmt.Println("gone:", errors.Is(err, guest.ErrGone))
+	visit(app, browser, "POST", "/order") // by a fresh guest
 	visit(app, browser, "POST", "/login")
-	err := guests.EraseGuest(context.Background(), id)
+	err = guests.EraseGuest(context.Background(), id)
 	fmt.Println("the account's now:", errors.Is(err, guest.ErrClaimed)) // see EraseAccount
 	// Output:
 	// <nil>
-	// map[] <nil>
+	// gone: true
 	// the account's now: true
 }
 

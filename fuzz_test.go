@@ -223,7 +223,7 @@ func fuzzStored(t *testing.T, guestFields, accountFields, notes string) {
 	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(notes)}
 	m, err := guest.New(guest.Config{
 		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
-		Account: func(r *http.Request) string { return r.Header.Get("User") }, ManualClaim: true,
+		Account: func(r *http.Request) string { return r.Header.Get("User") }, AutoClaim: func(*http.Request) bool { return false },
 		ClaimTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -25,11 +25,12 @@ type Visitor struct {
 	isNew     bool   // minted by this request
 	unsaid    bool   // Hooks.Minted has not heard of it
 	replaced  bool
-	lost      bool          // the guest turned out claimed and no fresh one could be given
+	lost      error         // why there is no record: the guest turned out claimed and no fresh one could be given, or see As
 	request   *http.Request // by which Admit decides on a fresh one; nil outside a request
 	held      []presented   // the guests that the request named, but for absorbed siblings
 	ambiguous bool          // two different cookies
 	foreign   bool          // another site's page sent the request, with an unsafe method
+	keepMain  bool          // the cookie under the main name may be a newer process's: see maybeNewer
 	stored    bool          // the guest's record exists, as far as we know
 	wrote     bool          // this request wrote guest data
 	told      bool          // this request asked for the guest's ID, and may have kept something under it
@@ -126,16 +127,23 @@ func (v *Visitor) Replaced() bool {
 	return v.replaced
 }
 
-// As returns a context whose data calls act on this account: for jobs, and for apps without Config.Account.
+// As returns a context whose data calls act on this account: for jobs, and for apps without Config.Account. Data calls
+// answer [ErrInvalid] if the ID is empty or over 512 bytes.
 func (m *Manager) As(ctx context.Context, accountID string) context.Context {
-	return (&Visitor{m: m, account: accountID}).in(ctx)
+	v := &Visitor{m: m}
+	if v.lost = checkAccountID(accountID); v.lost == nil {
+		v.account = accountID
+	}
+	return v.in(ctx)
 }
 
 // AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the ID from a
-// request: whoever names a guest would become it.
+// request: whoever names a guest would become it. Data calls, also those that read, answer [ErrClaimed] if an account
+// has claimed the guest, [ErrGone] if it was forgotten, and [ErrInvalid] if guestID has not the form of an ID.
 func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
 	v := &Visitor{m: m, stored: true}
-	if id, ok := parseGuestID(guestID); ok {
+	id, err := checkGuestID(guestID)
+	if v.lost = err; err == nil {
 		v.become(token{id: id}) // issued long ago: writes lengthen the record's life
 	}
 	return v.in(ctx)
@@ -151,7 +159,7 @@ func (v *Visitor) become(t token) {
 func (v *Visitor) mint() {
 	now := time.Now()
 	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true, heir: v.replaced})
-	v.isNew, v.unsaid, v.stored, v.lost, v.told = true, true, false, false, false
+	v.isNew, v.unsaid, v.stored, v.lost, v.told = true, true, false, nil, false
 	v.carry()
 }
 
@@ -160,11 +168,14 @@ func (v *Visitor) mint() {
 // one has put in its place. The caller holds v.mu or is alone.
 func (v *Visitor) replace() {
 	v.replaced = true
-	if v.open && v.m.cfg.Admit(v.request) {
+	if v.open && v.m.admits(v.request) {
 		v.mint()
 		return
 	}
-	v.key, v.lost = "", !v.open
+	v.key = ""
+	if !v.open {
+		v.lost = ErrClaimed
+	}
 }
 
 // A target is the record that a data call acts on.
@@ -183,8 +194,8 @@ func (v *Visitor) target() target {
 	switch {
 	case v.account != "":
 		return target{key: accountKey(v.account), ttl: v.m.cfg.AccountTTL}
-	case v.lost:
-		return target{missing: ErrClaimed}
+	case v.lost != nil:
+		return target{missing: v.lost}
 	case v.key == "":
 		return target{missing: ErrNotAdmitted}
 	}
@@ -202,6 +213,9 @@ const mostHops = 8 // from a claimed guest to where its data are
 func (v *Visitor) get(ctx context.Context, names ...string) (key string, fields Fields, err error) {
 	for range mostHops {
 		t := v.target()
+		if t.missing != nil && v.request == nil { // of As or AsGuest: a page reads nothing, a job must know why
+			return "", nil, t.missing
+		}
 		if t.missing != nil || t.unborn {
 			return t.key, nil, nil
 		}
@@ -287,11 +301,17 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 	switch {
 	case v.key != key || v.account != "": // another call was quicker
 	case isSibling:
-		v.m.moved.put(v.guest.id, sibling)
-		v.inherit(sibling)
+		v.m.moved.put(v.guest.id, departure{sibling: sibling})
+		v.adopt(sibling)
+		if v.open {
+			v.carry()
+		}
 	default:
-		v.m.moved.put(v.guest.id, token{})
+		v.m.moved.put(v.guest.id, departure{})
 		v.replace()
+		if state == forgotten && v.lost != nil {
+			v.lost = ErrGone
+		}
 	}
 	return nil
 }
@@ -309,12 +329,9 @@ func (m *Manager) resolve(ctx context.Context, key, state string, writing bool) 
 	return nil
 }
 
-// inherit makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
-func (v *Visitor) inherit(sibling token) {
+// adopt makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
+func (v *Visitor) adopt(sibling token) {
 	sibling.issued = time.Now().Add(-v.m.slideAfter()).Unix() // its record's life is due to be lengthened
 	v.become(sibling)
 	v.stored, v.isNew = true, false
-	if v.open {
-		v.carry()
-	}
 }

@@ -25,10 +25,12 @@ func (v *Visitor) carry() {
 		v.m.warn("a guest token was not made", err)
 		return
 	}
-	v.line(headerLine{"Set-Cookie", name, name + "=" + value + attributes})
-	if cfg.Header != "" {
+	if !v.keepMain || v.guest.provisional {
+		v.line(headerLine{"Set-Cookie", name, name + "=" + value + attributes})
+	}
+	if v.m.byHeader(v.request) { // scripts can read it, so it is sent to those who ask for it
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
-			v.line(headerLine{http.CanonicalHeaderKey(cfg.Header), "", value})
+			v.line(headerLine{v.m.header, "", value})
 		}
 	}
 }
@@ -44,13 +46,15 @@ func (v *Visitor) line(l headerLine) {
 	v.lines = append(v.lines, l)
 }
 
-func (v *Visitor) unline(header, name string) {
+// unline takes one of our lines back, and reports whether there was one.
+func (v *Visitor) unline(header, name string) bool {
 	for i, old := range v.lines {
 		if old.header == header && old.name == name {
 			v.lines = append(v.lines[:i:i], v.lines[i+1:]...)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // spareName is the name of a provisional guest's cookie: one for each, so that a browser keeps those of parallel

@@ -91,12 +91,14 @@ const (
 	StateOpen   = "open"   // it can be read and written
 	StateSealed = "sealed" // a guest whose claim is under way: its data are its owner's, but not there yet
 	StateBuried = "buried" // a guest that was claimed: a tombstone without data
+
+	StateForgotten = "forgotten" // a guest that its visitor had erased: a tombstone without data
 )
 
 // A RecordInfo is what is stored of a guest or an account.
 type RecordInfo struct {
 	Key       string     `json:"key"`   // in the Store
-	State     string     `json:"state"` // StateNone, StateOpen, StateSealed or StateBuried
+	State     string     `json:"state"` // StateNone, StateOpen, StateSealed, StateBuried or StateForgotten
 	ClaimID   string     `json:"claim_id,omitempty"`
 	ClaimedAt time.Time  `json:"claimed_at,omitzero"`
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
@@ -151,6 +153,8 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 	switch state := fields[fieldState]; {
 	case len(fields) == 0:
 		info.State = StateNone
+	case state == forgotten:
+		info.State = StateForgotten
 	case state != "":
 		h := holderOf(state)
 		info.State = StateBuried

@@ -110,8 +110,8 @@ func encode[T any](k *kind, v T) (string, error) {
 		return `"` + s + `"`, nil
 	}
 	b, err := json.Marshal(v)
-	if err != nil {
-		return "", k.invalid("the value cannot be encoded: %v: give it exported fields of types that encoding/json knows", err)
+	if err != nil { // its text may quote the value
+		return "", k.invalid("encoding/json cannot encode this value: see what its MarshalJSON or MarshalText returns, and that it holds no NaN, no infinity and no cycle")
 	}
 	return string(b), nil
 }

@@ -217,7 +217,7 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = k.fault(fmt.Errorf("the merge rule panicked: %v", p))
+			err = &appError{"the merge rule of data \"" + k.name + "\" panicked", k.fault(fmt.Errorf("the merge rule panicked: %v", p))}
 		}
 	}()
 	return rule(account, guest)

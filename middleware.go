@@ -18,11 +18,13 @@ type Manager struct {
 
 	attributes, attributesOfSpare string // of our cookies
 
-	seen   recent[string, token]  // what verified cookies say, as verifying is most of what a known visitor costs
-	moved  recent[guestID, token] // guests known to be claimed; a token if a sibling absorbed them
-	later  recent[guestID, retry] // claims that failed, and when a request may try them again
+	seen   recent[string, token]      // what verified cookies say, as verifying is most of what a known visitor costs
+	moved  recent[guestID, departure] // guests known to be claimed, and where they went
+	later  recent[guestID, retry]     // claims that failed, and when a request may try them again
 	hooks  hookCalls
 	warned atomic.Int64
+	began  time.Time // when New made the Manager
+	header string    // Config.Header in its canonical form
 }
 
 // New returns a Manager, or all faults of the Config at once, joined; each is a [*ConfigError]. errors.As finds the first;
@@ -32,7 +34,10 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, kinds: map[string]*kind{}, ring: newKeyring(cfg.Secrets, cfg.TTL)}
+	m := &Manager{
+		cfg: cfg, kinds: map[string]*kind{}, ring: newKeyring(cfg.Secrets, cfg.App, cfg.TTL),
+		began: time.Now(), header: http.CanonicalHeaderKey(cfg.Header),
+	}
 	for _, k := range cfg.Data {
 		def := k.define()
 		m.kinds[def.name] = def
@@ -130,8 +135,21 @@ func (m *Manager) call(ctx context.Context, op string, ask func(context.Context)
 
 const warnEvery = 10 * time.Second
 
+// An appError is what a function of the app returned or panicked with. Its text may hold IDs and data, so it goes to the
+// caller and to hooks, and not into the log.
+type appError struct {
+	what string // went wrong, without that text
+	err  error
+}
+
+func (e *appError) Error() string { return e.err.Error() }
+func (e *appError) Unwrap() error { return e.err }
+
 // warn logs a failure that no caller is told of, at most once in ten seconds.
 func (m *Manager) warn(msg string, err error) {
+	if app := (*appError)(nil); errors.As(err, &app) {
+		err = errors.New(app.what + " (what it said is in the error of Claim, Recover and Hooks.Stuck)")
+	}
 	now := time.Now().UnixNano()
 	last := m.warned.Load()
 	if now-last >= int64(warnEvery) && m.warned.CompareAndSwap(last, now) {

@@ -65,10 +65,13 @@ func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
 func (m *Manager) tryOnClaim(ctx context.Context, receipt Receipt) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("guest: Config.OnClaim panicked: %v", p)
+			err = &appError{"Config.OnClaim panicked", fmt.Errorf("guest: Config.OnClaim panicked: %v", p)}
 		}
 	}()
-	return m.cfg.OnClaim(ctx, receipt)
+	if err := m.cfg.OnClaim(ctx, receipt); err != nil {
+		return &appError{"Config.OnClaim returned an error", err}
+	}
+	return nil
 }
 
 // retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while the store is down, up

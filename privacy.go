@@ -4,19 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
 
-// Forget erases the guest of the request and its cookie. Data that an account has claimed are the account's and
-// stay. Without a guest it does nothing. On an error the cookie is kept, so that it can be tried again.
+// Forget erases the guests of the request and their cookies. A copy of such a cookie, or a ticket, finds nothing
+// afterwards and brings nothing back: see [ErrGone]. Data that an account has claimed are the account's and stay.
+// Without a guest it does nothing. On an error the cookie is kept, so that it can be tried again: [ErrCrossOrigin] or
+// [ErrAmbiguous] if the request proves too little, as for [Manager.Claim], or it wraps [ErrUnavailable].
 func (m *Manager) Forget(w http.ResponseWriter, r *http.Request) error {
 	return m.forget(r.Context(), m.visitorOf(r), w.Header())
 }
 
 // ForgetContext is [Manager.Forget] for code that has only the context of a request: see [Manager.ClaimContext].
 func (m *Manager) ForgetContext(ctx context.Context) error {
-	v := m.visitorIn(ctx)
+	v := m.visitorOfRequest(ctx)
 	if v == nil {
 		return ErrNoVisitor
 	}
@@ -25,11 +28,19 @@ func (m *Manager) ForgetContext(ctx context.Context) error {
 
 func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) error {
 	v.mu.Lock()
-	held := v.guests()
+	unknown := v.isNew && !v.stored // its token was never sent, so there is nothing to erase
 	v.mu.Unlock()
+	held, err := v.claimable()
+	if err != nil {
+		m.refuse(ctx, err)
+		return err
+	}
 	for _, p := range held {
-		if err := m.eraseGuest(ctx, p.id); err != nil && err != ErrClaimed { // then there is nothing of it left to erase
-			return err
+		if !unknown && !m.settled(p, held) {
+			if err := m.eraseGuest(ctx, p.id); err != nil && err != ErrClaimed { // then there is nothing of it left to erase
+				return err
+			}
+			m.moved.put(p.id, departure{})
 		}
 		v.release(p)
 	}
@@ -42,8 +53,9 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	return nil
 }
 
-// EraseGuest erases what is held on the guest, whose cookie then is one of a guest without data: for jobs and tools, as
-// [Manager.AsGuest]. A guest that was claimed is left alone, as its data are its owner's: [ErrClaimed].
+// EraseGuest erases what is held on the guest, as [Manager.Forget] does: for jobs and tools, as [Manager.AsGuest]. A
+// guest that was claimed is left alone, as its data are its owner's: [ErrClaimed]. The error is [ErrInvalid] if guestID
+// has not the form of an ID, or wraps [ErrUnavailable].
 func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	id, err := checkGuestID(guestID)
 	if err != nil {
@@ -52,14 +64,42 @@ func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	return m.eraseGuest(ctx, id)
 }
 
-// eraseGuest leaves a record alone that is sealed or buried: it is the claim's, and goes by itself.
+// eraseGuest leaves of the guest a tombstone of nobody. A record that is sealed or buried is left alone: it is the
+// claim's, and goes by itself.
 func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
-	u := Update{If: Fields{fieldState: ""}, Drop: true}
-	res, err := m.update(context.WithoutCancel(ctx), guestKey(id), u)
-	if err == nil && !res.Applied {
-		return ErrClaimed
+	ctx = context.WithoutCancel(ctx)
+	key := guestKey(id)
+	for range mostRounds {
+		record, err := m.get(ctx, key)
+		if err != nil {
+			return err
+		}
+		state, incarnation := record[fieldState], record[fieldIncarnation]
+		if state != "" && state != forgotten {
+			return ErrClaimed
+		}
+		u := Update{
+			If:        Fields{fieldState: state, fieldIncarnation: incarnation},
+			Default:   Fields{fieldIncarnation: newIncarnation()}, // a record of one field would count as empty
+			Set:       Fields{fieldState: forgotten},
+			TTL:       m.cfg.TombstoneTTL,
+			Reserve:   true,
+			ReturnAll: true,
+		}
+		for field := range record {
+			if field != fieldState && field != fieldIncarnation {
+				u.Unset = append(u.Unset, field)
+			}
+		}
+		res, err := m.update(ctx, key, u)
+		switch {
+		case err != nil:
+			return err
+		case res.Applied && len(res.Fields) == 2: // else a write came between, and is erased in the next round
+			return nil
+		}
 	}
-	return err
+	return fmt.Errorf("%w: the guest kept changing", ErrUnavailable)
 }
 
 // EraseAccount erases what is held on the account. Claims for it that are under way are finished first, so that
@@ -83,7 +123,7 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 // Export returns what is held on the visitor of ctx, by kind: a Value as its JSON, a Map and Counters as an object.
 // Of [Manager.As] it exports an account.
 func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error) {
-	v := FromContext(ctx)
+	v := m.visitorIn(ctx)
 	if v == nil {
 		return nil, ErrNoVisitor
 	}

@@ -35,6 +35,7 @@ const (
 	claimed            // by this owner, now or earlier
 	lost               // the guest is another's
 	notSealed          // finishOnly met an open guest
+	gone               // the guest was forgotten, or has no record and mustExist
 	failed             // err says why; the guest is kept
 )
 
@@ -43,6 +44,7 @@ type claim struct {
 	guest      string // record key
 	owner      owner
 	finishOnly bool   // finish what somebody sealed, but never seal
+	mustExist  bool   // a guest without a record has expired: it is no empty one
 	fresh      string // the incarnation to give a guest without a record
 	now        int64  // Unix milliseconds, for markers only
 
@@ -209,6 +211,8 @@ func (c claim) found(guest Fields) claim {
 	}
 	state := guest[fieldState]
 	switch {
+	case state == forgotten, c.missing && c.mustExist:
+		c.phase, c.outcome = done, gone
 	case state == "" && c.finishOnly:
 		c.phase, c.outcome = done, notSealed
 	case state == "":
@@ -258,6 +262,11 @@ func (c claim) prepare(target Fields) claim {
 		if c.replayed {
 			c.phase, c.outcome = done, claimed
 		}
+		return c
+	}
+	if target[fieldState] == forgotten { // and with it these data, which were its own
+		c.merged = true
+		c.phase = callHook
 		return c
 	}
 	if state := target[fieldState]; state != "" {

@@ -12,23 +12,23 @@ import (
 
 // visit decides who sent the request: the heart of the package. It never fails: what does not verify is no guest.
 func (m *Manager) visit(r *http.Request) *Visitor {
-	v := &Visitor{m: m, request: r, open: true, foreign: crossOrigin.Check(r) != nil}
+	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r)}
 	if m.cfg.Account != nil {
 		v.account = m.cfg.Account(r)
 	}
 	now := time.Now() // once, as it is a good part of what a known visitor costs
 	held := m.held(r, now, v.room[:0])
-	v.held, v.replaced, v.ambiguous = held.tokens, held.lapsed, held.ambiguous
+	v.held, v.replaced, v.ambiguous, v.keepMain = held.tokens, held.lapsed, held.ambiguous, held.newer
 	for _, name := range held.junk {
 		v.drop(name)
 	}
 	switch {
 	case len(held.tokens) == 0:
-		if v.account == "" && m.cfg.Admit(r) {
+		if v.account == "" && m.admits(r) {
 			v.mint()
 		}
 	case held.ambiguous:
-		v.become(held.tokens[0].token)
+		m.serveUnclaimed(r.Context(), v, held.tokens)
 	case v.account != "":
 		v.become(held.tokens[0].token)
 		m.claimAtSignIn(r, v)
@@ -38,9 +38,56 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	return v
 }
 
+// foreign reports whether another site's page sent the request, with an unsafe method. A page of another site cannot
+// send Config.Header unless the app's own CORS rules allow it.
+func (m *Manager) foreign(r *http.Request) bool {
+	return crossOrigin.Check(r) != nil && !m.byHeader(r)
+}
+
+// byHeader reports whether the client uses Config.Header. It says so by sending it, empty before it has a token.
+func (m *Manager) byHeader(r *http.Request) bool {
+	return m.cfg.Header != "" && len(r.Header[m.header]) > 0
+}
+
+// headerClientKey tells Browsers that a client has no cookies that a new guest could overwrite.
+type headerClientKey struct{}
+
+// admits asks Config.Admit whether the request gets a new guest.
+func (m *Manager) admits(r *http.Request) bool {
+	if m.byHeader(r) {
+		r = r.WithContext(context.WithValue(r.Context(), headerClientKey{}, true))
+	}
+	return m.cfg.Admit(r)
+}
+
 // undecided is the request's context while it is not decided whose it is.
 func (v *Visitor) undecided(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patienceKey{}, &v.patience)
+}
+
+// mostWorked is how many guests one request asks the store about: the visitor's own and seven others. A browser that
+// brings more has them settled by its next requests.
+const mostWorked = 8
+
+// A departure says where a guest went that is known to be claimed.
+type departure struct {
+	sibling token // that absorbed it; zero: an account has it, or it was forgotten
+	at      int64 // when it was claimed, Unix milliseconds by the store's clock; 0: not known
+}
+
+// departureOf reads the record of a guest that is claimed.
+func departureOf(record Fields) (gone departure) {
+	gone.sibling, _ = holderOf(record[fieldState]).owner.guest()
+	gone.at, _ = strconv.ParseInt(record[fieldClaimedAt], 10, 64)
+	return gone
+}
+
+// settled reports whether this process knows that the guest of this cookie has nothing left, so that the cookie can
+// be cleared without asking the store: an account has it, or a sibling that the request names too.
+func (m *Manager) settled(p presented, held []presented) bool {
+	gone, known := m.moved.get(p.id)
+	return known && (gone.sibling.id == (guestID{}) ||
+		slices.ContainsFunc(held, func(o presented) bool { return o.id == gone.sibling.id }))
 }
 
 // recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
@@ -49,6 +96,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 	if m.known(v, held) {
 		return
 	}
+	work := mostWorked
 	for rest := held.tokens; ; {
 		main := rest[0]
 		rest = rest[1:]
@@ -61,55 +109,76 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if !main.provisional && !m.dueToSlide(main.token, now) && len(held.tokens) == 1 {
 			return
 		}
+		if held.newer || work == 0 { // as it is: see maybeNewer; or the next request goes on
+			return
+		}
 
 		// Confirm, or slide: the record lives for TTL from now.
 		ctx := v.undecided(context.WithoutCancel(ctx))
-		u := live(m.cfg.TTL)
-		u.Return = []string{fieldClaimedAt}
-		if m.cfg.Hooks.Confirmed != nil && main.provisional {
-			u.markFirst(fieldConfirmed)
+		gone, known := m.moved.get(main.id)
+		known = known && (gone.at != 0 || gone.sibling.id != (guestID{}))
+		var res Result
+		if !known {
+			work--
+			u := live(m.cfg.TTL)
+			u.Return = []string{fieldClaimedAt}
+			if m.cfg.Hooks.Confirmed != nil && main.provisional {
+				u.markFirst(fieldConfirmed)
+			}
+			var err error
+			res, err = m.update(ctx, v.key, u)
+			if err == nil && !res.Applied {
+				err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
+			}
+			if err != nil {
+				m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
+				return
+			}
+			if res.first(u, fieldConfirmed) {
+				m.cfg.Hooks.Confirmed(v.in(ctx))
+			}
+			if !res.Applied {
+				gone = departureOf(res.Fields)
+				m.moved.put(main.id, gone)
+			}
 		}
-		res, err := m.update(ctx, v.key, u)
-		if err == nil && !res.Applied {
-			err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
-		}
-		if err != nil {
-			m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
-			return
-		}
-		if !(res.Applied && main.heir && young) {
-			v.dropSpare(main)
-		}
-		sibling, isSibling := holderOf(res.Fields[fieldState]).owner.guest()
+		heirOfLate := res.Applied && main.heir && young
 		switch {
 		case res.Applied:
 			v.guest.provisional = false
 			v.guest.issued = time.Now().Unix()
-			v.carry()
-			if res.first(u, fieldConfirmed) {
-				m.cfg.Hooks.Confirmed(v.in(ctx))
-			}
-		case isSibling:
-			m.moved.put(main.id, sibling)
-			v.inherit(sibling)
+		case gone.sibling.id != (guestID{}):
+			v.adopt(gone.sibling)
 		default:
 			// An account has it. What its siblings held then is the account's too; a guest made since is not.
-			m.moved.put(main.id, token{})
-			claimedAt, _ := strconv.ParseInt(res.Fields[fieldClaimedAt], 10, 64)
-			since, _ := slices.BinarySearchFunc(rest, claimedAt, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
-			m.absorb(ctx, v, main.token, rest[:since])
+			since, _ := slices.BinarySearchFunc(rest, gone.at, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
+			if len(m.absorb(ctx, v, main.token, rest[:since], &work)) == 0 {
+				v.dropSpare(main)
+			}
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
 			}
 			v.replace()
 			return
 		}
-		m.absorb(ctx, v, v.guest, rest)
+		// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed by then.
+		if i := slices.IndexFunc(rest, func(p presented) bool { return !m.isSpare(p) }); i > 0 {
+			rest[0], rest[i] = rest[i], rest[0]
+		}
+		if left := m.absorb(ctx, v, v.guest, rest, &work); len(left) == 0 || m.isSpare(left[0]) {
+			v.carry()
+			if !heirOfLate {
+				v.dropSpare(main)
+			}
+		}
 		main.token = v.guest
 		v.held = []presented{main}
 		return
 	}
 }
+
+// isSpare reports whether the guest came under another name than the main one.
+func (m *Manager) isSpare(p presented) bool { return p.name != m.cfg.Cookie.Name }
 
 // A guest's TTL slides, with its cookie, when it has not for a day.
 func (m *Manager) dueToSlide(t token, now time.Time) bool {
@@ -128,12 +197,13 @@ func (m *Manager) known(v *Visitor, held held) bool {
 		return false
 	}
 	t := held.tokens[0].token
-	heir, gone := m.moved.get(t.id)
-	if !gone {
+	gone, known := m.moved.get(t.id)
+	if !known {
 		return false
 	}
-	if heir.id != (guestID{}) {
-		v.inherit(heir)
+	if gone.sibling.id != (guestID{}) {
+		v.adopt(gone.sibling)
+		v.carry()
 		main := held.tokens[0]
 		main.token = v.guest
 		v.held = []presented{main}
@@ -145,18 +215,74 @@ func (m *Manager) known(v *Visitor, held held) bool {
 	return true
 }
 
-// absorb claims other guests of the same browser for the main one, if they may be.
-func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, spares []presented) {
-	for _, spare := range spares {
-		if spare.id != main.id && m.siblings(spare.token, main) {
-			if c := m.drive(ctx, m.newClaim(guestKey(spare.id), ownerGuest(main))); c.outcome == failed {
-				m.warn("a sibling guest was not absorbed", c.err) // its cookie stays and the next request tries again
+// serveUnclaimed chooses between different guests under the main name, as a browser sends them that has cookies of two
+// scopes: the first one that is not claimed. None of them may be claimed by this request, as others may have set one. If
+// one of them is claimed, our cookie takes its place, and it is cleared in the scopes that the cookie had formerly.
+func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []presented) {
+	var mains, open []presented
+	for _, p := range tokens {
+		if !m.isSpare(p) {
+			mains = append(mains, p)
+			if _, known := m.moved.get(p.id); !known {
+				open = append(open, p)
+			}
+		}
+	}
+	v.become(mains[0].token)
+	v.stored = true
+	if len(open) > 1 { // one alone needs no look
+		ctx = v.undecided(ctx)
+		looked := open[:min(len(open), mostWorked)]
+		open = nil
+		for _, p := range looked {
+			record, err := m.get(ctx, guestKey(p.id), fieldState, fieldClaimedAt)
+			if err != nil {
+				m.warn("of two guest cookies none was chosen", err) // the first is served and nothing is cleared
+				return
+			}
+			if record[fieldState] == "" {
+				open = append(open, p)
+			} else {
+				m.moved.put(p.id, departureOf(record))
+			}
+		}
+	}
+	switch {
+	case len(open) == len(mains):
+	case len(open) > 0:
+		v.become(open[0].token)
+		v.carry()
+	default:
+		v.drop(m.cfg.Cookie.Name)
+		if gone, _ := m.moved.get(mains[0].id); gone.sibling.id != (guestID{}) {
+			v.adopt(gone.sibling)
+			v.carry()
+		} else if v.account == "" {
+			v.replace()
+		}
+	}
+}
+
+// absorb claims other guests of the same browser for the main one, if they may be, while there is work left. It returns
+// those that are left; their cookies stay, and the next request goes on with them.
+func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, others []presented, work *int) (left []presented) {
+	for _, p := range others {
+		if p.id != main.id && m.siblings(p.token, main) && !m.settled(p, v.held) {
+			if *work == 0 {
+				left = append(left, p)
 				continue
 			}
-			m.moved.put(spare.id, main)
+			*work--
+			if c := m.drive(ctx, m.newClaim(guestKey(p.id), ownerGuest(main))); c.outcome == failed {
+				m.warn("a sibling guest was not absorbed", c.err)
+				left = append(left, p)
+				continue
+			}
+			m.moved.put(p.id, departure{sibling: main})
 		}
-		v.dropSpare(spare)
+		v.dropSpare(p)
 	}
+	return left
 }
 
 // siblings reports whether two guests may be one visitor's. Where others may have planted the one beside the other they must
@@ -182,6 +308,15 @@ func live(ttl time.Duration) Update {
 	return Update{If: whileOpen, Default: Fields{fieldIncarnation: newIncarnation()}, TTL: ttl}
 }
 
+// maybeNewer reports whether a main cookie that does not verify may be of a process that has a newer secret than this
+// one, which then leaves it alone: while a new secret is rolled out, both serve the same browser. Such a cookie was
+// issued after this process began, or shortly before, and not long ago. A forged one can say so too, of course.
+func (m *Manager) maybeNewer(value string, now time.Time) bool {
+	t, ok := unverified(value)
+	issued := time.Unix(t.issued, 0)
+	return ok && issued.After(m.began.Add(-clockSkew)) && now.Sub(issued).Abs() < day
+}
+
 // dropSpare clears the spare cookie that a guest came under.
 func (v *Visitor) dropSpare(p presented) {
 	if p.name != v.m.cfg.Cookie.Name && p.name != "" {
@@ -195,12 +330,14 @@ type presented struct {
 	name   string // of its cookie; "" if it came in none
 	spare  string // of its spare cookie, if that came beside the main one
 	header bool   // it came in the header
+	ticket bool   // it came in a ticket
 }
 
 type held struct {
 	tokens    []presented // verified and different, the oldest first
 	ambiguous bool        // two different guests under the main name
 	lapsed    bool        // one was ours but its life is over
+	newer     bool        // the main cookie does not verify, but may be one of a newer process: see maybeNewer
 	junk      []string    // names of spare cookies that do not verify, if there are too many to look at all
 }
 
@@ -232,7 +369,7 @@ func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held
 		h.junk = nil
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
-		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value, now) {
+		if value := r.Header.Get(m.header); value != "" && m.present(r.Context(), &h, name, value, now) {
 			h.tokens[0].name, h.tokens[0].header = "", true
 		}
 	}
@@ -268,6 +405,7 @@ func (m *Manager) present(ctx context.Context, h *held, name, value string, now 
 	t, lapsed, err := m.openToken(name, value, now)
 	switch {
 	case err != nil:
+		h.newer = h.newer || name == m.cfg.Cookie.Name && m.maybeNewer(value, now)
 		m.refused(ctx, RefusedToken)
 		return false
 	case lapsed, name != m.cfg.Cookie.Name && m.outlived(t, now):

@@ -26,6 +26,10 @@ const (
 const (
 	sealedBy = "s"
 	buriedBy = "b"
+
+	// forgotten is the state of a guest that its visitor had erased: a tombstone of nobody, so that no copy of its
+	// token brings it back to life, and no ticket finds anything.
+	forgotten = buriedBy
 )
 
 // An incarnation begins with the version of the record's form. What this release writes, the next one reads.

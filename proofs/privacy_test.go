@@ -66,7 +66,7 @@ func newPrivateSite(t *testing.T, server *redistest.Server, log *syncBuffer) *pr
 		Secrets: [][]byte{[]byte(privateSecret)},
 		Data:    []guest.Kind{privateColour, privateCart, privateEmail, privateAddress, privateBirth},
 		Account: func(r *http.Request) string { return r.Header.Get("User") },
-		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true}, ManualClaim: true,
+		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true}, AutoClaim: func(*http.Request) bool { return false },
 		OnClaim: func(context.Context, guest.Receipt) error { return s.hook },
 		Logger:  slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})),
 	})
@@ -130,7 +130,7 @@ func none(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// What Redis holds: Sealed data never in the clear; after Forget nothing of a guest; after EraseAccount nothing of an
+// What Redis holds: Sealed data never in the clear; after Forget of a guest a tombstone; after EraseAccount nothing of an
 // account's ID and values, and all that Export had shown is gone. Both can be repeated.
 func TestPrivacy(t *testing.T) {
 	s := newPrivateSite(t, redistest.Single(t), &syncBuffer{})
@@ -149,8 +149,10 @@ func TestPrivacy(t *testing.T) {
 	}
 	for range 2 {
 		s.request(cookie, "", forget)
-		if left := s.dump(); left != "" {
-			t.Fatalf("after Forget: %s", left)
+		left := s.dump()
+		none(t, "after Forget", left, "private", "theme", "cart", "email", "wish")
+		if strings.Count(left, "\n") > 1 || !strings.Contains(left, `".s":"b"`) {
+			t.Fatalf("after Forget more is left than a tombstone of nobody: %s", left)
 		}
 	}
 

@@ -23,6 +23,7 @@ type connection struct {
 	Cluster        bool   `env:"GUEST_REDIS_CLUSTER" help:"The URL is of a node of a Cluster."`
 	SentinelMaster string `env:"GUEST_REDIS_SENTINEL_MASTER" placeholder:"NAME" help:"The URL is of a Sentinel, with the Sentinel's password if it has one; this is the master's name."`
 	Prefix         string `env:"GUEST_PREFIX" default:"guest" help:"redisstore.Config.Prefix of the app."`
+	App            string `env:"GUEST_APP" help:"Config.App of the app, if it has one."`
 	SecretsFile    string `env:"GUEST_SECRETS_FILE" type:"path" placeholder:"FILE" help:"The app's secrets: one a line in base64, newest first. Or put them in GUEST_SECRETS."`
 }
 
@@ -130,6 +131,7 @@ func (s *session) manager(change func(*guest.Config)) (*guest.Manager, error) {
 	cfg := guest.Config{
 		Store:        memstore.New(memstore.Config{}),
 		Secrets:      secrets,
+		App:          s.App,
 		ClaimTimeout: patience,
 		Quota:        guest.Quota{Fields: 1 << 30, Bytes: 1 << 30},
 		Logger:       slog.New(slog.DiscardHandler),

@@ -10,8 +10,9 @@ type keygen struct{}
 
 const keygenHelp = `
 Keep it with the app's other secrets. The app decodes it and gives the bytes to
-guest.Config.Secrets; all replicas get the same. To rotate, put the new one in
-front, deploy everywhere, and remove the old one when Config.TTL has passed.`
+guest.Config.Secrets; all replicas get the same. To rotate, deploy twice: first
+with the new secret behind the others, then, when every replica has it, with the
+new one in front. Remove the old one when Config.TTL has passed since.`
 
 func (keygen) Run(s *session) error {
 	var secret [32]byte

@@ -83,11 +83,17 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 	return r, store, nil
 }
 
+func (r *record) holdsNothing() bool {
+	return (r.State == guest.StateNone || r.State == guest.StateForgotten) && len(r.Pending) == 0
+}
+
 var states = map[string]string{
 	guest.StateNone:   "none: there is no record, so nothing is held",
 	guest.StateOpen:   "open",
 	guest.StateSealed: "sealed: a claim is under way, the data are on their way to the account",
 	guest.StateBuried: "buried: it was claimed, its data are its owner's",
+
+	guest.StateForgotten: "forgotten: its visitor had it erased",
 }
 
 func (c *show) Run(s *session) error {
@@ -101,7 +107,7 @@ func (c *show) Run(s *session) error {
 		}
 	}
 	err = s.print(r, func(t *tabwriter.Writer) { c.table(t, r) })
-	if err == nil && r.State == guest.StateNone && len(r.Pending) == 0 {
+	if err == nil && r.holdsNothing() {
 		return negative{}
 	}
 	return err
@@ -227,7 +233,7 @@ func (c *erase) Run(s *session) error {
 	case r.Whose == "guest" && (r.State == guest.StateSealed || r.State == guest.StateBuried):
 		fmt.Fprintln(s.err, "guestctl: this guest was claimed: its data are its owner's; erase the account")
 		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
-	case r.State == guest.StateNone && len(r.Pending) == 0:
+	case r.holdsNothing():
 		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing is held, so nothing was erased") }), negative{})
 	}
 	if !c.Yes && !s.confirm(fmt.Sprintf("Erase what is held on %s %s, for good?", c.Whose, plain(c.ID))) {

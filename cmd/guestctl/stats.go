@@ -241,7 +241,7 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 	row(t, "  open", number(g.Open))
 	row(t, "    provisional", number(g.Provisional), "end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
 	row(t, "  sealed", number(g.Sealed), "being claimed")
-	row(t, "  tombstones", number(g.Tombstones), "claimed")
+	row(t, "  tombstones", number(g.Tombstones), "claimed or forgotten")
 	row(t, "  with data", number(g.WithData))
 	row(t, "  memory", bytes(g.Memory))
 	row(t, "accounts", count(float64(a.Count)))

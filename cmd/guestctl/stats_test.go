@@ -55,7 +55,7 @@ func TestStatsOfAFew(t *testing.T) {
 			t.Errorf("%+v\nwant %+v", got, want)
 		}
 		table(t, d.want(0, "", "stats"), "guests 5", "open 3", "provisional 1 end within 1 h: …", "sealed 1 being claimed",
-			"tombstones 1 claimed", "with data 3", "memory "+size(memory[0]), "accounts 1", "memory "+size(memory[1]))
+			"tombstones 1 claimed or forgotten", "with data 3", "memory "+size(memory[0]), "accounts 1", "memory "+size(memory[1]))
 	})
 }
 
