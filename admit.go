@@ -8,7 +8,8 @@ import (
 // Browsers admits whatever could be a visitor, plain HTTP clients such as curl included, and not: methods that only
 // ask (HEAD, OPTIONS, TRACE), prefetching and prerendering, parts of a page (images, scripts, styles, fonts, media,
 // workers, by Sec-Fetch-Dest), WebSocket upgrades, declared crawlers, and unsafe requests from another site, which
-// arrive without their Lax cookie: a new guest would overwrite the one that the browser has.
+// arrive without their Lax cookie: a new guest would overwrite the one that the browser has. Clients that send
+// Config.Header, such as an app with Origin capacitor://localhost, have no such cookie and are admitted.
 func Browsers(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -22,7 +23,7 @@ func Browsers(r *http.Request) bool {
 		return false
 	case h.Get("Upgrade") != "":
 		return false
-	case crossOrigin.Check(r) != nil:
+	case crossOrigin.Check(r) != nil && r.Context().Value(headerClientKey{}) == nil:
 		return false
 	}
 	agent := strings.ReplaceAll(strings.ToLower(h.Get("User-Agent")), "cubot", "") // a maker of telephones

@@ -57,6 +57,12 @@ type Config struct {
 	// Cookie shapes the guest cookie.
 	Cookie Cookie
 
+	// FormerCookies are the scopes (Domain, Path, Partitioned; the rest is not looked at) in which this app, under the
+	// same name, has set its cookie before. Whenever a cookie is set or cleared it is cleared in these too: a browser keeps
+	// cookies of several scopes side by side, and would go on sending the old one. A scope for which New makes another
+	// name, as with and without Domain or Path, is another cookie, and its guests are not carried over. At most 3.
+	FormerCookies []Cookie
+
 	// Header is the name of a header that carries the guest's token for clients without cookies. They send it with
 	// every request, empty at first, and then what the last response with this header said. A response has it only if
 	// the request had it, as scripts can read it. A request with this header counts as sent by a client of your own and
@@ -122,6 +128,7 @@ const (
 	// Every browser lets only the very host set a cookie whose name begins with __Host-. Newer ones also refuse
 	// __Host-Http- without HttpOnly, so that no script can set it (draft-ietf-httpbis-rfc6265bis, layered cookies).
 	hostPrefix   = "__Host-Http-"
+	securePrefix = "__Secure-"
 	day          = 24 * time.Hour
 	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
 	shortestTTL  = time.Second
@@ -161,6 +168,8 @@ func (c Config) complete() (Config, error) {
 			fault("Data", "kind %q is declared twice: give one of them another name", def.name)
 		case !def.hasRule:
 			fault("Data", "kind %q has no merge rule: give one, such as guest.PreferAccount", def.name)
+		case def.typ != nil && unkept(def.typ) != "":
+			fault("Data", "kind %q: %s; give it another type", def.name, unkept(def.typ))
 		}
 		seen[def.name] = true
 	}
@@ -168,7 +177,8 @@ func (c Config) complete() (Config, error) {
 	if c.Create != OnFirstVisit && c.Create != OnFirstWrite {
 		fault("Create", "must be OnFirstVisit or OnFirstWrite")
 	}
-	c.Cookie.complete(fault)
+	c.Cookie.complete("Cookie", fault)
+	c.completeFormer(fault)
 	if c.Header != "" && !headerName.MatchString(c.Header) {
 		fault("Header", "%q is not a header name: use letters, digits and -", c.Header)
 	}
@@ -232,33 +242,53 @@ func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
 	}
 }
 
-func (c *Cookie) complete(fault func(field, format string, args ...any)) {
+// completeFormer gives the former cookies what they have in common with the cookie.
+func (c *Config) completeFormer(fault func(field, format string, args ...any)) {
+	former := make([]Cookie, len(c.FormerCookies))
+	for i, f := range c.FormerCookies {
+		f.Name, f.SameSite, f.Insecure = strings.TrimPrefix(strings.TrimPrefix(c.Cookie.Name, hostPrefix), securePrefix), c.Cookie.SameSite, c.Cookie.Insecure
+		f.complete(fmt.Sprintf("FormerCookies[%d]", i), fault)
+		if f.Name != c.Cookie.Name {
+			fault(fmt.Sprintf("FormerCookies[%d]", i), "is a cookie of another name (%s, not %s), which needs no clearing: leave it out", f.Name, c.Cookie.Name)
+		}
+		if f == c.Cookie {
+			fault(fmt.Sprintf("FormerCookies[%d]", i), "is the scope of Cookie itself: leave it out")
+		}
+		former[i] = f
+	}
+	if len(former) > mostCleared-1 {
+		fault("FormerCookies", "has %d scopes: at most %d can be cleared in a response", len(former), mostCleared-1)
+	}
+	c.FormerCookies = former
+}
+
+func (c *Cookie) complete(field string, fault func(field, format string, args ...any)) {
 	if c.Name == "" {
 		c.Name = "guest"
 	}
 	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
-		fault("Cookie.Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host-Http- and __Secure- out, they are added", c.Name)
+		fault(field+".Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host-Http- and __Secure- out, they are added", c.Name)
 	}
 	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") {
-		fault("Cookie.Domain", "%q is not a domain name", c.Domain)
+		fault(field+".Domain", "%q is not a domain name", c.Domain)
 	}
 	if c.Path == "" {
 		c.Path = "/"
 	}
 	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") {
-		fault("Cookie.Path", "%q must begin with / and hold no space or semicolon", c.Path)
+		fault(field+".Path", "%q must begin with / and hold no space or semicolon", c.Path)
 	}
 	if c.SameSite == 0 {
 		c.SameSite = http.SameSiteLaxMode
 	}
 	if c.Insecure && (c.SameSite == http.SameSiteNoneMode || c.Partitioned) {
-		fault("Cookie.Insecure", "browsers refuse SameSite=None and Partitioned without Secure: serve https and leave Insecure false")
+		fault(field+".Insecure", "browsers refuse SameSite=None and Partitioned without Secure: serve https and leave Insecure false")
 	}
 	switch {
 	case c.Insecure:
 	case c.Domain == "" && c.Path == "/":
 		c.Name = hostPrefix + c.Name
 	default:
-		c.Name = "__Secure-" + c.Name
+		c.Name = securePrefix + c.Name
 	}
 }

@@ -86,7 +86,7 @@ func TestNewCopiesItsConfig(t *testing.T) {
 func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 	s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 3, Bytes: 100} })
 	undeclared := guest.NewValue("undeclared", guest.PreferAccount[string])
-	unencodable := guest.NewValue("theme", guest.PreferAccount[func()])
+	unencodable := guest.NewValue("theme", guest.PreferAccount[any])
 	ctx := s.guests.As(t.Context(), "ann")
 	if err := Theme.Set(ctx, "dark"); err != nil {
 		t.Fatal(err)

@@ -2,16 +2,17 @@ package guest
 
 import (
 	"context"
+	"reflect"
 	"strconv"
 )
 
 // A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can write and read
-// back. Its methods are safe for concurrent use; each is one atomic step and one round trip (Update: two or more).
+// back; New refuses others. Its methods are safe for concurrent use; each is one atomic step and one round trip (Update: two or more).
 type Value[T any] struct{ *kind }
 
 // NewValue declares a value. merge is called in a claim when both the account and the guest hold one.
 func NewValue[T any](name string, merge Merge[T]) *Value[T] {
-	v := &Value[T]{&kind{name: name, hasRule: merge != nil}}
+	v := &Value[T]{&kind{name: name, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
 	v.merge = v.mergeWith(merge)
 	return v
 }
@@ -49,7 +50,7 @@ type Map[T any] struct{ *kind }
 
 // NewMap declares a map. merge is called in a claim when both the account and the guest hold items; see [EachItem].
 func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
-	m := &Map[T]{&kind{name: name, perItem: true, hasRule: merge != nil}}
+	m := &Map[T]{&kind{name: name, perItem: true, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
 	m.merge = m.mergeWith(merge)
 	return m
 }

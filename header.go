@@ -3,6 +3,7 @@ package guest
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,9 @@ func (v *Visitor) carry() {
 	if !v.keepMain || v.guest.provisional {
 		v.line(headerLine{"Set-Cookie", name, name + "=" + value + attributes})
 	}
+	if !v.keepMain && !v.guest.provisional {
+		v.dropFormer()
+	}
 	if v.m.byHeader(v.request) { // scripts can read it, so it is sent to those who ask for it
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
 			v.line(headerLine{v.m.header, "", value})
@@ -35,9 +39,23 @@ func (v *Visitor) carry() {
 	}
 }
 
+// mostCleared is how many cookies one response clears.
+const mostCleared = 4
+
 // drop clears the cookie of that name in the browser.
 func (v *Visitor) drop(name string) {
 	v.line(headerLine{"Set-Cookie", name, v.m.cfg.Cookie.with(name, "", -1)})
+	if name == v.m.cfg.Cookie.Name {
+		v.dropFormer()
+	}
+}
+
+// dropFormer clears the main cookie in its former scopes.
+func (v *Visitor) dropFormer() {
+	name := v.m.cfg.Cookie.Name
+	for i, former := range v.m.cfg.FormerCookies {
+		v.line(headerLine{"Set-Cookie", name + strconv.Itoa(i), former.with(name, "", -1)})
+	}
 }
 
 // line adds one of our lines, in place of an older one for the same.

@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -210,5 +211,239 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 	open = true
 	if p := old.page(); !p.New || !p.Replaced {
 		t.Errorf("admitted again: %+v", p)
+	}
+}
+
+// Whatever cookies a request brings, it works on eight guests; the rest have their turn in later requests, which lose
+// nothing. Guests that this process knows to be claimed cost nothing.
+func TestWorkPerRequest(t *testing.T) {
+	const n, most = 64, 8 * 8 // eight round trips a claim
+	spares := func(s *site) (cookies []string) {
+		for i := range n {
+			c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]
+			cookies = append(cookies, c.Name+"="+c.Value)
+		}
+		return cookies
+	}
+	t.Run("of a guest", func(t *testing.T) {
+		s := newSite(t, nil)
+		b := s.browser()
+		for _, c := range spares(s) {
+			name, value, _ := strings.Cut(c, "=")
+			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: name, Value: value}})
+		}
+		var p page
+		for range n / 4 {
+			if calls := s.store.took(func() { p = b.page() }); calls > most {
+				t.Errorf("a page took %d calls", calls)
+			}
+		}
+		if len(p.Cart) != n || len(b.cookies()) != 1 {
+			t.Errorf("%d of %d items, cookies %v", len(p.Cart), n, b.cookies())
+		}
+	})
+	t.Run("of a member", func(t *testing.T) {
+		s := newSite(t, nil)
+		header := strings.Join(spares(s), "; ")
+		ask := func() int {
+			return s.store.took(func() {
+				r := httptest.NewRequest("GET", "/static", nil)
+				r.Header.Set("Cookie", header)
+				r.Header.Set("User", "ann")
+				s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
+			})
+		}
+		for range n / 8 {
+			if calls := ask(); calls > most {
+				t.Errorf("a request took %d calls", calls)
+			}
+		}
+		if got := s.account("ann"); len(got) != n {
+			t.Errorf("ann has %d of %d items", len(got), n)
+		}
+		if calls := ask(); calls != 0 {
+			t.Errorf("replaying %d claimed guests took %d calls", n, calls)
+		}
+	})
+	t.Run("of a login", func(t *testing.T) {
+		s := newSite(t, nil)
+		header := strings.Join(spares(s), "; ")
+		for range n/8 + 1 {
+			if calls := s.store.took(func() { s.request("POST", "/login/ann", header) }); calls > 2*most {
+				t.Errorf("a login took %d calls", calls)
+			}
+		}
+		if got := s.account("ann"); len(got) != n {
+			t.Errorf("ann has %d of %d items", len(got), n)
+		}
+		if calls := s.store.took(func() { s.request("POST", "/login/ann", header) }); calls > 4 {
+			t.Errorf("repeating it took %d calls", calls)
+		}
+	})
+}
+
+// The guest under the main name is absorbed before its cookie is overwritten, however many others there are and also if
+// the store fails just then.
+func TestTheMainCookieIsNotOverwrittenTooSoon(t *testing.T) {
+	s := newSite(t, nil)
+	var spares []string
+	for i := range 12 { // all older than the one under the main name
+		c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]
+		spares = append(spares, c.Name+"="+c.Value)
+		tick()
+	}
+	header := s.newcomer("main") + "; " + strings.Join(spares, "; ")
+	s.store.on(func(op, key string, u guest.Update) error {
+		if op == "update" && strings.HasPrefix(key, "o:") {
+			return errors.New("no answer")
+		}
+		return nil
+	})
+	for _, c := range s.request("GET", "/static", header).Result().Cookies() {
+		if c.Name == "guest" {
+			t.Error("its cookie is overwritten, though it could not be absorbed")
+		}
+	}
+	s.store.on(nil)
+	w := s.request("GET", "/page", header)
+	var p page
+	json.Unmarshal(w.Body.Bytes(), &p)
+	if p.Cart["main"] != 1 {
+		t.Errorf("after eight guests of thirteen the cart is %v", p.Cart)
+	}
+}
+
+// Two cookies of one name come from two scopes: a change of Cookie.Domain, say. If one of their guests was claimed the other is
+// served, for as long as both come, and our cookie takes the dead one's place; none of the two is claimed.
+func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
+	for _, newProcess := range []bool{false, true} {
+		for _, order := range []string{"dead first", "dead last"} {
+			t.Run(fmt.Sprint(order, " newProcess=", newProcess), func(t *testing.T) {
+				s := newSite(t, nil)
+				dead, live := s.newcomer("old"), s.newcomer("new")
+				s.request("POST", "/login/ann", dead)
+				if newProcess {
+					s = newSite(t, func(c *guest.Config) { c.Store = s.store })
+				}
+				both := dead + "; " + live
+				if order == "dead last" {
+					both = live + "; " + dead
+				}
+				for i := range 3 {
+					s.request("POST", "/add/cup", both)
+					w := s.request("GET", "/page", both)
+					var p page
+					json.Unmarshal(w.Body.Bytes(), &p)
+					if p.Cart["new"] != 1 || p.Cart["cup"] != int64(i+1) || p.Replaced {
+						t.Errorf("served %+v", p)
+					}
+					var value string
+					for _, c := range w.Result().Cookies() {
+						if c.Name == "guest" && c.MaxAge > 0 {
+							value = c.Value
+						}
+					}
+					if p := s.show("guest=" + value); p.Cart["new"] != 1 {
+						t.Errorf("the cookie that takes the dead one's place is of %+v", p)
+					}
+				}
+				if calls := s.store.took(func() { s.request("GET", "/static", both) }); calls != 0 {
+					t.Errorf("once known, a page took %d calls", calls)
+				}
+				var c claimed
+				json.Unmarshal(s.request("POST", "/login/bob", both).Body.Bytes(), &c)
+				if c.Err != guest.ErrAmbiguous.Error() || len(s.account("bob")) != 0 {
+					t.Errorf("a claim with both: %+v", c)
+				}
+			})
+		}
+	}
+}
+
+func TestTwoDeadCookies(t *testing.T) {
+	s := newSite(t, nil)
+	one, two := s.newcomer("one"), s.newcomer("two")
+	s.request("POST", "/login/ann", one)
+	s.request("POST", "/login/bob", two)
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store })
+	for _, s := range []*site{s, next} {
+		w := s.request("POST", "/add/cup", one+"; "+two)
+		if n := w.Body.String(); n != "1" {
+			t.Errorf("a fresh guest's first cup is %s", n)
+		}
+		if len(w.Result().Cookies()) != 2 {
+			t.Errorf("want the dead name cleared and a fresh guest's cookie: %q", w.Header()["Set-Cookie"])
+		}
+	}
+	if s.account("ann")["one"] != 1 || s.account("bob")["two"] != 1 || len(s.account("ann")) != 1 {
+		t.Errorf("ann %v, bob %v", s.account("ann"), s.account("bob"))
+	}
+}
+
+// A browser whose cookie was set in a former scope is served as ever; the cookie moves to the new scope when it is renewed, and
+// a login clears it in both. Otherwise the browser would send the dead one for the rest of its life.
+func TestFormerCookies(t *testing.T) {
+	for name, tt := range map[string]struct{ was, is guest.Cookie }{
+		"Path":        {guest.Cookie{Path: "/shop"}, guest.Cookie{Path: "/shop/new"}},
+		"Domain":      {guest.Cookie{Domain: "shop.test"}, guest.Cookie{Domain: "www.shop.test"}},
+		"Partitioned": {guest.Cookie{}, guest.Cookie{Partitioned: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newStore()
+			make := func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+				m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return m
+			}
+			add := func(sku string) func(w http.ResponseWriter, r *http.Request) {
+				return func(w http.ResponseWriter, r *http.Request) {
+					if _, err := Cart.Add(r.Context(), sku, 1); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			before := make(tt.was)
+			cookie := at(before, at(before, "", add("tea")), add("tea"))
+			after := make(tt.is, tt.was)
+			lines := func(f http.HandlerFunc) (cleared, set []string) {
+				r := httptest.NewRequest("POST", "/", nil)
+				r.Header.Set("Cookie", cookie)
+				w := httptest.NewRecorder()
+				after.Middleware(f).ServeHTTP(w, r)
+				for _, c := range w.Result().Cookies() {
+					scope := fmt.Sprintf("%s %s %v", c.Domain, c.Path, c.Partitioned)
+					if c.MaxAge < 0 {
+						cleared = append(cleared, scope)
+					} else {
+						set = append(set, scope)
+					}
+				}
+				return cleared, set
+			}
+			scope := func(c guest.Cookie) string {
+				if c.Path == "" {
+					c.Path = "/"
+				}
+				return fmt.Sprintf("%s %s %v", c.Domain, c.Path, c.Partitioned)
+			}
+			cleared, set := lines(func(w http.ResponseWriter, r *http.Request) {
+				if n, err := Cart.Get(r.Context(), "tea"); n != 2 || err != nil {
+					t.Errorf("the cart has %d, %v", n, err)
+				}
+				if _, err := after.Claim(w, r, "ann"); err != nil {
+					t.Error(err)
+				}
+			})
+			if want := []string{scope(tt.is), scope(tt.was)}; !slices.Equal(cleared, want) || len(set) != 0 {
+				t.Errorf("a claim clears %q, want %q; and sets %q", cleared, want, set)
+			}
+			cookie = at(after, at(after, "", add("cup")), add("cup")) + "; " + cookie // the next guest's beside it
+			cleared, set = lines(add("cup"))
+			if !slices.Equal(cleared, []string{scope(tt.was)}) || !slices.Equal(set, []string{scope(tt.is)}) {
+				t.Errorf("beside the next guest's cookie %q is cleared, and %q set", cleared, set)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type kind struct {
 	counts  bool // Counters: amounts can be summed
 	sealed  bool
 	hasRule bool
+	typ     reflect.Type // of a value or an item; nil for Counters
 	merge   mergeFunc
 }
 

@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -99,5 +100,127 @@ func TestErasingAnAccountEndsItsPendingClaims(t *testing.T) {
 	s.guests.Recover(t.Context())
 	if got := s.account("ann"); len(got) != 0 || outbox(t, s.store) != 0 {
 		t.Errorf("erased data came back: %v", got)
+	}
+}
+
+// A guest that was forgotten stays so: neither a copy of its cookie nor a ticket finds anything or writes anything to it,
+// and its ID says that it is gone.
+func TestForgetEndsCopies(t *testing.T) {
+	s := ticketSite(t)
+	s.mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.guests.Forget(w, r); err != nil {
+			t.Error(err)
+		}
+	})
+	b := s.browser()
+	b.add("tea")
+	id := b.page().Guest
+	_, ticket := b.request("POST", "/ticket/ann")
+	copied := b.copy()
+	b.request("POST", "/forget")
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store }) // another process, which remembers nothing
+	for _, s := range []*site{s, next} {
+		thief := s.browser()
+		thief.Jar.SetCookies(mustURL(t, s.url), copied.Jar.Cookies(mustURL(t, copied.s.url)))
+		thief.add("cup")
+		if p := thief.page(); p.Guest == id || p.Cart["tea"] != 0 {
+			t.Errorf("the copied cookie is guest %s with %v", p.Guest, p.Cart)
+		}
+		if got, err := Cart.Get(s.guests.AsGuest(t.Context(), id), "tea"); err != guest.ErrGone && !errors.Is(err, guest.ErrGone) || got != 0 {
+			t.Errorf("its ID reads %d, %v", got, err)
+		}
+		if _, err := Cart.Add(s.guests.AsGuest(t.Context(), id), "tea", 1); !errors.Is(err, guest.ErrGone) {
+			t.Errorf("a write by its ID: %v", err)
+		}
+	}
+	if got := s.browser().open(ticket, "ann", "ann"); !strings.Contains(got, guest.ErrGone.Error()) || len(s.account("ann")) != 0 {
+		t.Errorf("the ticket: %s; ann has %v", got, s.account("ann"))
+	}
+	thief := next.browser()
+	thief.Jar.SetCookies(mustURL(t, next.url), copied.Jar.Cookies(mustURL(t, copied.s.url)))
+	if c := thief.login("eve"); c.Err != "" || c.Receipt.Claimed || len(s.account("eve")) != 0 {
+		t.Errorf("a login with the copied cookie: %+v", c)
+	}
+}
+
+// A write between Forget's two steps is erased with the rest.
+func TestForgetUnderWrites(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	id := b.page().Guest
+	wrote := 0
+	s.store.on(func(op, key string, u guest.Update) error {
+		if _, ends := u.Set[".s"]; ends && wrote < 3 {
+			wrote++
+			_, err := s.store.Store.Update(t.Context(), key, guest.Update{If: guest.Fields{".s": ""}, Set: guest.Fields{"cart/late": "1"}})
+			return err
+		}
+		return nil
+	})
+	if err := s.guests.EraseGuest(t.Context(), id); err != nil || wrote == 0 {
+		t.Fatal(err, wrote)
+	}
+	record, err := s.store.Store.Get(t.Context(), "g:"+id)
+	if err != nil || record["cart/late"] != "" || record["cart/tea"] != "" || record[".s"] != "b" {
+		t.Errorf("%v, %v", record, err)
+	}
+}
+
+// A sibling whose data were on their way into a guest that is forgotten meanwhile goes with it.
+func TestForgettingTheElderSibling(t *testing.T) {
+	s := newSite(t, nil)
+	elder, younger := s.request("POST", "/add/tea", "").Result().Cookies()[0], s.request("POST", "/add/cup", "").Result().Cookies()[0]
+	tick()
+	stop := errors.New("the process died")
+	s.store.on(func(op, key string, u guest.Update) error {
+		if op == "update" && u.Set["cart/cup"] != "" { // the merge
+			return stop
+		}
+		return nil
+	})
+	p := page{}
+	json.Unmarshal(s.request("GET", "/page", elder.Name+"="+elder.Value+"; "+younger.Name+"="+younger.Value).Body.Bytes(), &p)
+	s.store.on(nil)
+	if err := s.guests.EraseGuest(t.Context(), p.Guest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.guests.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range s.store.keys(t, "g:") {
+		record, _ := s.store.Store.Get(t.Context(), key)
+		if record[".s"] == "" || record["cart/cup"] != "" || record["cart/tea"] != "" {
+			t.Errorf("%s: %v", key, record)
+		}
+	}
+	if n := outbox(t, s.store); n != 0 {
+		t.Errorf("%d entries left in the outbox", n)
+	}
+}
+
+// A background job that acts on a claimed guest is told, rather than shown an empty cart.
+func TestAsGuestOfAClaimedGuest(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	id := b.page().Guest
+	b.login("ann")
+	ctx := s.guests.AsGuest(t.Context(), id)
+	_, all := Cart.All(ctx)
+	_, get := Theme.Get(s.guests.AsGuest(t.Context(), id))
+	_, add := Cart.Add(s.guests.AsGuest(t.Context(), id), "cup", 1)
+	_, export := s.guests.Export(s.guests.AsGuest(t.Context(), id))
+	_, again := Cart.Get(ctx, "tea") // the context knows by now
+	_, prefetch := guest.Prefetch(s.guests.AsGuest(t.Context(), id), Theme)
+	for i, err := range []error{all, get, add, export, again, prefetch} {
+		if !errors.Is(err, guest.ErrClaimed) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	for _, id := range []string{"", strings.Repeat("x", 513)} {
+		if _, err := Cart.All(s.guests.As(t.Context(), id)); !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("As of an ID of %d bytes: %v", len(id), err)
+		}
 	}
 }

@@ -3,11 +3,16 @@ package guest_test
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
 )
 
 // Three rotations lose none of ten thousand guests (under -race a tenth), nor their Sealed data. When the secret that
@@ -70,4 +75,89 @@ func (s *site) show(cookie string) (p page) {
 		s.t.Fatal(err)
 	}
 	return p
+}
+
+// A new secret is rolled out while the same visitors are served by replicas of both ages, at random. In the two steps that
+// Config.Secrets tells nothing is lost or seen twice at any time; in one step a visitor may see two carts for a while,
+// but they become one.
+func TestRotationWhileBothVersionsRun(t *testing.T) {
+	a, b := []byte(strings.Repeat("a", 32)), []byte(strings.Repeat("b", 32))
+	for name, tt := range map[string]struct {
+		steps    [][2][][]byte // the secrets of the older and of the newer replica
+		seamless bool
+	}{
+		"two steps": {[][2][][]byte{{{a}, {a, b}}, {{a, b}, {b, a}}}, true},
+		"one step":  {[][2][][]byte{{{a}, {b, a}}, {{b, a}, {b, a}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const visitors, adds = 40, 5
+			store := &spy{Store: newStore()}
+			rnd := rand.New(rand.NewPCG(1, 1))
+			browsers := make([]*browser, visitors)
+			total := 0
+			for _, secrets := range tt.steps {
+				var replicas [2]*site
+				for i := range replicas {
+					replicas[i] = newSite(t, func(c *guest.Config) { c.Store, c.Secrets = store, secrets[i] })
+				}
+				for i := range browsers {
+					if browsers[i] == nil {
+						browsers[i] = replicas[0].browser()
+					}
+				}
+				for range adds {
+					total++
+					for i, b := range browsers {
+						visit := func(s *site) page {
+							jar := b.Jar.Cookies(mustURL(t, b.s.url))
+							next := s.browser() // the same browser: the balancer has another replica for it
+							next.Jar.SetCookies(mustURL(t, s.url), jar)
+							browsers[i], b = next, next
+							return b.page()
+						}
+						visit(replicas[rnd.IntN(2)])
+						b.add("tea")
+						if p := visit(replicas[rnd.IntN(2)]); tt.seamless && p.Cart["tea"] != int64(total) {
+							t.Fatalf("visitor %d sees %v, not %d", i, p.Cart, total)
+						}
+					}
+				}
+			}
+			for i, b := range browsers {
+				b.page()
+				if p := b.page(); p.Cart["tea"] != int64(total) {
+					t.Errorf("in the end visitor %d has %v, not %d; cookies %v", i, p.Cart, total, b.cookies())
+				}
+			}
+		})
+	}
+}
+
+// A main cookie that does not verify gives way to a spare one if it cannot be a newer process's: one of a secret that was
+// removed, or a forged one of another time.
+func TestAnOldCookieGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(memstore.Config{})
+		make := func(secret string) *guest.Manager {
+			m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}, Data: []guest.Kind{Cart}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		add := func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }
+		leaked := make("a")
+		old := at(leaked, at(leaked, "", add), add)
+		time.Sleep(2 * time.Hour)
+		m := make("b")
+		spare := at(m, old, add)
+		if main := at(m, old+"; "+spare, add); !strings.HasPrefix(main, "__Host-Http-guest=") {
+			t.Errorf("the guest is not confirmed: %s", main)
+		}
+		newer := make("c")
+		young := at(newer, at(newer, "", add), add)
+		if got := at(m, young+"; "+spare, add); got != young+"; "+spare {
+			t.Errorf("a newer process's cookie is overwritten: %s", got)
+		}
+	})
 }

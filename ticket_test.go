@@ -1,9 +1,13 @@
 package guest_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,4 +128,143 @@ func TestATicketExpires(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A ticket names a guest of whom the request proves as much as a claim needs: a page of another origin gets no ticket for
+// the visitor's guest, has it not erased and learns nothing of it; nor does a request with two different cookies.
+func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
+	var refused []string
+	s := newSite(t, func(c *guest.Config) {
+		c.Hooks.Refused = func(_ context.Context, reason string) { refused = append(refused, reason) }
+	})
+	calls := map[string]func(w http.ResponseWriter, r *http.Request) error{
+		"claim":   func(w http.ResponseWriter, r *http.Request) error { _, err := s.guests.Claim(w, r, "eve"); return err },
+		"ticket":  func(_ http.ResponseWriter, r *http.Request) error { _, err := s.guests.Ticket(r.Context(), "eve", time.Hour); return err },
+		"forget":  func(w http.ResponseWriter, r *http.Request) error { return s.guests.Forget(w, r) },
+		"preview": func(_ http.ResponseWriter, r *http.Request) error { _, err := s.guests.Preview(r.Context(), "eve"); return err },
+	}
+	mine, other := s.newcomer("tea"), s.newcomer("cup")
+	for name, call := range calls {
+		for _, tt := range []struct {
+			site, cookies string
+			want          error
+			reason        string
+		}{
+			{"cross-site", mine, guest.ErrCrossOrigin, guest.RefusedCrossOrigin},
+			{"same-site", mine, guest.ErrCrossOrigin, guest.RefusedCrossOrigin},
+			{"same-origin", mine + "; " + other, guest.ErrAmbiguous, guest.RefusedAmbiguous},
+		} {
+			refused = nil
+			r := httptest.NewRequest("POST", "/", nil)
+			r.Header.Set("Sec-Fetch-Site", tt.site)
+			r.Header.Set("Cookie", tt.cookies)
+			s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := call(w, r); err != tt.want {
+					t.Errorf("%s, %s, %d cookies: %v, want %v", name, tt.site, strings.Count(tt.cookies, "=")/2, err, tt.want)
+				}
+			})).ServeHTTP(httptest.NewRecorder(), r)
+			if name != "preview" && !slices.Contains(refused, tt.reason) {
+				t.Errorf("%s, %s: Hooks.Refused was told %q", name, tt.site, refused)
+			}
+		}
+	}
+	if p := s.show(mine); p.Cart["tea"] != 1 || len(s.account("eve")) != 0 {
+		t.Errorf("the guest has %v, eve %v", p.Cart, s.account("eve"))
+	}
+}
+
+// A ticket's guest lives as long as the ticket, also if its browser never comes back; and if it is gone all the same, the
+// claim says so.
+func TestATicketOutlivesNoGuest(t *testing.T) {
+	for _, create := range []guest.Create{guest.OnFirstVisit, guest.OnFirstWrite} {
+		for name, tt := range map[string]struct {
+			add, down bool
+			forget    bool
+			want      error
+		}{
+			"with a cart":               {add: true},
+			"without data":              {},
+			"the store was down":        {add: true, down: true, want: guest.ErrGone},
+			"it was forgotten meantime": {add: true, forget: true, want: guest.ErrGone},
+		} {
+			t.Run(fmt.Sprint(create, " ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					store := &spy{Store: memstore.New(memstore.Config{})}
+					m, err := guest.New(guest.Config{
+						Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Create: create,
+						Logger: slog.New(slog.DiscardHandler),
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					var ticket, id string
+					at(m, "", func(w http.ResponseWriter, r *http.Request) {
+						if tt.add {
+							if _, err := Cart.Add(r.Context(), "tea", 2); err != nil {
+								t.Fatal(err)
+							}
+						}
+						id = guest.FromContext(r.Context()).GuestID()
+						if tt.down {
+							store.down(errors.New("no answer"))
+						}
+						if ticket, err = m.Ticket(r.Context(), "ann@example.com", 12*time.Hour); err != nil {
+							t.Fatal("issuing a ticket fails: ", err)
+						}
+						store.down(nil)
+					})
+					if tt.forget {
+						if err := m.EraseGuest(t.Context(), id); err != nil {
+							t.Fatal(err)
+						}
+					}
+					time.Sleep(12*time.Hour - time.Minute)
+					at(m, "", func(w http.ResponseWriter, r *http.Request) {
+						receipt, err := m.ClaimTicket(w, r, ticket, "ann@example.com", "ann")
+						if !errors.Is(err, tt.want) || receipt.Claimed != (tt.want == nil) || tt.want == nil && tt.add != (len(receipt.Kinds) > 0) {
+							t.Errorf("%+v, %v; want the error %v", receipt, err, tt.want)
+						}
+						if v := guest.FromContext(r.Context()); v.AccountID() != "ann" {
+							t.Errorf("signed in as %q", v.AccountID())
+						}
+					})
+				})
+			})
+		}
+	}
+}
+
+// Another Manager's visitor is none: of two apps in one process neither signs tickets for the other's guests.
+func TestAnotherManagersVisitor(t *testing.T) {
+	s, other := newSite(t, nil), newSite(t, nil)
+	other.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		_, err := s.guests.Ticket(ctx, "a", time.Hour)
+		_, err2 := s.guests.Preview(ctx, "ann")
+		_, err3 := s.guests.Export(ctx)
+		for _, err := range []error{err, err2, err3} {
+			if err != guest.ErrNoVisitor {
+				t.Error(err)
+			}
+		}
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
+}
+
+// The contexts of As and AsGuest come with no request, so there is none of whom a claim could be.
+func TestClaimsOfNoRequest(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	id := b.page().Guest
+	for name, ctx := range map[string]context.Context{
+		"As": s.guests.As(t.Context(), "ann"), "AsGuest": s.guests.AsGuest(t.Context(), id), "none": t.Context(),
+	} {
+		_, claim := s.guests.ClaimContext(ctx, "bob")
+		_, ticket := s.guests.ClaimTicketContext(ctx, "t", "a", "bob")
+		for _, err := range []error{claim, ticket, s.guests.ForgetContext(ctx)} {
+			if err != guest.ErrNoVisitor {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
 }
