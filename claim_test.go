@@ -1263,3 +1263,84 @@ func cookieHeader(b *browser) string {
 	res, _ := b.request("GET", "/static")
 	return res.Request.Header.Get("Cookie")
 }
+
+// AutoClaim is asked when there are an account and a guest, and not otherwise; an explicit claim does not ask it.
+func TestAutoClaim(t *testing.T) {
+	asked := 0
+	s := newSite(t, func(c *guest.Config) {
+		c.AutoClaim = func(r *http.Request) bool { asked++; return r.Header.Get("Acts-For") == "" }
+	})
+	b := s.browser()
+	b.page() // a new guest, no account
+	b.add("tea")
+	member := s.browser()
+	member.user = "cid"
+	member.page() // an account, no guest
+	if asked != 0 {
+		t.Errorf("asked %d times too often", asked)
+	}
+	b.user = "customer" // an agent logs in as a customer
+	for range 2 {
+		if res, _ := b.request("GET", "/page", "Acts-For", "customer"); len(res.Header["Set-Cookie"]) != 0 {
+			t.Errorf("the agent's cookie changes: %q", res.Header["Set-Cookie"])
+		}
+	}
+	if got := s.account("customer"); asked != 2 || len(got) != 0 {
+		t.Errorf("asked %d times; the customer has %v", asked, got)
+	}
+	b.user = ""
+	if p := b.page(); p.Cart["tea"] != 1 {
+		t.Errorf("afterwards the agent's own cart is %v", p.Cart)
+	}
+	b.user = "ann"
+	if b.page(); s.account("ann")["tea"] != 1 || asked != 3 {
+		t.Errorf("a member: asked %d times, %v", asked, s.account("ann"))
+	}
+	other := s.browser()
+	other.add("cup")
+	if c := other.login("bob"); !c.Receipt.Claimed || asked != 3 {
+		t.Errorf("an explicit claim: %+v, asked %d times", c, asked)
+	}
+}
+
+// A receipt without a claim has neither an ID nor a time, rather than those of the year 1.
+func TestReceiptOfNoClaimAsJSON(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.user = "ann"
+	_, body := b.request("POST", "/claim")
+	if strings.Contains(body, `"id"`) || strings.Contains(body, `"at"`) || strings.Contains(body, "0001") {
+		t.Error(body)
+	}
+}
+
+// What the app's own functions say may hold IDs and data, so the log only tells that they said something. The caller gets
+// all of it.
+func TestTheLogTellsNothingOfTheApp(t *testing.T) {
+	const private = "ann@example.com has no row"
+	for name, hook := range map[string]func(context.Context, guest.Receipt) error{
+		"an error": func(context.Context, guest.Receipt) error { return errors.New(private) },
+		"a panic":  func(context.Context, guest.Receipt) error { panic(private) },
+	} {
+		s := newSite(t, func(c *guest.Config) { c.OnClaim = hook })
+		b := s.browser()
+		b.add("tea")
+		c := b.login("ann")
+		if !strings.Contains(c.Err, private) || !c.Receipt.Pending {
+			t.Errorf("%s: the caller gets %q", name, c.Err)
+		}
+		s.guests.Recover(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		next := newSite(t, func(c *guest.Config) { c.OnClaim, c.Store = hook, s.store }) // has logged nothing yet
+		next.guests.Run(ctx, time.Hour)
+		for _, log := range []string{s.log.String(), next.log.String()} {
+			if !strings.Contains(log, "OnClaim") && log != "" || strings.Contains(log, "ann@") {
+				t.Errorf("%s: the log: %s", name, log)
+			}
+		}
+		if !strings.Contains(s.log.String(), "OnClaim") {
+			t.Errorf("%s: the log does not tell of it: %s", name, s.log)
+		}
+	}
+}

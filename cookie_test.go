@@ -265,3 +265,43 @@ func TestAsGuestOfWhatIsNoID(t *testing.T) {
 		}
 	}
 }
+
+// Apps that were given one secret share nothing if they have names: neither cookies, nor tickets, nor Sealed data.
+func TestAppsThatShareASecret(t *testing.T) {
+	store := newStore()
+	app := func(name string) *guest.Manager {
+		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, App: name, Data: []guest.Kind{Email}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	one := app("one")
+	var id, ticket string
+	keep := func(w http.ResponseWriter, r *http.Request) {
+		if err := Email.Set(r.Context(), "ann@example.com"); err != nil {
+			t.Fatal(err)
+		}
+		id = guest.FromContext(r.Context()).GuestID()
+		ticket, _ = one.Ticket(r.Context(), "a", time.Hour)
+	}
+	cookie := at(one, at(one, "", keep), keep)
+	for name, same := range map[string]bool{"one": true, "two": false, "": false} {
+		m := app(name)
+		at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+			if v := guest.FromContext(r.Context()); (v.GuestID() == id) != same {
+				t.Errorf("app %q: the cookie is taken: %v", name, !same)
+			}
+		})
+		if got, err := Email.Get(m.AsGuest(t.Context(), id)); (got == "ann@example.com" && err == nil) != same {
+			t.Errorf("app %q reads %q, %v", name, got, err)
+		}
+		at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			if !same {
+				if _, err := m.ClaimTicket(w, r, ticket, "a", "eve"); err != guest.ErrTicket {
+					t.Errorf("app %q: the ticket: %v", name, err)
+				}
+			}
+		})
+	}
+}

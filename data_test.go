@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/guestkit/guest"
 	"github.com/guestkit/guest/memstore"
@@ -324,6 +327,81 @@ func TestStringsAreJSON(t *testing.T) {
 		}
 		if have, err := Theme.Get(ctx); !errors.Is(err, guest.ErrInvalid) {
 			t.Errorf("%s is read as %q, %v", broken, have, err)
+		}
+	}
+}
+
+// What was prefetched of one Manager's visitor does not answer for another's, though both have the same guest.
+func TestPrefetchIsOneManagers(t *testing.T) {
+	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
+	cookie := one.newcomer("tea")
+	for s, theme := range map[*site]string{one: "dark", two: "light"} {
+		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
+		r.Header.Set("Cookie", cookie)
+		s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", cookie)
+	one.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, err := guest.Prefetch(r.Context(), Theme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got, err := Theme.Get(r.Context()); got != "light" || err != nil {
+				t.Errorf("the other app reads %q, %v", got, err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
+type (
+	hidden   struct{ sku string }
+	byMethod struct{ sku string }
+	halfway  struct{ sku string }
+	tree     struct{ Left, Right *tree }
+	embeds   struct{ inner }
+	inner    struct{ Sku string }
+)
+
+func (b byMethod) MarshalText() ([]byte, error)     { return []byte(b.sku), nil }
+func (b *byMethod) UnmarshalText(text []byte) error { b.sku = string(text); return nil }
+func (h *halfway) MarshalJSON() ([]byte, error)     { return json.Marshal(h.sku) }
+func (h *halfway) UnmarshalJSON(text []byte) error  { return json.Unmarshal(text, &h.sku) }
+
+// New refuses types that would come back empty or not at all, and no others.
+func TestTypesThatJSONCannotKeep(t *testing.T) {
+	for name, tt := range map[string]struct {
+		kind guest.Kind
+		want string // in the error; "": none
+	}{
+		"no exported field":             {guest.NewValue("k", guest.PreferGuest[hidden]), "hidden has no exported field"},
+		"in a map's items":              {guest.NewMap("k", guest.EachItem(guest.PreferGuest[hidden])), "hidden has no exported field"},
+		"in a slice":                    {guest.NewValue("k", guest.PreferGuest[[]hidden]), "hidden has no exported field"},
+		"in a pointer":                  {guest.NewValue("k", guest.PreferGuest[*hidden]), "hidden has no exported field"},
+		"in a field":                    {guest.NewValue("k", guest.PreferGuest[struct{ H hidden }]), "H: guest_test.hidden has no exported field"},
+		"a marshaler of pointers alone": {guest.NewValue("k", guest.PreferGuest[halfway]), "halfway has no exported field"},
+		"a channel":                     {guest.NewValue("k", guest.PreferGuest[chan int]), "has no form in JSON"},
+		"a function in a field":         {guest.NewValue("k", guest.PreferGuest[struct{ F func() }]), "F: func() has no form in JSON"},
+		"keys":                          {guest.NewValue("k", guest.PreferGuest[map[hidden]int]), "keys that JSON does not know"},
+		"a time":                        {guest.NewValue("k", guest.PreferGuest[time.Time]), ""},
+		"a time in a field":             {guest.NewValue("k", guest.PreferGuest[struct{ At time.Time }]), ""},
+		"a marshaler of its own":        {guest.NewValue("k", guest.PreferGuest[byMethod]), ""},
+		"a pointer to a marshaler":      {guest.NewValue("k", guest.PreferGuest[*halfway]), ""},
+		"a set":                         {guest.NewMap("k", guest.EachItem(guest.PreferGuest[struct{}])), ""},
+		"a type that contains itself":   {guest.NewValue("k", guest.PreferGuest[tree]), ""},
+		"an embedded struct":            {guest.NewValue("k", guest.PreferGuest[embeds]), ""},
+		"anything":                      {guest.NewValue("k", guest.PreferGuest[any]), ""},
+		"raw JSON":                      {guest.NewValue("k", guest.PreferGuest[json.RawMessage]), ""},
+		"a large number":                {guest.NewValue("k", guest.PreferGuest[*big.Int]), ""},
+		"a field that is left out": {guest.NewValue("k", guest.PreferGuest[struct {
+			A int
+			F func() `json:"-"`
+		}]), ""},
+	} {
+		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind}})
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
 }

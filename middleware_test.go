@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -659,5 +660,52 @@ func TestHeaderToken(t *testing.T) {
 		if over, ok := res.Header["X-Guest"]; !ok || over[0] != "" || res.Header["Set-Cookie"] != nil {
 			t.Errorf("after the claim: %q, %q; want one that is empty, and no cookie", over, res.Header["Set-Cookie"])
 		}
+	}
+}
+
+// A token in a header can be read by scripts, so only clients that send the header get one.
+func TestTheTokenHeaderIsForThoseWhoAsk(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Header = "x-Guest" })
+	b := s.browser()
+	res, _ := b.request("POST", "/add/tea")
+	if h := res.Header["X-Guest"]; h != nil || len(res.Header["Set-Cookie"]) == 0 {
+		t.Errorf("a browser gets %q", h)
+	}
+	res, _ = b.request("GET", "/page") // confirms the guest
+	if h := res.Header["X-Guest"]; h != nil || len(res.Header["Set-Cookie"]) == 0 {
+		t.Errorf("a browser gets %q", h)
+	}
+	if res, _ = s.browser().request("POST", "/add/tea", "X-Guest", ""); res.Header.Get("X-Guest") == "" {
+		t.Error("a client that asks gets none")
+	}
+}
+
+// An app of one's own, with an Origin of its own and the token in the header, makes its first request with POST, and may
+// claim by ClaimHandler, also after the middleware has claimed. Another site's page, which cannot send the header, may not.
+func TestHeaderClientsOfAnotherOrigin(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Header = "X-Guest" })
+	post := func(path, user string, header ...string) *http.Response {
+		t.Helper()
+		b := s.browser()
+		b.user = user
+		res, body := b.request("POST", path, append([]string{"Origin", "capacitor://localhost", "Sec-Fetch-Site", "cross-site"}, header...)...)
+		res.Body = io.NopCloser(strings.NewReader(body))
+		return res
+	}
+	res := post("/add/tea", "", "X-Guest", "")
+	token := res.Header.Get("X-Guest")
+	if res.StatusCode != 200 || token == "" {
+		t.Fatalf("the first request: %s, token %q", res.Status, token)
+	}
+	res = post("/claim", "ann", "X-Guest", token) // signed in, so the middleware has claimed
+	var receipt guest.Receipt
+	if err := json.NewDecoder(res.Body).Decode(&receipt); err != nil || res.StatusCode != 200 || !receipt.Claimed || s.account("ann")["tea"] != 1 {
+		t.Errorf("the claim: %s, %+v, %v; ann has %v", res.Status, receipt, err, s.account("ann"))
+	}
+	if res := post("/add/tea", ""); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a guest for another site's page: %s", res.Status)
+	}
+	if res := post("/claim", "eve"); res.StatusCode != http.StatusForbidden {
+		t.Errorf("a claim of another site's page: %s", res.Status)
 	}
 }

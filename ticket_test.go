@@ -138,10 +138,16 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 		c.Hooks.Refused = func(_ context.Context, reason string) { refused = append(refused, reason) }
 	})
 	calls := map[string]func(w http.ResponseWriter, r *http.Request) error{
-		"claim":   func(w http.ResponseWriter, r *http.Request) error { _, err := s.guests.Claim(w, r, "eve"); return err },
-		"ticket":  func(_ http.ResponseWriter, r *http.Request) error { _, err := s.guests.Ticket(r.Context(), "eve", time.Hour); return err },
-		"forget":  func(w http.ResponseWriter, r *http.Request) error { return s.guests.Forget(w, r) },
-		"preview": func(_ http.ResponseWriter, r *http.Request) error { _, err := s.guests.Preview(r.Context(), "eve"); return err },
+		"claim": func(w http.ResponseWriter, r *http.Request) error { _, err := s.guests.Claim(w, r, "eve"); return err },
+		"ticket": func(_ http.ResponseWriter, r *http.Request) error {
+			_, err := s.guests.Ticket(r.Context(), "eve", time.Hour)
+			return err
+		},
+		"forget": func(w http.ResponseWriter, r *http.Request) error { return s.guests.Forget(w, r) },
+		"preview": func(_ http.ResponseWriter, r *http.Request) error {
+			_, err := s.guests.Preview(r.Context(), "eve")
+			return err
+		},
 	}
 	mine, other := s.newcomer("tea"), s.newcomer("cup")
 	for name, call := range calls {
