@@ -321,3 +321,36 @@ func ExampleReceipt() {
 	// 3 items joined the 2 in your cart.
 	// Your cart is here.
 }
+
+// The site was on www.shop.example alone, and has guests whose cookies are of that scope.
+func ExampleConfig_formerCookies() {
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{Cart},
+
+		Cookie:        guest.Cookie{Domain: "shop.example"},
+		FormerCookies: []guest.Cookie{{Domain: "www.shop.example"}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
+	app := guests.Middleware(mux)
+	first := httptest.NewRecorder()
+	app.ServeHTTP(first, httptest.NewRequest("POST", "/cart", nil))
+	login := httptest.NewRequest("POST", "/login", nil)
+	login.AddCookie(first.Result().Cookies()[0])
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, login)
+	for _, c := range w.Result().Cookies() {
+		if c.Name == "__Secure-guest" {
+			fmt.Println("cleared in", c.Domain)
+		}
+	}
+	// Output:
+	// cleared in shop.example
+	// cleared in www.shop.example
+}
