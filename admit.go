@@ -2,6 +2,8 @@ package guest
 
 import (
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -17,7 +19,7 @@ func Browsers(r *http.Request) bool {
 	}
 	h := r.Header
 	switch {
-	case h.Get("Sec-Purpose") != "" || strings.EqualFold(h.Get("Purpose"), "prefetch"):
+	case ahead(h):
 		return false
 	case partOfPage[strings.ToLower(h.Get("Sec-Fetch-Dest"))]:
 		return false
@@ -26,13 +28,16 @@ func Browsers(r *http.Request) bool {
 	case crossOrigin.Check(r) != nil && r.Context().Value(headerClientKey{}) == nil:
 		return false
 	}
-	agent := strings.ReplaceAll(strings.ToLower(h.Get("User-Agent")), "cubot", "") // a maker of telephones
-	for _, word := range crawlers {
-		if strings.Contains(agent, word) {
-			return false
-		}
-	}
-	return true
+	return !crawler(h.Get("User-Agent"))
+}
+
+// ahead reports whether a page is fetched before anybody asks to see it.
+func ahead(h http.Header) bool {
+	return h.Get("Sec-Purpose") != "" || // Fetch standard; Firefox from 115, Chromium
+		h.Get("X-Sec-Purpose") != "" || // Turbo 8, when the pointer is over a link: a script cannot set Sec-Purpose
+		strings.EqualFold(h.Get("Purpose"), "prefetch") || // Chromium, Safari
+		strings.EqualFold(h.Get("X-Purpose"), "preview") || // Safari's Top Sites, Facebook's app
+		strings.EqualFold(h.Get("X-Moz"), "prefetch") // Firefox before 115
 }
 
 // crossOrigin tells requests of other sites by Sec-Fetch-Site, else by Origin and Host. Safe methods pass.
@@ -44,10 +49,48 @@ var partOfPage = map[string]bool{
 	"style": true, "track": true, "video": true, "worker": true, "xslt": true,
 }
 
-// Crawlers that say so. Those that do not cost a provisional record each; see OnFirstWrite and Limit.
-var crawlers = []string{
-	"bot", "crawl", "spider", "slurp", "facebookexternalhit", "mediapartners", "ia_archiver", "lighthouse",
-	"feedfetcher", "pingdom", "uptime", "whatsapp", "embedly", "bingpreview",
+// Crawlers and fetchers of previews that say so. Those that do not cost a provisional record each; see OnFirstWrite and
+// Limit.
+var (
+	crawlerWords = []string{"bot", "crawl", "spider", "slurp"}
+	crawlerNames = []string{
+		"facebookexternalhit", "mediapartners", "ia_archiver", "lighthouse", "feedfetcher", "pingdom", "uptime", "whatsapp",
+		"embedly", "bingpreview",
+	}
+	crawlerSigns   = []string{"compatible", "http", "www.", "@"}
+	crawlerProduct = regexp.MustCompile(`(bot|crawl|spider|slurp)[a-z-]*/\d`) // such as Storebot-Google/1.0
+)
+
+// crawler reports whether a User-Agent is a crawler's. In brackets browsers name the device, and some people have an
+// "M bot 60", a Cubot or a "Spider 8". So there a word counts only with a version, or beside "compatible" or an address,
+// as in "(compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)".
+func crawler(agent string) bool {
+	agent = strings.ToLower(agent) + ")" // so that the last part ends at a bracket, too
+	switch {
+	case containsAny(agent, crawlerNames):
+		return true
+	case !containsAny(agent, crawlerWords): // mostly
+		return false
+	}
+	for depth := 0; agent != ""; {
+		end := strings.IndexAny(agent, "()[]")
+		part := agent[:end]
+		if containsAny(part, crawlerWords) &&
+			(depth == 0 || containsAny(part, crawlerSigns) || crawlerProduct.MatchString(part)) {
+			return true
+		}
+		if agent[end] == '(' || agent[end] == '[' {
+			depth++
+		} else {
+			depth = max(depth-1, 0)
+		}
+		agent = agent[end+1:]
+	}
+	return false
+}
+
+func containsAny(s string, words []string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(s, word) })
 }
 
 // All admits a request that every one of these admits.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,18 +52,20 @@ func FuzzCookieHeader(f *testing.F) {
 	for _, seed := range []string{
 		"", "guest=MAIN", "guest.suffix=SPARE", "guest.suffix=SPARE; guest=MAIN", "guest=MAIN; guest=MAIN", `guest="MAIN"`,
 		"a=b;guest=MAIN;c=d", "guest=xMAIN", "guest=MAIN=", "guest=; guest=MAIN", "guest.abc=x; guest..=MAIN", "guest=SPARE",
-		"guest.suffix=MAIN", strings.Repeat("guest.a=b;", 70) + "guest=MAIN", "guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
-		"guestx=MAIN", "guest=\x00", ";;;=;=",
+		"guest.suffix=MAIN", strings.Repeat("guest.aaaaaa=b;", 70) + "guest=MAIN", "guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
+		"guestx=MAIN", "guest=\x00", ";;;=;=", "\u2000guest=MAIN", "guest\u00a0=MAIN", "\x85guest.suffix=SPARE", "\vguest=MAIN",
+		"guest.suffix\u3000=SPARE", "guest.suffixx=SPARE", "guest.aé\xff=x", "==guest=MAIN", "$guest=MAIN", `"guest"=MAIN`,
 	} {
 		f.Add(seed)
 	}
+	exact := regexp.MustCompile(`^guest(\.[A-Za-z0-9_-]{6})?$`) // only these names count
 	f.Fuzz(func(t *testing.T, cookies string) {
 		cookies = stands.Replace(cookies)
 		var holds, named bool
 		looked := 0
 		for pair := range strings.SplitSeq(cookies, ";") {
-			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if name != "guest" && !strings.HasPrefix(name, "guest.") {
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=") // RFC 6265bis, section 5.6
+			if !exact.MatchString(name) {
 				continue
 			}
 			if looked++; looked > 64 {
@@ -83,6 +86,11 @@ func FuzzCookieHeader(f *testing.F) {
 		}
 		if !named && calls != 0 || calls > 1 {
 			t.Errorf("%d store calls", calls)
+		}
+		for _, line := range w.Header()["Set-Cookie"] {
+			if name, _, _ := strings.Cut(line, "="); !exact.MatchString(name) {
+				t.Errorf("Set-Cookie: %q", line)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"net/http"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,7 +78,19 @@ func (v *Visitor) unline(header, name string) bool {
 
 // spareName is the name of a provisional guest's cookie: one for each, so that a browser keeps those of parallel
 // first requests.
-func spareName(name string, id guestID) string { return name + "." + id.String()[:6] }
+func spareName(name string, id guestID) string { return name + "." + id.String()[:spareLen] }
+
+// isSpareName reports whether spareName could have made this cookie's name of the main one. Names with
+// another byte are not ours: we neither read such a cookie nor write one.
+func isSpareName(cookie, name string) bool {
+	suffix, ok := strings.CutPrefix(cookie, name)
+	return ok && len(suffix) == 1+spareLen && suffix[0] == '.' && strings.Trim(suffix[1:], base64url) == ""
+}
+
+const (
+	spareLen  = 6 // characters of the guest's ID
+	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+)
 
 func (c *Cookie) with(name, value string, maxAge int) string {
 	return (&http.Cookie{
@@ -164,8 +177,8 @@ func (v *Visitor) stamped(h http.Header) bool {
 func (v *Visitor) wipe(h http.Header) {
 	name := v.m.cfg.Cookie.Name
 	lines := slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
-		rest, ours := strings.CutPrefix(line, name)
-		return ours && (strings.HasPrefix(rest, "=") || strings.HasPrefix(rest, "."))
+		cookie, _, _ := strings.Cut(line, "=")
+		return cookie == name || isSpareName(cookie, name)
 	})
 	if len(lines) > 0 {
 		h["Set-Cookie"] = lines
@@ -242,7 +255,9 @@ func directive(h http.Header, header, name string) bool {
 		}
 		for part := range strings.SplitSeq(line, ",") {
 			part, _, _ = strings.Cut(part, "=")
-			if strings.EqualFold(strings.TrimSpace(part), name) {
+			// RFC 9110, section 5.6.1: a list's elements stand between spaces and tabs. net/http sends
+			// CR and LF as spaces. A cache does not see no-store in "\u00a0no-store"; nor may we.
+			if strings.EqualFold(textproto.TrimString(part), name) {
 				return true
 			}
 		}

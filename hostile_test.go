@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
 )
 
 // request sends one in process, with these cookies.
@@ -39,6 +40,104 @@ func (s *site) newcomer(sku string) string {
 	}
 	s.t.Fatal("the guest is not confirmed")
 	return ""
+}
+
+// A subdomain may set a cookie under any name but ours, and browsers strip only space and tab from a name. So a name is
+// ours exactly as we write it, and nothing beside it makes another cookie ours.
+func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
+	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "__Host-Http-guest"
+	first := func() (id string, spare, main *http.Cookie) {
+		v, w := visited(m, "GET", "")
+		spare = w.Result().Cookies()[0]
+		id = v.GuestID()
+		_, w = visited(m, "GET", pair(spare))
+		for _, c := range w.Result().Cookies() {
+			if c.Name == name {
+				main = c
+			}
+		}
+		return id, spare, main
+	}
+	attacker, spare, main := first() // the older one, which would take in the other
+	suffix := spare.Name[len(name):]
+
+	names := map[string]string{
+		name:                         main.Value,
+		name + suffix:                spare.Value,
+		"guest":                      main.Value,
+		"GUEST":                      main.Value,
+		"__HOST-HTTP-GUEST":          main.Value,
+		"__host-http-guest" + suffix: spare.Value,
+		"__Host-Http-ｇuest":          main.Value, // a full-width letter
+		"__Hoſt-Http-guest":          main.Value, // a letter that folds to s
+		`"` + name + `"`:             main.Value,
+		"'" + name + "'":             main.Value,
+		"$" + name:                   main.Value,
+		"a=" + name:                  main.Value,
+		"a," + name:                  main.Value,
+		"=" + name:                   main.Value,
+		"==" + name + suffix:         spare.Value,
+		"=a=" + name:                 main.Value,
+		`="` + name:                  main.Value + `"`,
+		name + ".":                   spare.Value,
+		name + suffix[:6]:            spare.Value,
+		name + suffix + "A":          spare.Value,
+		name + "." + suffix:          spare.Value,
+		name + suffix[:6] + "=":      spare.Value,
+		name + suffix[:6] + "\xff":   spare.Value,
+		name + ".abc~de":             spare.Value,
+	}
+	for _, strange := range []string{
+		"\u2000", "\u2003", "\u2028", "\u3000", "\u1680", "\u0085", "\u00a0", "\x85", "\xa0", "\ufeff", "\u200b", "\x80", "\xff",
+		"\x00", "\v", "\f", "\r", "\n", "\x1c", "\x7f", "%20", "+", "\\", "/", ",", "$", ":",
+	} {
+		for _, exact := range []string{name, name + suffix} {
+			value := main.Value
+			if exact != name {
+				value = spare.Value
+			}
+			names[strange+exact] = value
+			names[exact+strange] = value
+			names[strange+" "+exact] = value
+			names["\t"+strange+exact+" "+strange] = value
+			names[exact[:3]+strange+exact[3:]] = value
+		}
+	}
+	for other, value := range names {
+		ours := other == name || other == name+suffix
+		v, w := visited(m, "GET", other+"="+value)
+		if (v.GuestID() == attacker) != ours {
+			t.Errorf("%q is read as the guest's cookie: %v", other, !ours)
+		}
+		for _, line := range w.Header()["Set-Cookie"] {
+			if !strings.HasPrefix(line, name+"=") && !strings.HasPrefix(line, name+".") {
+				t.Errorf("%q: answered by Set-Cookie %q", other, line)
+			}
+		}
+		if ours {
+			continue
+		}
+		victim, _, mine := first()
+		for _, header := range []string{pair(mine) + "; " + other + "=" + value, other + "=" + value + ";" + pair(mine)} {
+			if v, _ := visited(m, "GET", header); v.GuestID() != victim || v.IsNew() {
+				t.Errorf("%q beside the visitor's own cookie: the visitor is not that guest any more", other)
+			}
+		}
+	}
+
+	// What is not ours is not cleared either: net/http writes no line for a name that it finds invalid.
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("%s.ab\xff%03d=x", name, i), fmt.Sprintf("%s.\xc3\xa9%04d=x", name, i), fmt.Sprintf("%s.%03d=x", name, i))
+	}
+	_, w := visited(m, "GET", strings.Join(many, "; "))
+	if lines := w.Header()["Set-Cookie"]; len(lines) != 1 || !strings.HasPrefix(lines[0], name+".") {
+		t.Errorf("a new visitor with cookies that are not ours gets Set-Cookie %q", lines)
+	}
 }
 
 // Five hundred Cookie headers of what a subdomain can plant, in any order: a claim takes the one guest whose cookie is

@@ -133,7 +133,7 @@ func TestCookiesThatDoNotVerifyAreNoGuest(t *testing.T) {
 		"line break inside":  "guest=" + mine[:10] + "\n" + mine[10:],
 		"another's cookie":   "session=" + mine,
 		"not base64":         "guest=%%%",
-		"many made-up names": strings.Repeat("guest.x=y; ", 200),
+		"many made-up names": strings.Repeat("guest.xxxxxx=y; ", 200),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/page", nil)
@@ -210,6 +210,10 @@ func TestWhoIsAdmitted(t *testing.T) {
 		{"OPTIONS", "OPTIONS", nil, false},
 		{"prefetch", "GET", []string{"Sec-Purpose", "prefetch"}, false},
 		{"prerender", "GET", []string{"Sec-Purpose", "prefetch;prerender"}, false},
+		{"prefetch by Turbo", "GET", []string{"X-Sec-Purpose", "prefetch"}, false},
+		{"prefetch by Chromium", "GET", []string{"Purpose", "prefetch"}, false},
+		{"prefetch by an old Firefox", "GET", []string{"X-Moz", "prefetch"}, false},
+		{"a preview by Safari", "GET", []string{"X-Purpose", "preview"}, false},
 		{"image", "GET", []string{"Sec-Fetch-Dest", "image"}, false},
 		{"script", "GET", []string{"Sec-Fetch-Dest", "script"}, false},
 		{"style", "GET", []string{"Sec-Fetch-Dest", "style"}, false},

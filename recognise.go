@@ -350,8 +350,10 @@ func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held
 	looked, mains := 0, 0
 	for _, line := range r.Header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-			if !strings.HasPrefix(key, name) || key != name && key[len(name)] != '.' {
+			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section 5.6).
+			// Whoever strips more takes "\u2000__Host-Http-guest", which any subdomain may set, for ours.
+			key, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if key != name && !isSpareName(key, name) {
 				continue
 			}
 			if looked++; looked > mostPresented {

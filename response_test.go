@@ -363,6 +363,8 @@ func TestWhatElseCachesObey(t *testing.T) {
 		{"only one field of it", false, []string{"Cdn-Cache-Control", `max-age=60, private="X-Field"`}, true, http.Header{cc: {"private, no-store"}}},
 		{"must-understand", false, []string{cc, "must-understand, no-store, max-age=60"}, true, http.Header{cc: {"private, no-store"}}},
 		{"no-store in quotes", false, []string{cc, `max-age=60, ext="a, no-store, b"`}, true, http.Header{cc: {"private, no-store"}}},
+		{"no-store after another space", false, []string{cc, "public, \u00a0no-store"}, false, nil},
+		{"for a CDN alone, with another space", false, []string{"Cdn-Cache-Control", "max-age=60, private\u2003"}, false, nil},
 		{"nginx must not", false, []string{"X-Accel-Expires", "0"}, true, http.Header{cc: {"private, no-store"}}},
 		{"added", false, []string{cc, "public", cc, "max-age=60"}, false, nil},
 		{"outside", true, []string{cc, "public, max-age=60"}, false, nil},

@@ -15,14 +15,16 @@ func TestSecurityTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	sources := map[string]string{}
-	for _, dir := range []string{".", "proofs", "redisstore"} {
+	for pkg, dir := range map[string]string{
+		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest", "spa": "examples/frameworks/spa",
+	} {
 		files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		for _, file := range files {
 			source, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			sources[dir] += string(source)
+			sources[pkg] += string(source)
 		}
 	}
 	named := regexp.MustCompile(`\b((?:Test|Fuzz|Example)[A-Z]\w*)(?: in (\w+))?`)

@@ -151,7 +151,7 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 func mentions(h http.Header, name, element string) bool {
 	for _, line := range h[name] {
 		for part := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(part), element) {
+			if strings.EqualFold(textproto.TrimString(part), element) {
 				return true
 			}
 		}

@@ -103,6 +103,18 @@ func request(c fiber.Ctx) *http.Request {
 		header.Add(string(name), string(value))
 	}
 	header.Del("Host")
+	header.Del("Cookie")
+	// All writes the nameless cookie "=__Host-Http-guest=x", which any subdomain may set, without its first "=":
+	// as the guest's own.
+	var cookies []string
+	for name, value := range in.Header.Cookies() {
+		if len(name) > 0 {
+			cookies = append(cookies, string(name)+"="+string(value))
+		}
+	}
+	if len(cookies) > 0 {
+		header.Set("Cookie", strings.Join(cookies, "; "))
+	}
 	r := &http.Request{
 		Method:     string(in.Header.Method()),
 		URL:        u,

@@ -225,6 +225,44 @@ func TestTheAppsOwnCookies(t *testing.T) {
 	}
 }
 
+// A subdomain may set cookies under any name but ours, and fasthttp parses the header and writes it anew. What it makes
+// of other cookies is not the guest's.
+func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
+	m := manager(t, func(cfg *guest.Config) { cfg.Cookie = guest.Cookie{} })
+	app := fiber.New()
+	app.Use(fiberguest.Middleware(m))
+	app.Get("/", func(c fiber.Ctx) error { return c.SendString(fiberguest.Visitor(c).GuestID()) })
+	visit := func(cookies ...string) (id string, set []*http.Cookie) {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Cookie"] = cookies
+		res, err := app.Test(r)
+		if err != nil { // fasthttp refuses control characters
+			return err.Error(), nil
+		}
+		body, _ := io.ReadAll(res.Body)
+		return string(body), res.Cookies()
+	}
+	attacker, set := visit()
+	cookie, name := set[0].Name+"="+set[0].Value, set[0].Name
+	for _, exact := range [][]string{{cookie}, {"a=1; " + cookie}, {"a=1;" + cookie + " ; b=2"}, {"a=1", cookie}, {`x; "y"; =z; ` + cookie}} {
+		if id, _ := visit(exact...); id != attacker {
+			t.Errorf("%q is not read as the guest's cookie", exact)
+		}
+	}
+	for _, other := range []string{
+		"=" + cookie, "= " + cookie, `="` + cookie + `"`, "==" + cookie, "=a=" + cookie, `"` + cookie + `"`, "a=" + cookie, "a," + cookie,
+		"$" + cookie, "\u2000" + cookie, "\u0085" + cookie, "\u00a0" + cookie, "\xa0" + cookie, "\x85" + cookie, "\u3000" + cookie,
+		"a=\t" + cookie, "\v" + cookie, "\f" + cookie, "a=b\x00" + cookie, name + "\u00a0=" + set[0].Value, strings.ToUpper(name) + "=" + set[0].Value,
+	} {
+		for _, header := range [][]string{{other}, {"a=1; " + other + "; b=2"}, {"a=1", other}} {
+			if id, _ := visit(header...); id == attacker {
+				t.Errorf("%q is read as the guest's cookie", header)
+			}
+		}
+	}
+}
+
 // What Account gets is the request, whole, and it stays good.
 func TestTheConvertedRequest(t *testing.T) {
 	var kept []*http.Request

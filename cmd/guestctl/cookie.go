@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -82,12 +83,12 @@ func (c *cookie) names() []string {
 
 // read finds the guest cookies in what the operator pasted.
 func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo) {
-	text = strings.TrimSpace(text)
+	text = strings.Trim(text, " \t\r\n")
 	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") || strings.EqualFold(head, "Set-Cookie")) {
 		text = rest
 	}
 	for pair := range strings.SplitSeq(text, ";") {
-		pair = strings.TrimSpace(pair)
+		pair = strings.Trim(pair, " \t") // as the middleware does: other spaces are part of the name
 		name, value, _ := strings.Cut(pair, "=")
 		switch {
 		case strings.Trim(value, "=") == "": // no name: at most base64 that ends in =
@@ -101,9 +102,13 @@ func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo)
 	return infos
 }
 
+// ofGuest is what follows the main name in the name of a guest's cookie: nothing, or of a provisional guest a dot and the
+// first six characters of its ID.
+var ofGuest = regexp.MustCompile(`^(\.[A-Za-z0-9_-]{6})?$`)
+
 func (c *cookie) isGuest(name string) bool {
 	for _, n := range c.names() {
-		if name == n || strings.HasPrefix(name, n+".") {
+		if suffix, ok := strings.CutPrefix(name, n); ok && ofGuest.MatchString(suffix) {
 			return true
 		}
 	}

@@ -78,6 +78,14 @@ func TestCookie(t *testing.T) {
 		}
 	}
 	table(t, d.want(1, "rubbish", "cookie"), "verdict malformed: no guest cookie")
+	for _, strange := range []string{
+		"\u2000" + header, "a=b; \u00a0" + header, "guest\u2003=" + token, "\vguest=" + token, "guest.abcde=" + token,
+		"guest.abcdefg=" + token, "guest.abcd\xff\xff=" + token, "=" + header,
+	} {
+		if a := d.want(2, strange, "cookie"); !strings.Contains(a.err, "there is no guest cookie") {
+			t.Errorf("%q: %s", strange, a.err) // the app does not take it for the guest's either
+		}
+	}
 	d.want(2, "a=b; c=d", "cookie")
 	d.onDuty["GUEST_SECRETS"] = ""
 	if a := d.want(2, header, "cookie"); !strings.Contains(a.err, "GUEST_SECRETS") {
