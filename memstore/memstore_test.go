@@ -450,7 +450,7 @@ func TestBooks(t *testing.T) {
 				u.Set[[]string{".i", ".s", "a", "cart/b"}[r.IntN(4)]] = strings.Repeat("x", 1+r.IntN(100))
 			}
 			if r.IntN(3) == 0 {
-				u.Unset = []string{"cart/", "a", ".s"}
+				u.Unset, u.UnsetPrefix = []string{"a", ".s"}, []string{"cart/"}
 				delete(u.Set, "a")
 			}
 			if _, err := update(t, s, strconv.Itoa(r.IntN(300)), u); err != nil && !errors.Is(err, ErrFull) {

@@ -89,6 +89,9 @@ func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	for _, name := range u.Unset {
 		next.unset(name)
 	}
+	for _, prefix := range u.UnsetPrefix {
+		next.unsetPrefix(prefix)
+	}
 	if u.Stamp != "" {
 		next.set(u.Stamp, strconv.FormatInt(now, 10))
 	}
@@ -135,15 +138,16 @@ func (f *fields) add(name string, n int64) error {
 }
 
 func (f *fields) unset(name string) {
-	i, ok := f.find(name)
-	end := i
-	if ok {
-		end++
+	if i, ok := f.find(name); ok {
+		*f = slices.Delete(*f, i, i+1)
 	}
-	if strings.HasSuffix(name, "/") {
-		for end < len(*f) && strings.HasPrefix((*f)[end].name, name) {
-			end++
-		}
+}
+
+func (f *fields) unsetPrefix(prefix string) {
+	i, _ := f.find(prefix)
+	end := i
+	for end < len(*f) && strings.HasPrefix((*f)[end].name, prefix) {
+		end++
 	}
 	*f = slices.Delete(*f, i, end)
 }

@@ -40,7 +40,7 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	key := "check:" + rand.Text()
 	for _, u := range []guest.Update{ // between them they use all commands of the script
-		{Once: true, Unset: []string{"a", "b/"}, Reserve: true},
+		{Once: true, Unset: []string{"a"}, UnsetPrefix: []string{"b/"}, Reserve: true},
 		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, Return: []string{"a"}},
 		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, ReturnAll: true},
 		{Drop: true},

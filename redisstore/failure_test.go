@@ -278,7 +278,7 @@ func TestOutOfMemory(t *testing.T) {
 		t.Errorf("sealed with %v", res.Fields)
 	}
 	apply(t, s, "new", guest.Update{Set: guest.Fields{"a": "1"}, Add: map[string]int64{"n": 1}, Once: true, TTL: time.Hour, Reserve: true})
-	apply(t, s, "b", guest.Update{Unset: []string{"cart/", "big"}})
+	apply(t, s, "b", guest.Update{Unset: []string{"big"}, UnsetPrefix: []string{"cart/"}})
 	apply(t, s, "b", guest.Update{Unset: []string{"n"}, TTL: 2 * time.Hour, Once: true})
 	apply(t, s, "c", guest.Update{Drop: true})
 	apply(t, s, "d", guest.Update{TTL: 2 * time.Hour})
