@@ -279,6 +279,7 @@ func TestEvictionOrder(t *testing.T) {
 			"data":      {Set: guest.Fields{"a": "1"}, TTL: time.Minute},
 			"tombstone": {Set: guest.Fields{".i": "1", ".s": "b"}, TTL: time.Minute},
 			"member":    {Set: guest.Fields{".c1": "1"}},
+			"lapsing":   {Set: guest.Fields{".c1": "1"}, TTL: time.Minute}, // with Config.AccountTTL; without its marker it would get a guest's data twice
 			"filled":    {Set: guest.Fields{".i": "1", "late": "1"}},
 			"returned":  {TTL: 30 * 24 * time.Hour},
 		}

@@ -173,16 +173,18 @@ func (f fields) load() (n, bytes int) {
 	return n, bytes
 }
 
-// empty reports whether f is all of an open guest that holds no data: one field that is not the app's, its incarnation.
-// A claimed guest has more, and so has one that absorbed a sibling; they have to outlive their cookies.
+// empty reports whether f is all of an open guest that holds no data: one field, its incarnation. A claimed guest has
+// more, and so has one that absorbed a sibling; they have to outlive their cookies. An account may have but the marker
+// of a claim, without which that claim would be merged again.
 func (f fields) empty() bool {
-	return len(f) == 1 && strings.HasPrefix(f[0].name, ".")
+	return len(f) == 1 && f[0].name == fieldIncarnation
 }
 
-// How guests' records are named, and their field that says that one was claimed: see docs/claim.md.
+// How guests' records are named, and their fields that say which life one is in, and that it was claimed: see docs/claim.md.
 const (
-	guestKeys  = "g:"
-	fieldState = ".s"
+	guestKeys        = "g:"
+	fieldIncarnation = ".i"
+	fieldState       = ".s"
 )
 
 // unclaimed reports whether f is of a guest that holds data of its own.
