@@ -608,6 +608,54 @@ func TestANoteThatLedNowhereIsStruckAfterTenMinutes(t *testing.T) {
 	})
 }
 
+// The outbox removes the entry that is over, and not those that its name begins: "team/" begins "team/ann".
+func TestAnAccountIDThatEndsInASlashTakesNoOtherEntryAlong(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser()
+	b.add("tea")
+	b.page()
+	dies := func(at func(key string, u guest.Update) bool) {
+		s.store.on(func(op, key string, u guest.Update) error {
+			if at(key, u) {
+				return errors.New("the process died")
+			}
+			return nil
+		})
+	}
+	dies(func(key string, u guest.Update) bool { return strings.HasPrefix(key, "g:") && !u.NotAfter.IsZero() })
+	b.login("team%2F") // has only noted it
+	dies(func(key string, u guest.Update) bool { return strings.HasPrefix(key, "a:") })
+	b.login("team%2Fann") // the guest is hers, its data are not yet
+	if n := outbox(t, s.store); n != 2 {
+		t.Fatalf("%d entries, want one of each account", n)
+	}
+	aged := 0
+	for _, key := range s.store.keys(t, "o:") {
+		entries, err := s.store.Store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for field := range entries {
+			if strings.HasSuffix(field, "a:team/") {
+				aged++
+				if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: "1"}}); err != nil { // 1970
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if n, err := s.guests.Recover(t.Context()); n != 0 || err == nil || aged != 1 {
+		t.Errorf("while the account cannot be reached: %d finished, %v", n, err)
+	}
+	if n := outbox(t, s.store); n != 1 {
+		t.Errorf("%d entries, want that of the claim under way", n)
+	}
+	s.store.on(nil)
+	if n, err := s.guests.Recover(t.Context()); n != 1 || err != nil || s.account("team/ann")["tea"] != 1 {
+		t.Errorf("%d finished, %v: the account holds %v", n, err, s.account("team/ann"))
+	}
+}
+
 // hooked is an app with an OnClaim, in a bubble: its browser has a cup of tea in its cart.
 type hooked struct {
 	*bubble

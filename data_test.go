@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +93,93 @@ func TestCounters(t *testing.T) {
 	if all, _ := Cart.All(ctx); len(all) != 0 {
 		t.Errorf("%v", all)
 	}
+}
+
+// The names of items are the app's, such as paths: removing "/garden/" leaves "/garden/fern".
+func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
+	names := []string{"/", "/garden", "/garden/", "/garden/fern", "/garden/fern/"}
+	fill := func(t *testing.T, ctx context.Context) {
+		for i, name := range names {
+			if err := errors.Join(Wishes.Set(ctx, name, wish{name}), Cart.Set(ctx, name, int64(i+1))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// is demands that all items of names are there but for the one that was removed.
+	is := func(t *testing.T, ctx context.Context, removed string) {
+		t.Helper()
+		wishes, err := Wishes.All(ctx)
+		cart, err2 := Cart.All(ctx)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, name := range names {
+			if name != removed {
+				left = append(left, name)
+			}
+		}
+		if got := slices.Sorted(maps.Keys(wishes)); !slices.Equal(got, left) {
+			t.Errorf("after the removal of %q the map holds %q, want %q", removed, got, left)
+		}
+		if got := slices.Sorted(maps.Keys(cart)); !slices.Equal(got, left) {
+			t.Errorf("after the removal of %q the counters hold %q, want %q", removed, got, left)
+		}
+	}
+	for _, way := range []struct {
+		name   string
+		remove func(ctx context.Context, item string, amount int64) error
+	}{
+		{"Delete", func(ctx context.Context, item string, _ int64) error { return Cart.Delete(ctx, item) }},
+		{"Set 0", func(ctx context.Context, item string, _ int64) error { return Cart.Set(ctx, item, 0) }},
+		{"Add to 0", func(ctx context.Context, item string, amount int64) error {
+			n, err := Cart.Add(ctx, item, -amount)
+			if n != 0 {
+				t.Errorf("the amount is %d", n)
+			}
+			return err
+		}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			for i, name := range names {
+				ctx := newSite(t, nil).guests.As(t.Context(), "ann")
+				fill(t, ctx)
+				if err := errors.Join(Wishes.Delete(ctx, name), way.remove(ctx, name, int64(i+1))); err != nil {
+					t.Error(err)
+				}
+				is(t, ctx, name)
+			}
+		})
+	}
+	t.Run("merge", func(t *testing.T) {
+		removed := "/garden/"
+		s := newSite(t, nil)
+		s.mux.HandleFunc("POST /merge", func(w http.ResponseWriter, r *http.Request) {
+			receipt, err := s.guests.Claim(w, r, "ann",
+				guest.With(Wishes, func(account, _ map[string]wish) map[string]wish { delete(account, removed); return account }),
+				guest.With(Cart, func(account, _ map[string]int64) map[string]int64 { delete(account, removed); return account }))
+			writeClaim(w, receipt, err)
+		})
+		s.mux.HandleFunc("POST /wish", func(_ http.ResponseWriter, r *http.Request) { Wishes.Set(r.Context(), "/pond/", wish{}) })
+		ann := s.guests.As(t.Context(), "ann")
+		fill(t, ann)
+		b := s.browser()
+		b.add("tea")
+		b.request("POST", "/wish")
+		b.request("POST", "/merge")
+		is(t, ann, removed)
+	})
+	t.Run("Clear", func(t *testing.T) {
+		ctx := newSite(t, nil).guests.As(t.Context(), "ann")
+		fill(t, ctx)
+		if err := Cart.Clear(ctx); err != nil {
+			t.Error(err)
+		}
+		cart, _ := Cart.All(ctx)
+		if wishes, err := Wishes.All(ctx); len(cart) != 0 || len(wishes) != len(names) || err != nil {
+			t.Errorf("Clear of one kind leaves %v of it, and %v of another, %v", cart, wishes, err)
+		}
+	})
 }
 
 func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {

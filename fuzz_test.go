@@ -212,6 +212,7 @@ func FuzzStoredFields(f *testing.F) {
 		{".s\x00s", ".s\x00b", ".s\x00"},
 		{"cart/\x001\x00cart\x002\x00wishes/a\x00{}\x00wishes/b\x00null", "cart/\xff\x009223372036854775807\x00wishes/a\x00[]", ""},
 		{"old/a\x00\x00old\x00", "old\x00\x00old/b\x00", "/\x00"},
+		{"cart//\x001\x00cart//a\x002\x00wishes/a/\x00{}\x00wishes/a/b\x00{}", "cart//\x00-1\x00cart//a\x001\x00wishes/a/\x00{}", "g:a/b/a:team/\x001\x00g:a/b/a:team/ann\x001"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}

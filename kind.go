@@ -297,6 +297,6 @@ func (k *kind) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = v.update(ctx, func(string) Update { return Update{Unset: []string{k.field("")}} })
+	_, _, err = v.update(ctx, func(string) Update { return Update{UnsetPrefix: []string{k.field("")}} })
 	return k.wrap(err)
 }

@@ -67,10 +67,10 @@ func (r *modelRecord) apply(u Update, op string, now time.Time, broken variant) 
 		fields[field] = strconv.FormatInt(old+n, 10)
 	}
 	for _, field := range u.Unset {
-		if strings.HasSuffix(field, "/") {
-			maps.DeleteFunc(fields, func(name, _ string) bool { return strings.HasPrefix(name, field) })
-		}
 		delete(fields, field)
+	}
+	for _, prefix := range u.UnsetPrefix {
+		maps.DeleteFunc(fields, func(name, _ string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	if u.Stamp != "" {
 		fields[u.Stamp] = strconv.FormatInt(now.UnixMilli(), 10)
@@ -328,7 +328,7 @@ func (m *model) mutate(c claim, u Update) *Update {
 	case m.broken == noIncarnationCheck && c.phase == seal:
 		delete(u.If, fieldIncarnation)
 	case m.broken == strikeByGuest && c.phase == strike:
-		u.Unset = []string{c.guest + "/"}
+		u.Unset, u.UnsetPrefix = nil, []string{c.guest + "/"}
 	case m.broken == noCompareAndSet && c.phase == merge:
 		marker := fieldMarker + c.incarnation
 		u.If = Fields{marker: u.If[marker]}
@@ -525,7 +525,7 @@ func (m *model) visit(w world) {
 		if u != nil && w.dups > 0 { // answered, and a copy is still under way
 			next := w
 			next.dups--
-			next.dup = &pending{key, *u, op, fmt.Sprint("dup", key, op, encodeFields(u.If), encodeFields(u.Set), u.Unset)}
+			next.dup = &pending{key, *u, op, fmt.Sprint("dup", key, op, encodeFields(u.If), encodeFields(u.Set), u.Unset, u.UnsetPrefix)}
 			res := m.change(&next, key, *u, op)
 			m.reply(&next, &next.procs[i], key, res.Fields, res)
 			m.visit(next)

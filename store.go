@@ -46,18 +46,19 @@ type Store interface {
 }
 
 // An Update says what to change in one record, and on what conditions. The steps happen in the order of the
-// fields: conditions first, then Drop, or else Default, Set, Add, Unset, Stamp, TTL; then Return is read. No
-// field is named in two of the steps that change it, nor begins with a name in Unset that ends in "/".
+// fields: conditions first, then Drop, or else Default, Set, Add, Unset, UnsetPrefix, Stamp, TTL; then Return is
+// read. No two of the steps change the same field.
 type Update struct {
 	If       Fields    // what these fields must hold now; "" means that the field must be absent
 	NotAfter time.Time // the store's clock must not be past this; zero: no limit
 	Drop     bool      // remove the whole record; no other change is made
 
-	Default Fields           // set where the field is absent
-	Set     Fields           // set
-	Add     map[string]int64 // add to a decimal number, absent being 0; a field whose sum is 0 is removed
-	Unset   []string         // remove; a name that ends in "/" removes every field that begins with it
-	Stamp   string           // set this field to the store's time, Unix milliseconds in decimal; "": none
+	Default     Fields           // set where the field is absent
+	Set         Fields           // set
+	Add         map[string]int64 // add to a decimal number, absent being 0; a field whose sum is 0 is removed
+	Unset       []string         // remove the fields of exactly these names
+	UnsetPrefix []string         // remove every field whose name begins with one of these
+	Stamp       string           // set this field to the store's time, Unix milliseconds in decimal; "": none
 
 	TTL     time.Duration // see duty 7; 0 leaves the expiry as it is
 	KeepTTL bool          // TTL is for a record that this update makes; one that exists keeps the life it has

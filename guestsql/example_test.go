@@ -12,7 +12,7 @@ func ExampleOnClaim() {
 	var db *sql.DB // the app's
 	_ = guest.Config{
 		OnClaim: guestsql.OnClaim(db, guestsql.PostgreSQL, func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
-			_, err := tx.ExecContext(ctx, "UPDATE drafts SET account_id = $1 WHERE guest_id = $2", r.AccountID, r.GuestID)
+			_, err := tx.ExecContext(ctx, "UPDATE drafts SET account_id = $1 WHERE guest_id = $2 AND account_id IS NULL", r.AccountID, r.GuestID)
 			return err
 		}),
 	}

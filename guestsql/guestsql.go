@@ -22,7 +22,9 @@ const (
 
 // OnClaim returns a function for guest.Config.OnClaim. It calls move in a transaction that also notes the claim, so
 // that what move does through tx happens exactly once, however often the claim is repeated and wherever a process
-// dies. An error of move, or a panic, undoes the transaction; the claim stays Pending and is tried again.
+// dies. An error of move, or a panic, undoes the transaction; the claim stays Pending and is tried again. Let move leave
+// rows alone that an account has already: a guest whose record Redis has lost can be claimed by another account, under
+// another ID.
 func OnClaim(db *sql.DB, insert Insert, move func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error) func(context.Context, guest.Receipt) error {
 	return func(ctx context.Context, r guest.Receipt) error {
 		tx, err := db.BeginTx(ctx, nil)

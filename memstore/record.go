@@ -89,6 +89,9 @@ func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	for _, name := range u.Unset {
 		next.unset(name)
 	}
+	for _, prefix := range u.UnsetPrefix {
+		next.unsetPrefix(prefix)
+	}
 	if u.Stamp != "" {
 		next.set(u.Stamp, strconv.FormatInt(now, 10))
 	}
@@ -135,15 +138,16 @@ func (f *fields) add(name string, n int64) error {
 }
 
 func (f *fields) unset(name string) {
-	i, ok := f.find(name)
-	end := i
-	if ok {
-		end++
+	if i, ok := f.find(name); ok {
+		*f = slices.Delete(*f, i, i+1)
 	}
-	if strings.HasSuffix(name, "/") {
-		for end < len(*f) && strings.HasPrefix((*f)[end].name, name) {
-			end++
-		}
+}
+
+func (f *fields) unsetPrefix(prefix string) {
+	i, _ := f.find(prefix)
+	end := i
+	for end < len(*f) && strings.HasPrefix((*f)[end].name, prefix) {
+		end++
 	}
 	*f = slices.Delete(*f, i, end)
 }
@@ -169,16 +173,18 @@ func (f fields) load() (n, bytes int) {
 	return n, bytes
 }
 
-// empty reports whether f is all of an open guest that holds no data: one field that is not the app's, its incarnation.
-// A claimed guest has more, and so has one that absorbed a sibling; they have to outlive their cookies.
+// empty reports whether f is all of an open guest that holds no data: one field, its incarnation. A claimed guest has
+// more, and so has one that absorbed a sibling; they have to outlive their cookies. An account may have but the marker
+// of a claim, without which that claim would be merged again.
 func (f fields) empty() bool {
-	return len(f) == 1 && strings.HasPrefix(f[0].name, ".")
+	return len(f) == 1 && f[0].name == fieldIncarnation
 }
 
-// How guests' records are named, and their field that says that one was claimed: see docs/claim.md.
+// How guests' records are named, and their fields that say which life one is in, and that it was claimed: see docs/claim.md.
 const (
-	guestKeys  = "g:"
-	fieldState = ".s"
+	guestKeys        = "g:"
+	fieldIncarnation = ".i"
+	fieldState       = ".s"
 )
 
 // unclaimed reports whether f is of a guest that holds data of its own.

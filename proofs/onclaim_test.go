@@ -101,7 +101,7 @@ func postgres(t testing.TB) database {
 
 // move is the app's part: it moves the guest's drafts and counts that it did.
 func (d database) move(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
-	if _, err := tx.ExecContext(ctx, "UPDATE drafts SET account = "+d.mark(1)+" WHERE guest = "+d.mark(2), r.AccountID, r.GuestID); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE drafts SET account = "+d.mark(1)+" WHERE guest = "+d.mark(2)+" AND account IS NULL", r.AccountID, r.GuestID); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE moves SET n = n + 1 WHERE guest = "+d.mark(1), r.GuestID)
@@ -130,7 +130,7 @@ func (d database) newGuest(t testing.TB, m *guest.Manager, db *sql.DB) (cookie, 
 		t.Fatal(err)
 	}
 	id = guest.FromContext(r.Context()).GuestID()
-	for _, insert := range []string{"INSERT INTO drafts (guest, account) VALUES (" + d.mark(1) + ", '')", "INSERT INTO moves (guest, n) VALUES (" + d.mark(1) + ", 0)"} {
+	for _, insert := range []string{"INSERT INTO drafts (guest, account) VALUES (" + d.mark(1) + ", NULL)", "INSERT INTO moves (guest, n) VALUES (" + d.mark(1) + ", 0)"} {
 		if _, err := db.Exec(insert, id); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func (d database) moves(t testing.TB, db *sql.DB, id, account string) int {
 	if err := db.QueryRow("SELECT n FROM moves WHERE guest = "+d.mark(1), id).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.QueryRow("SELECT account FROM drafts WHERE guest = "+d.mark(1), id).Scan(&owner); err != nil {
+	if err := db.QueryRow("SELECT COALESCE(account, '') FROM drafts WHERE guest = "+d.mark(1), id).Scan(&owner); err != nil {
 		t.Fatal(err)
 	}
 	if n > 0 && owner != account {
@@ -245,6 +245,40 @@ func TestOnClaimMovesRowsOnce(t *testing.T) {
 					t.Errorf("the rows were moved %d times", n)
 				}
 			})
+		}
+	})
+}
+
+// A Redis that evicts has forgotten that a guest was claimed, and another account claims it with a copy of its cookie: the
+// rows that the first has are no part of that. The receipt's ID does not help, as it is another claim.
+func TestRowsStayWithTheFirstAccountThatClaimedThem(t *testing.T) {
+	server := redistest.Single(t, "--maxmemory-policy", "volatile-ttl")
+	rdb := server.Client()
+	databases(t, func(t *testing.T, d database) {
+		db := d.open(t)
+		m := manager(t, redisstore.New(rdb, redisstore.Config{Prefix: "evicts" + d.driver}), guestsql.OnClaim(db, d.insert, d.move))
+		cookie, id := d.newGuest(t, m, db)
+		if receipt, err := claimAs(m, cookie, "ann"); err != nil || !receipt.Claimed {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		full := func(limit string) {
+			t.Helper()
+			if err := rdb.ConfigSet(t.Context(), "maxmemory", limit).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full("1")
+		for try := 0; !redis.HasErrorPrefix(rdb.Set(t.Context(), "other", "1", 0).Err(), "OOM"); try++ { // it still evicts
+			if try == 1000 {
+				t.Fatal("Redis is not full")
+			}
+		}
+		full("0")
+		if receipt, err := claimAs(m, cookie, "bob"); err != nil || !receipt.Claimed {
+			t.Fatalf("bob's claim shows nothing, as Redis has not forgotten ann's: %+v, %v", receipt, err)
+		}
+		if n := d.moves(t, db, id, "ann"); n != 2 {
+			t.Errorf("OnClaim was told of %d claims, want 2", n)
 		}
 	})
 }

@@ -20,7 +20,9 @@ import (
 //   - a client without ContextTimeoutEnabled: calls still end in time, but each takes a goroutine
 //   - a Ring that looks elsewhere for the records of a server that does not answer; its HeartbeatFn is asked about one
 //   - a Redis older than 6.2
-//   - a maxmemory-policy other than noeviction and volatile-ttl: it evicts what must not be forgotten
+//   - a maxmemory-policy other than noeviction: all others evict the records that say that a guest was claimed (volatile-ttl
+//     even before those of newer guests), and a copy of that guest's cookie then lets another account claim it, or
+//     accounts (allkeys-*, or any with Config.AccountTTL)
 //   - fewer replicas than Config.WaitReplicas
 //   - a user who may not run scripts, or not all commands in ours
 func (s *Store) Check(ctx context.Context) error {
@@ -40,7 +42,7 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	key := "check:" + rand.Text()
 	for _, u := range []guest.Update{ // between them they use all commands of the script
-		{Once: true, Unset: []string{"a", "b/"}, Reserve: true},
+		{Once: true, Unset: []string{"a"}, UnsetPrefix: []string{"b/"}, Reserve: true},
 		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, Return: []string{"a"}},
 		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, ReturnAll: true},
 		{Drop: true},
@@ -84,8 +86,8 @@ func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
 			found = append(found, fmt.Errorf("redisstore: Redis %d.%d is too old: take 6.2 or newer", major, minor))
 		}
 	}
-	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" && p[1] != "volatile-ttl" {
-		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts claimed guests, or accounts: set noeviction or volatile-ttl", p[1]))
+	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" {
+		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts the records of claimed guests, which then can be claimed a second time (set noeviction; other data that need eviction go into another Redis)", p[1]))
 	}
 	if n := len(replicaLine.FindAllString(info.Val(), -1)); n < s.waitReplicas {
 		found = append(found, fmt.Errorf("redisstore: WaitReplicas is %d, but a master has %d replicas: each update will be uncertain", s.waitReplicas, n))

@@ -42,7 +42,8 @@ func TestRoundTrips(t *testing.T) {
 			{"add", "EVALSHA", func() {
 				apply(t, s, key, guest.Update{Add: map[string]int64{"cart/a": 1}, Once: true, TTL: 1e12, Return: []string{"cart/a"}})
 			}},
-			{"unset", "EVALSHA", func() { apply(t, s, key, guest.Update{Unset: []string{"cart/"}, Reserve: true, Stamp: ".t"}) }},
+			{"unset", "EVALSHA", func() { apply(t, s, key, guest.Update{Unset: []string{"cart/a"}, Reserve: true, Stamp: ".t"}) }},
+			{"unset prefix", "EVALSHA", func() { apply(t, s, key, guest.Update{UnsetPrefix: []string{"cart/"}}) }},
 			{"not applied", "EVALSHA", func() { s.Update(ctx, key, guest.Update{If: guest.Fields{"theme": "no"}, ReturnAll: true}) }},
 			{"over quota", "EVALSHA", func() { s.Update(ctx, key, guest.Update{Set: guest.Fields{"c": "1"}, Quota: guest.Quota{Fields: 1}}) }},
 			{"drop", "EVALSHA", func() { apply(t, s, key, guest.Update{Drop: true}) }},

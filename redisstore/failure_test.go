@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -278,7 +279,7 @@ func TestOutOfMemory(t *testing.T) {
 		t.Errorf("sealed with %v", res.Fields)
 	}
 	apply(t, s, "new", guest.Update{Set: guest.Fields{"a": "1"}, Add: map[string]int64{"n": 1}, Once: true, TTL: time.Hour, Reserve: true})
-	apply(t, s, "b", guest.Update{Unset: []string{"cart/", "big"}})
+	apply(t, s, "b", guest.Update{Unset: []string{"big"}, UnsetPrefix: []string{"cart/"}})
 	apply(t, s, "b", guest.Update{Unset: []string{"n"}, TTL: 2 * time.Hour, Once: true})
 	apply(t, s, "c", guest.Update{Drop: true})
 	apply(t, s, "d", guest.Update{TTL: 2 * time.Hour})
@@ -468,13 +469,85 @@ func TestCheck(t *testing.T) {
 			t.Errorf("not reported: %s in %v", want, err)
 		}
 	}
-	srv.Client().ConfigSet(ctx, "maxmemory-policy", "volatile-ttl")
-	if err := check(srv.Client()); err == nil || strings.Contains(err.Error(), "volatile") {
-		t.Errorf("volatile-ttl is fine: %v", err)
-	}
 	srv.Kill()
 	if err := check(srv.Client()); err == nil || !strings.Contains(err.Error(), "INFO") {
 		t.Errorf("a dead server: %v", err)
+	}
+}
+
+// Check reports exactly the policies under which a Redis short of memory forgets that a guest was claimed, or an account.
+// Then another account can claim that guest with a copy of its cookie.
+func TestEvictionPolicies(t *testing.T) {
+	srv := redistest.Single(t)
+	rdb := srv.Client()
+	set := func(name, value string) {
+		t.Helper()
+		if err := rdb.ConfigSet(ctx, name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, policy := range []string{
+		"noeviction", "volatile-ttl", "volatile-lru", "volatile-lfu", "volatile-random", "allkeys-lru", "allkeys-lfu", "allkeys-random",
+	} {
+		t.Run(policy, func(t *testing.T) {
+			set("maxmemory-policy", policy)
+			cfg := patient(t)
+			s := redisstore.New(rdb, cfg)
+			cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
+			m, err := guest.New(guest.Config{Store: s, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart}, Cookie: guest.Cookie{Insecure: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil)
+			r = m.Identify(w, r)
+			if _, err := cart.Add(r.Context(), "tea", 1); err != nil {
+				t.Fatal(err)
+			}
+			claim := func(account string) guest.Receipt {
+				r := httptest.NewRequest("POST", "/login", nil)
+				for _, c := range w.Result().Cookies() {
+					r.AddCookie(c)
+				}
+				receipt, err := m.Claim(httptest.NewRecorder(), r, account)
+				if err != nil && !errors.Is(err, guest.ErrClaimed) {
+					t.Fatal(err)
+				}
+				return receipt
+			}
+			if receipt := claim("ann"); !receipt.Claimed {
+				t.Fatalf("ann's claim: %+v", receipt)
+			}
+
+			// Every write finds too little memory, and evicts all that the policy lets go.
+			set("maxmemory", "1")
+			defer set("maxmemory", "0")
+			eventually(t, "Redis says that it is full", func() bool { return redis.HasErrorPrefix(rdb.Set(ctx, cfg.Prefix+"x", "1", 0).Err(), "OOM") })
+			set("maxmemory", "0")
+
+			evicts := policy != "noeviction"
+			if receipt := claim("bob"); receipt.Claimed != evicts {
+				t.Errorf("bob's claim of ann's guest succeeds: %t, want %t", receipt.Claimed, evicts)
+			}
+			n, err := cart.Get(m.As(ctx, "ann"), "tea")
+			if forgotten := strings.HasPrefix(policy, "allkeys-"); (n != 1) != forgotten || err != nil {
+				t.Errorf("ann has %d, %v", n, err)
+			}
+			err = s.Check(ctx)
+			if !evicts {
+				if err != nil {
+					t.Errorf("Check reports %v", err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("Check reports nothing")
+			}
+			for _, want := range []string{policy, "claimed a second time", "set noeviction"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("Check does not say %q: %v", want, err)
+				}
+			}
+		})
 	}
 }
 

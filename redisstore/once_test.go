@@ -344,6 +344,7 @@ func TestNoRecordOfARing(t *testing.T) {
 	for _, u := range []guest.Update{
 		{Add: map[string]int64{"n": 0}},
 		{Unset: []string{"a", "b/"}},
+		{UnsetPrefix: []string{"a", "b/"}},
 		{Unset: []string{".a"}, TTL: time.Hour, Reserve: true},
 		{},
 	} {
@@ -355,7 +356,7 @@ func TestNoRecordOfARing(t *testing.T) {
 	}
 	// Nor does the count of fields outlive them.
 	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1", "b/c": "2"}})
-	apply(t, s, "k", guest.Update{Unset: []string{"a", "b/"}})
+	apply(t, s, "k", guest.Update{Unset: []string{"a"}, UnsetPrefix: []string{"b/"}})
 	if rdb.Exists(ctx, cfg.Prefix+":k").Val() != 0 {
 		t.Error("an empty record stays")
 	}
@@ -412,6 +413,6 @@ func TestCountsRecover(t *testing.T) {
 		fields[fmt.Sprint("many/", i)] = "1"
 	}
 	apply(t, s, "k", guest.Update{Set: fields})
-	apply(t, s, "k", guest.Update{Unset: []string{"many/"}})
+	apply(t, s, "k", guest.Update{UnsetPrefix: []string{"many/"}})
 	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 256}})
 }

@@ -36,7 +36,7 @@ type request struct {
 // fill makes the request; confirm: replicas are to confirm the answer.
 func (q *request) fill(u guest.Update, confirm bool) {
 	if u.Drop { // no other change is made
-		u.Default, u.Set, u.Add, u.Unset = nil, nil, nil, nil
+		u.Default, u.Set, u.Add, u.Unset, u.UnsetPrefix = nil, nil, nil, nil, nil
 	}
 	r := readingOf(u, q.roomForNames[:0])
 	list := r.names
@@ -58,6 +58,7 @@ func (q *request) fill(u guest.Update, confirm bool) {
 		list = append(list, name, value)
 	}
 	list = append(list, u.Unset...)
+	list = append(list, u.UnsetPrefix...)
 	if u.Stamp != "" {
 		list = append(list, u.Stamp)
 	}
@@ -164,7 +165,7 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 	}
 	counts := [...]int{r.absent, r.met - r.absent, len(u.Default), len(u.Add), len(r.names), len(u.Set), len(u.Unset), len(u.Return), place}
 	wide := slices.Max(counts[:]) > math.MaxUint8
-	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed
+	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed || len(u.UnsetPrefix) > 0
 	way := byte(wayUsual)
 	switch {
 	case rare:
@@ -194,6 +195,7 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 	}
 	if rare {
 		head = append(head, flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll), flag(u.New), flag(r.again), flag(timed), flag(u.Stamp != ""))
+		head = appendCount(head, len(u.UnsetPrefix))
 		notAfter := int64(0)
 		if !u.NotAfter.IsZero() {
 			notAfter = max(1, u.NotAfter.UnixMilli())
@@ -242,9 +244,8 @@ func appendFloat(b []byte, n int64) []byte {
 // overwrites reports whether the script changes the field without reading it.
 func overwrites(u guest.Update, name string) bool {
 	_, is := u.Set[name]
-	return is || name == u.Stamp || slices.ContainsFunc(u.Unset, func(unset string) bool {
-		return unset == name || strings.HasSuffix(unset, "/") && strings.HasPrefix(name, unset)
-	})
+	return is || name == u.Stamp || slices.Contains(u.Unset, name) ||
+		slices.ContainsFunc(u.UnsetPrefix, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 func flag(b bool) byte {

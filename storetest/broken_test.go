@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -392,7 +393,7 @@ var brokenStores = []struct {
 				return have, err
 			},
 			update: func(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
-				if len(u.Default)+len(u.Set)+len(u.Add)+len(u.Unset) > 0 || u.Drop || u.Stamp != "" || u.TTL > 0 {
+				if len(u.Default)+len(u.Set)+len(u.Add)+len(u.Unset)+len(u.UnsetPrefix) > 0 || u.Drop || u.Stamp != "" || u.TTL > 0 {
 					defer cache.Delete(key)
 				}
 				return s.Update(ctx, key, u)
@@ -418,11 +419,8 @@ var brokenStores = []struct {
 		}
 	}},
 	{"changes the caller's map", duty9, altered(func(u *guest.Update) {
-		for _, name := range u.Unset {
-			if u.If != nil && !strings.HasSuffix(name, "/") {
-				delete(u.Add, "n")
-				break
-			}
+		if u.If != nil && len(u.Unset) > 0 {
+			delete(u.Add, "n")
 		}
 	})},
 
@@ -474,14 +472,40 @@ var brokenStores = []struct {
 			u.Set[name] = value
 		}
 	})},
-	{"unset takes a prefix without its slash", unsetSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
-		res, err := s.Update(ctx, key, u)
+	{"takes a slash at the end of a name in Unset for a prefix", unsetSays, altered(func(u *guest.Update) {
 		for _, name := range u.Unset {
-			if short, ok := strings.CutSuffix(name, "/"); ok && err == nil && res.Applied {
+			if strings.HasSuffix(name, "/") {
+				u.UnsetPrefix = append(u.UnsetPrefix, name)
+			}
+		}
+	})},
+	{"removes by prefix where a sum is 0", addSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+		res, err := s.Update(ctx, key, u)
+		have, _ := s.Get(ctx, key)
+		for name := range u.Add {
+			if strings.HasSuffix(name, "/") && have[name] == "" && err == nil && res.Applied {
+				s.Update(ctx, key, guest.Update{UnsetPrefix: []string{name}})
+			}
+		}
+		return res, err
+	})},
+	{"takes a prefix for a name", prefixSays, altered(func(u *guest.Update) {
+		u.Unset, u.UnsetPrefix = slices.Concat(u.Unset, u.UnsetPrefix), nil
+	})},
+	{"takes a prefix without its slash", prefixSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+		res, err := s.Update(ctx, key, u)
+		for _, prefix := range u.UnsetPrefix {
+			if short, ok := strings.CutSuffix(prefix, "/"); ok && err == nil && res.Applied {
 				s.Update(ctx, key, guest.Update{Unset: []string{short}})
 			}
 		}
 		return res, err
+	})},
+	{"adds a slash to a prefix", prefixSays, altered(func(u *guest.Update) {
+		u.UnsetPrefix = slices.Clone(u.UnsetPrefix)
+		for i, prefix := range u.UnsetPrefix {
+			u.UnsetPrefix[i] = strings.TrimSuffix(prefix, "/") + "/"
+		}
 	})},
 	{"stamps seconds", stampSays, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		res, err := s.Update(ctx, key, u)

@@ -77,12 +77,13 @@ var callers = []testCase{
 		k := t.key("k")
 		u := func() guest.Update {
 			return guest.Update{
-				If:      guest.Fields{"x": ""},
-				Default: guest.Fields{"a": "1"},
-				Set:     guest.Fields{"b": "2"},
-				Add:     map[string]int64{"n": 3},
-				Unset:   []string{"y", "z/"},
-				Return:  []string{"b", "a"},
+				If:          guest.Fields{"x": ""},
+				Default:     guest.Fields{"a": "1"},
+				Set:         guest.Fields{"b": "2"},
+				Add:         map[string]int64{"n": 3},
+				Unset:       []string{"y"},
+				UnsetPrefix: []string{"z/"},
+				Return:      []string{"b", "a"},
 			}
 		}
 		mine := u()
@@ -90,7 +91,8 @@ var callers = []testCase{
 		if !reflect.DeepEqual(mine, u()) {
 			t.failf("the store changed the caller's update to %+v", mine)
 		}
-		mine.If["x"], mine.Default["a"], mine.Set["b"], mine.Add["n"], mine.Unset[0], mine.Return[0] = "1", "9", "9", 9, "b", "n"
+		mine.If["x"], mine.Default["a"], mine.Set["b"], mine.Add["n"] = "1", "9", "9", 9
+		mine.Unset[0], mine.UnsetPrefix[0], mine.Return[0] = "b", "a", "n"
 		mine.Set["new"] = "9"
 		t.holds(k, guest.Fields{"a": "1", "b": "2", "n": "3"})
 	}},

@@ -9,14 +9,15 @@ import (
 // everything is an update with all steps that change fields.
 func everything(cond guest.Fields) guest.Update {
 	return guest.Update{
-		If:      cond,
-		Default: guest.Fields{"d": "1"},
-		Set:     guest.Fields{"a": "changed", "new": "1"},
-		Add:     map[string]int64{"n": 1, "m": 1},
-		Unset:   []string{"b", "c/"},
-		Stamp:   "at",
-		TTL:     time.Hour,
-		Return:  []string{"n", "none"},
+		If:          cond,
+		Default:     guest.Fields{"d": "1"},
+		Set:         guest.Fields{"a": "changed", "new": "1"},
+		Add:         map[string]int64{"n": 1, "m": 1},
+		Unset:       []string{"b"},
+		UnsetPrefix: []string{"c/"},
+		Stamp:       "at",
+		TTL:         time.Hour,
+		Return:      []string{"n", "none"},
 	}
 }
 

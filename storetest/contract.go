@@ -16,13 +16,14 @@ const (
 
 	getSays     = `Get returns those of the named fields that the record has; with no name, all of them.`
 	keysSays    = `Keys yields the keys that begin with prefix, in no order, some perhaps twice.`
-	stepsSays   = `The steps happen in the order of the fields: conditions first, then Drop, or else Default, Set, Add, Unset, Stamp, TTL; then Return is read.`
+	stepsSays   = `The steps happen in the order of the fields: conditions first, then Drop, or else Default, Set, Add, Unset, UnsetPrefix, Stamp, TTL; then Return is read.`
 	ifSays      = `what these fields must hold now; "" means that the field must be absent`
 	afterSays   = `the store's clock must not be past this; zero: no limit`
 	dropSays    = `remove the whole record; no other change is made`
 	defaultSays = `set where the field is absent`
 	addSays     = `add to a decimal number, absent being 0; a field whose sum is 0 is removed`
-	unsetSays   = `remove; a name that ends in "/" removes every field that begins with it`
+	unsetSays   = `remove the fields of exactly these names`
+	prefixSays  = `remove every field whose name begins with one of these`
 	stampSays   = `set this field to the store's time, Unix milliseconds in decimal; "": none`
 	ttlSays     = `see duty 7; 0 leaves the expiry as it is`
 	newSays     = `a hint, nothing else: there is likely no record; no other update has what is in Default, or changes those fields`

@@ -182,26 +182,54 @@ var steps = []testCase{
 		t.apply(k, guest.Update{Add: map[string]int64{"n": 1, "m": -1, "z": 1}})
 		t.holds(k, guest.Fields{"n": "13", "m": "-1"})
 	}},
-	{"unset", unsetSays, func(t *tester) {
+	{"add to 0", addSays, func(t *tester) { // removes this field, and no other that its name begins
 		k := t.key("k")
-		all := guest.Fields{"cart": "1", "cart/": "2", "cart/a": "3", "cart/b/c": "4", "carts/a": "5", "car": "6", "%w/x": "7", "a/x": "8", ".cart/a": "9"}
-		t.apply(k, guest.Update{Set: all})
-		for _, c := range []struct{ unset, left []string }{
-			{[]string{"none", "none/"}, []string{"cart", "cart/", "cart/a", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"%w/"}, []string{"cart", "cart/", "cart/a", "cart/b/c", "carts/a", "car", "a/x", ".cart/a"}},
-			{[]string{"cart/b/", "car"}, []string{"cart", "cart/", "cart/a", "carts/a", "a/x", ".cart/a"}},
-			{[]string{"cart/"}, []string{"cart", "carts/a", "a/x", ".cart/a"}},
-			{[]string{"cart", "carts/a", "a/", ".cart/"}, nil},
-		} {
-			t.apply(k, guest.Update{Unset: c.unset})
-			want := guest.Fields{}
-			for _, name := range c.left {
-				want[name] = all[name]
-			}
-			if have := t.get(k); !maps.Equal(have, want) {
-				t.failf("without %q the record holds %q, want %q", c.unset, have, want)
-			}
+		t.apply(k, guest.Update{Set: guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/": "3", "cart/a/b": "4"}})
+		t.apply(k, guest.Update{Add: map[string]int64{"cart/a/": -3}})
+		t.holds(k, guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/b": "4"})
+		t.apply(k, guest.Update{Add: map[string]int64{"cart/": -1, "cart/a": 1}, Once: true, Return: []string{"cart/"}})
+		t.holds(k, guest.Fields{"cart/a": "3", "cart/a/b": "4"})
+		t.apply(k, guest.Update{Add: map[string]int64{"cart/": 0}})
+		t.holds(k, guest.Fields{"cart/a": "3", "cart/a/b": "4"})
+	}},
+	{"unset", unsetSays, func(t *tester) {
+		t.removes(func(names []string) guest.Update { return guest.Update{Unset: names} }, []removal{
+			{[]string{"none", "none/", "c", "%w/", "a/", ".cart/", ".", "cart/b/"}, slashed},
+			{[]string{"cart/"}, []string{"cart", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"cart/a/", "cart/", "car"}, []string{"cart", "cart/a", "cart/a/b", "cart/b/c", "carts/a", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"cart", ".cart/a"}, []string{"cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x"}},
+			{slashed, nil},
+		})
+	}},
+	{"unset prefix", prefixSays, func(t *tester) {
+		t.removes(func(names []string) guest.Update { return guest.Update{UnsetPrefix: names} }, []removal{
+			{[]string{"none", "none/", "%a/", "cart/b/c/", "a/x/", "x"}, slashed},
+			{[]string{"cart/"}, []string{"cart", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"cart/a"}, []string{"cart", "cart/", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"cart/b/", "%w/", "."}, []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "carts/a", "car", "a/x"}},
+			{[]string{"cart/", "cart/a", "carts"}, []string{"cart", "car", "%w/x", "a/x", ".cart/a"}},
+			{[]string{"car", "a", "%", ".cart/a"}, nil},
+			{[]string{""}, nil},
+		})
+	}},
+	{"unset and unset prefix", prefixSays, func(t *tester) { // of one update, with all that may surround them
+		k := t.key("k")
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "a/": "2", "a/b": "3", "b/": "4", "b/c": "5", "n/": "6", "n/m": "7"}})
+		have := t.apply(k, guest.Update{
+			Default:     guest.Fields{"d": "1"},
+			Set:         guest.Fields{"c": "1"},
+			Add:         map[string]int64{"n/": -6},
+			Unset:       []string{"a/"},
+			UnsetPrefix: []string{"b/"},
+			Quota:       guest.Quota{Fields: 5}, // no more than are left
+			Once:        true,
+			Return:      []string{"a/", "a/b", "b/", "b/c", "n/", "n/m"},
+		})
+		if want := (guest.Fields{"a/b": "3", "n/m": "7"}); !maps.Equal(have, want) {
+			t.failf("the update returned %q, want %q", have, want)
 		}
+		t.holds(k, guest.Fields{"a": "1", "a/b": "3", "c": "1", "d": "1", "n/m": "7"})
+		t.refused(k, guest.Update{Set: guest.Fields{"e": "1"}, Unset: []string{"n/"}, UnsetPrefix: []string{"b/"}, Quota: guest.Quota{Fields: 5}}, guest.ErrQuota)
 	}},
 	{"stamp", stampSays, func(t *tester) {
 		k := t.key("k")
@@ -241,4 +269,29 @@ var steps = []testCase{
 			t.failf("with ReturnAll the update returned %q, want %q", have, want)
 		}
 	}},
+}
+
+// slashed are names of fields that begin each other, with and without a slash.
+var slashed = []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}
+
+// A removal names fields or prefixes, and what they leave of slashed.
+type removal struct{ names, left []string }
+
+func (t *tester) removes(update func(names []string) guest.Update, removals []removal) {
+	t.Helper()
+	for i, r := range removals {
+		k := t.key(strconv.Itoa(i))
+		all, want := guest.Fields{}, guest.Fields{}
+		for i, name := range slashed {
+			all[name] = strconv.Itoa(i)
+		}
+		for _, name := range r.left {
+			want[name] = all[name]
+		}
+		t.apply(k, guest.Update{Set: all})
+		t.apply(k, update(r.names))
+		if have := t.get(k); !maps.Equal(have, want) {
+			t.failf("after %+v the record holds %q, want %q", update(r.names), have, want)
+		}
+	}
 }

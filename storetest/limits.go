@@ -116,7 +116,7 @@ var limits = []testCase{
 				Default: guest.Fields{"d": "1"},
 				Set:     guest.Fields{"a": "1", "b": "3"},
 				Add:     map[string]int64{"ok": 1, "n": 1, "m": 1},
-				Unset:   []string{"c/"},
+				Unset:   []string{"c/d"},
 				Stamp:   "at",
 			}, guest.ErrInvalid)
 		}

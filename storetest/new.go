@@ -81,7 +81,7 @@ func someUpdates() []guest.Update {
 		{Set: guest.Fields{"theme": "light"}, Add: map[string]int64{"cart/tea": 1}, ReturnAll: true},
 		{Add: map[string]int64{"cart/tea": 1 << 53}},
 		{Add: map[string]int64{"cart/tea": -1<<53 - 1}},
-		{Set: guest.Fields{"a": "1"}, Unset: []string{"theme", "cart/"}, Return: []string{"theme", ".m"}},
+		{Set: guest.Fields{"a": "1"}, Unset: []string{"theme"}, UnsetPrefix: []string{"cart/"}, Return: []string{"theme", ".m"}},
 		{If: guest.Fields{".s": ""}, Set: guest.Fields{"theme": "light"}, Return: []string{".s"}},
 		{If: guest.Fields{"theme": ""}, Set: guest.Fields{"theme": "light"}},
 		{If: guest.Fields{"theme": "dark"}, Set: guest.Fields{"theme": "light"}, Return: []string{"cart/tea"}},

@@ -84,10 +84,11 @@ func model(record guest.Fields, u guest.Update, now time.Time) (after, answer gu
 			delete(after, name)
 		}
 	}
-	for _, unset := range u.Unset {
-		maps.DeleteFunc(after, func(name, _ string) bool {
-			return name == unset || strings.HasSuffix(unset, "/") && strings.HasPrefix(name, unset)
-		})
+	for _, name := range u.Unset {
+		delete(after, name)
+	}
+	for _, prefix := range u.UnsetPrefix {
+		maps.DeleteFunc(after, func(name, _ string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	if u.Stamp != "" {
 		after[u.Stamp] = strconv.FormatInt(now.UnixMilli(), 10)
@@ -115,19 +116,18 @@ func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	value := func() string {
 		return one("1", "-1", "7", "x", "1.5", "9007199254740992", "-9007199254740991", "\x00\xff", strings.Repeat("y", 1+r.IntN(12)))
 	}
-	names := []string{"a", "b", "c", "cart/x", "cart/y", "cart", ".m", ".n"}
+	names := []string{"a", "b", "c", "cart/x", "cart/y", "cart/", "cart", ".m", ".n"}
 	u := guest.Update{
 		If: guest.Fields{}, Default: guest.Fields{}, Set: guest.Fields{}, Add: map[string]int64{},
 		Drop:  r.IntN(15) == 0,
 		Quota: guest.Quota{Fields: 3 + n, Bytes: 20 + 15*n},
 		Once:  r.IntN(3) == 0, Reserve: r.IntN(4) == 0,
 	}
-	all := r.IntN(4) == 0 // of the cart
-	if all {
-		u.Unset = append(u.Unset, "cart/")
+	if r.IntN(4) == 0 {
+		u.UnsetPrefix = append(u.UnsetPrefix, one("cart/", "cart/x", "car", "none"))
 	}
 	for _, name := range names {
-		if all && strings.HasPrefix(name, "cart/") {
+		if len(u.UnsetPrefix) > 0 && strings.HasPrefix(name, u.UnsetPrefix[0]) {
 			continue
 		}
 		switch r.IntN(12) {

@@ -113,8 +113,8 @@ func inspectNode(ctx context.Context, node *redis.Client) (found []finding, err 
 	add("version", info["redis_version"], major > 6 || major == 6 && minor >= 2, unsafe, "take Redis 6.2 or newer")
 
 	policy := info["maxmemory_policy"]
-	add("eviction", policy, policy == "noeviction" || policy == "volatile-ttl", unsafe,
-		"it evicts claimed guests, or accounts: set maxmemory-policy noeviction or volatile-ttl")
+	add("eviction", policy, policy == "noeviction", unsafe,
+		"it evicts the records of claimed guests, which then can be claimed a second time: set maxmemory-policy noeviction")
 
 	limit := "none"
 	if info["maxmemory"] != "0" {

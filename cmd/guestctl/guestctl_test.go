@@ -354,8 +354,11 @@ func TestCheck(t *testing.T) {
 		"all scripts and permissions run ok", "app client options not seen from here note: let the app call Store.Check when it starts")
 
 	rdb := safe.Client()
-	rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru")
-	table(t, d.want(1, "", "check"), safe.Addr+" eviction allkeys-lru unsafe: it evicts claimed guests, or accounts: set maxmemory-policy noeviction or volatile-ttl")
+	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
+		rdb.ConfigSet(t.Context(), "maxmemory-policy", policy)
+		table(t, d.want(1, "", "check"), safe.Addr+" eviction "+policy+
+			" unsafe: it evicts the records of claimed guests, which then can be claimed a second time: set maxmemory-policy noeviction")
+	}
 	rdb.ConfigSet(t.Context(), "maxmemory-policy", "noeviction")
 
 	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "op", "on", ">hunter22", "~*", "+@all", "-@scripting").Err(); err != nil {

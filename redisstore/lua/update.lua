@@ -64,12 +64,13 @@ if way >= SHORT then
 end
 
 if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
-local drop, reserve, all, birth, reread, timed, stamped, not_after = 0, 0, 0, 0, 0, 0, 0, 0
-if way == RARE then drop, reserve, all, birth, reread, timed, stamped, not_after, at = decode('>BBBBBBBd', head, at) end
+local drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after = 0, 0, 0, 0, 0, 0, 0, 0, 0
+if way == RARE then drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after, at = decode('>BBBBBBBI4d', head, at) end
 
 -- args holds the names of the fields to read, read_n of them: those that must be absent, those in If, Default and Add, and
 -- others. The place of a field is its number among these. Then the values of If, Default and Add; the names and values of
--- Set; the names in Unset; Stamp; for Return the places, 4 bytes each, unless it is one field, or with reread the names.
+-- Set; the names in Unset; the prefixes in UnsetPrefix; Stamp; for Return the places, 4 bytes each, unless it is one field, or
+-- with reread the names.
 local args, names = ARGV, 1
 if packed > 0 then args, names = {decode(sub(head, at, at + packed - 1), head, at + packed)}, 0 end -- by their format
 local met = absent_n + if_n
@@ -78,7 +79,8 @@ local added = defaulted + add_n
 local values = names + read_n - absent_n -- of the field with a place: args[values + place]
 local set = values + added
 local unset = set + 2 * set_n
-local returned = unset + unset_n + stamped
+local prefix = unset + unset_n
+local returned = prefix + prefix_n + stamped
 
 -- Read. old[place + 1] is a field's value; false: absent.
 local old
@@ -199,19 +201,20 @@ repeat -- a break goes to the answer
       bytes = bytes + #v - length
     end
   end
-  if unset_n > 0 then
+  if unset_n + prefix_n > 0 then
     local gone = {}
     del = del or {}
-    for i = unset + 1, unset + unset_n do
-      local which = {args[i]}
-      if byte(args[i], -1) == 47 then which = call('HKEYS', key) end -- "/"
-      for _, name in ipairs(which) do
-        if not gone[name] and sub(name, 1, #args[i]) == args[i] then
-          gone[name] = true
-          del[#del + 1] = name
-          local length = byte(name) ~= 46 and call('HSTRLEN', key, name) or 0
-          if length > 0 then fields, bytes = fields - 1, bytes - #name - length end
-        end
+    local function remove(name)
+      if gone[name] then return end
+      gone[name] = true
+      del[#del + 1] = name
+      local length = byte(name) ~= 46 and call('HSTRLEN', key, name) or 0
+      if length > 0 then fields, bytes = fields - 1, bytes - #name - length end
+    end
+    for i = unset + 1, prefix do remove(args[i]) end
+    for _, name in ipairs(prefix_n > 0 and call('HKEYS', key) or {}) do
+      for i = prefix + 1, prefix + prefix_n do
+        if name ~= '!' and sub(name, 1, #args[i]) == args[i] then remove(name) end
       end
     end
   end
