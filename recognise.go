@@ -378,6 +378,7 @@ func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held
 	if len(h.tokens) > 0 {
 		h.lapsed = false
 	}
+	h.newer = h.newer && mains == 0 // else it was planted beside the visitor's own
 	if h.ambiguous = mains > 1; h.ambiguous {
 		m.refused(r.Context(), RefusedCookies)
 		return h // the first one in the request is served

@@ -159,5 +159,11 @@ func TestAnOldCookieGivesWay(t *testing.T) {
 		if got := at(m, young+"; "+spare, add); got != young+"; "+spare {
 			t.Errorf("a newer process's cookie is overwritten: %s", got)
 		}
+		own := at(m, at(m, "", add), add)
+		time.Sleep(25 * time.Hour)
+		planted := at(newer, at(newer, "", add), add)
+		if got := at(m, own+"; "+planted, add); got == own+"; "+planted {
+			t.Error("a cookie of no secret of ours keeps the visitor's own from being renewed")
+		}
 	})
 }
