@@ -134,7 +134,7 @@ func TestTwoAppsOnOneHost(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		blog func(*guest.Config)
-		keep bool // each app's guest stays while the visitor goes to and fro
+		keep bool // each app's guest gets a lasting cookie while the visitor goes to and fro
 	}{
 		{"names of their own", func(c *guest.Config) {
 			c.Cookie.Name = "blog"
@@ -154,8 +154,14 @@ func TestTwoAppsOnOneHost(t *testing.T) {
 				visit(host, jar, "POST", "/blog/cart/post")
 			}
 			got := visit(host, jar, "GET", "/shop/cart").Body.String() + visit(host, jar, "GET", "/blog/cart").Body.String()
-			if keep := got == "map[tea:3] <nil>map[post:3] <nil>"; keep != tt.keep {
-				t.Errorf("the carts are %s", got)
+			lasting := 0
+			for _, c := range jar {
+				if c.MaxAge == 30*24*60*60 {
+					lasting++
+				}
+			}
+			if keep := got == "map[tea:3] <nil>map[post:3] <nil>" && lasting == 2; keep != tt.keep {
+				t.Errorf("the carts are %s, of the cookies %d are lasting", got, lasting)
 			}
 		})
 	}
