@@ -507,6 +507,11 @@ func TestParallelFirstRequestsBecomeOneGuest(t *testing.T) {
 			t.Fatalf("%d cookies, want %d", got, n)
 		}
 		p := b.page()
+		for range n { // a response clears a few cookies
+			if len(b.cookies()) > 1 {
+				p = b.page()
+			}
+		}
 		if p.Cart["tea"]+p.Cart["cup"] != int64(n) {
 			t.Errorf("%d requests, cart %v", n, p.Cart)
 		}
@@ -526,9 +531,10 @@ func TestMadeUpSpareCookies(t *testing.T) {
 	for i := range 200 {
 		b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i), Value: "made-up", Path: "/"}})
 	}
-	for range 6 {
+	const enough = 60 // requests: each response clears four, and may bring a cookie
+	for range enough {
 		res, _ := b.request("POST", "/add/tea")
-		if n := len(res.Header.Values("Set-Cookie")); n > 70 {
+		if n := len(res.Header.Values("Set-Cookie")); n > 5 {
 			t.Errorf("%d lines of Set-Cookie", n)
 		}
 	}
@@ -536,11 +542,14 @@ func TestMadeUpSpareCookies(t *testing.T) {
 		t.Errorf("%d cookies left: %v", len(got), got)
 	}
 	before := b.page()
+	if before.Cart["tea"] != enough {
+		t.Errorf("the cart holds %v", before.Cart)
+	}
 	b.add("tea")
 	if after := b.page(); after.Guest != before.Guest || after.New {
 		t.Errorf("%+v, then %+v", before, after)
 	}
-	if n := len(s.store.keys(t, "g:")); n > 6 {
+	if n := len(s.store.keys(t, "g:")); n > enough {
 		t.Errorf("%d records", n)
 	}
 }
