@@ -103,8 +103,8 @@ const (
 // __Host-Http-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
 type Cookie struct {
 	Name        string        // without prefix; "": "guest". New adds __Host-Http-, or __Secure- if Domain or Path is set
-	Domain      string        // "": this host only
-	Path        string        // "": "/"
+	Domain      string        // "": this host only; at most 253 bytes
+	Path        string        // "": "/"; at most 512 bytes, as every line that sets or clears a cookie has it
 	SameSite    http.SameSite // 0: Lax
 	Partitioned bool          // CHIPS: one guest per top-level site that embeds the app
 	Insecure    bool          // for plain http: no Secure attribute and no prefix, so any subdomain can set the cookie
@@ -256,8 +256,15 @@ func (c *Config) completeFormer(fault func(field, format string, args ...any)) {
 		}
 		former[i] = f
 	}
-	if len(former) > mostCleared-1 {
-		fault("FormerCookies", "has %d scopes: at most %d can be cleared in a response", len(former), mostCleared-1)
+	if len(former) > mostClears-1 {
+		fault("FormerCookies", "has %d scopes: at most %d can be cleared in a response", len(former), mostClears-1)
+	}
+	bytes := 0
+	for _, f := range append(former, c.Cookie) {
+		bytes += len(f.with(f.Name, "", -1))
+	}
+	if bytes > mostBytes/2 && len(former) > 0 {
+		fault("FormerCookies", "has such long Domains and Paths that clearing them takes %d bytes of a header: at most %d are kept for it", bytes, mostBytes/2)
 	}
 	c.FormerCookies = former
 }
@@ -269,14 +276,14 @@ func (c *Cookie) complete(field string, fault func(field, format string, args ..
 	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
 		fault(field+".Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host-Http- and __Secure- out, they are added", c.Name)
 	}
-	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") {
+	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") || len(c.Domain) > 253 {
 		fault(field+".Domain", "%q is not a domain name", c.Domain)
 	}
 	if c.Path == "" {
 		c.Path = "/"
 	}
-	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") {
-		fault(field+".Path", "%q must begin with / and hold no space or semicolon", c.Path)
+	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") || len(c.Path) > 512 {
+		fault(field+".Path", "%q must begin with /, hold no space or semicolon, and have 512 bytes at most", c.Path)
 	}
 	if c.SameSite == 0 {
 		c.SameSite = http.SameSiteLaxMode

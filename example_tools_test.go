@@ -210,7 +210,7 @@ func ExampleExchange_Commit() {
 		handler(w, x.Request)
 		x.End()
 		w.Header().Set("Cache-Control", "public, max-age=60") // a plugin
-		x.Commit()
+		x.Commit(http.StatusOK)
 		w.WriteHeader(http.StatusOK)
 	}
 	w := httptest.NewRecorder()
@@ -221,6 +221,22 @@ func ExampleExchange_Commit() {
 	// Output:
 	// new: true
 	// public, max-age=60 and 0 cookies
+}
+
+// A framework whose handlers may send hints before it is known who may keep the page.
+func ExampleExchange_Inform() {
+	guests := exampleGuests()
+	header := http.Header{}
+	send := func(status int) { fmt.Println(status, "with", len(header["Set-Cookie"]), "cookies") }
+
+	x := guests.Begin(header, httptest.NewRequest("GET", "/", nil))
+	x.Inform(func() { send(http.StatusEarlyHints) })
+	x.Commit(http.StatusOK)
+	send(http.StatusOK)
+	x.End()
+	// Output:
+	// 103 with 0 cookies
+	// 200 with 1 cookies
 }
 
 // A framework that runs the handler first and sends what it returns: there is no writer to watch.

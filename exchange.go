@@ -3,7 +3,8 @@ package guest
 import "net/http"
 
 // An Exchange is a request with its response, for adapters of frameworks that [Manager.Middleware] does not fit.
-// Between Begin and End comes the handler; Commit comes just before the header is sent, by Writer or by the adapter.
+// Between Begin and End comes the handler; Commit comes just before the header is sent, and Inform around a 1xx, both
+// by Writer or by the adapter.
 //
 //	x := guests.Begin(w.Header(), r)
 //	serve(x.Writer(w), x.Request)
@@ -37,21 +38,47 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 func (x Exchange) Watched() bool { return x.v != nil && x.v.watched }
 
 // Commit settles the header for good. Call it just before the header is sent, whether by a status, a body, a flush
-// or a hijack; only the first call counts. Informational responses (1xx) but 101 do not count as the header.
-func (x Exchange) Commit() {
-	if x.v == nil {
+// or a hijack, with the status that is sent: 200 if the handler has set none, 101 for a hijack. Only the first call
+// counts. An informational response (1xx, but not 101) is not the header, and changes nothing here: see Inform.
+//
+// A guest that this request made goes out with its cookie, unless the response is one that caches may keep for others,
+// or a 304, whose cookie they lose; then the visitor is nobody, and is asked again next time. Once guest data were
+// written, the cookie goes out in any case.
+func (x Exchange) Commit(status int) {
+	if x.v == nil || informational(status) {
 		return
 	}
 	x.v.mu.Lock()
 	first := !x.v.sent
 	if first {
 		x.v.sent = true
-		x.v.settleHeader()
+		x.v.settleHeader(status)
 	}
 	x.v.mu.Unlock()
 	if first {
 		x.v.announce(x.Request.Context())
 	}
+}
+
+// informational reports whether the final response follows one with this status (RFC 9110, section 15.2).
+func informational(status int) bool {
+	return 100 <= status && status < 200 && status != http.StatusSwitchingProtocols
+}
+
+// Inform calls send, which sends an informational response (1xx, but not 101), and keeps our lines out of that: they
+// are the final response's, which may turn out public. Afterwards the header is as it was.
+func (x Exchange) Inform(send func()) {
+	if x.v == nil {
+		send()
+		return
+	}
+	x.v.mu.Lock()
+	putBack := x.v.withhold()
+	x.v.mu.Unlock()
+	send() // without the lock: the client may be slow
+	x.v.mu.Lock()
+	putBack()
+	x.v.mu.Unlock()
 }
 
 // End is called when the handler has returned, also with an error, but not after a panic: it settles the header as
@@ -63,7 +90,7 @@ func (x Exchange) End() {
 	}
 	x.v.mu.Lock()
 	if !x.v.sent {
-		x.v.settleHeader()
+		x.v.settleHeader(0)
 	}
 	x.v.mu.Unlock()
 	x.v.announce(x.Request.Context())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 	"time"
 	"unsafe"
@@ -19,7 +20,7 @@ func deferred(m *guest.Manager, h func(x guest.Exchange, header http.Header)) ht
 		x := m.Begin(w.Header(), r)
 		h(x, w.Header())
 		x.End()
-		x.Commit()
+		x.Commit(http.StatusOK)
 		w.WriteHeader(http.StatusOK)
 	})
 }
@@ -49,7 +50,7 @@ func TestExchange(t *testing.T) {
 		x := s.guests.Begin(w.Header(), r)
 		x.End()
 		w.Header().Set("Cache-Control", "public, max-age=60")
-		x.Commit()
+		x.Commit(http.StatusOK)
 		if h := w.Header(); h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "public, max-age=60" {
 			t.Errorf("header %v", h)
 		}
@@ -65,9 +66,9 @@ func TestExchange(t *testing.T) {
 	})
 	t.Run("only the first Commit counts", func(t *testing.T) {
 		h := serve(get(), func(x guest.Exchange, header http.Header) {
-			x.Commit()
+			x.Commit(http.StatusOK)
 			header.Del("Set-Cookie")
-			x.Commit()
+			x.Commit(http.StatusOK)
 		})
 		if h.Get("Set-Cookie") != "" {
 			t.Errorf("header %v", h)
@@ -79,11 +80,47 @@ func TestExchange(t *testing.T) {
 			if inner.Request != x.Request || inner.Watched() {
 				t.Error("the inner one is at work too")
 			}
-			inner.Commit()
+			inner.Commit(http.StatusOK)
 			inner.End()
+			sent := 0
+			inner.Inform(func() { sent++ })
+			if sent != 1 {
+				t.Error("the inner one sends no 1xx")
+			}
 		})
 		if len(h["Set-Cookie"]) != 1 {
 			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("while a 1xx is sent the header is the app's", func(t *testing.T) {
+		guests, err := guest.New(guest.Config{Store: newStore(), Secrets: [][]byte{secret}, Header: "Guest-Token"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := get()
+		r.Header.Set("Guest-Token", "")
+		header := http.Header{"Cache-Control": {"no-cache"}, "Vary": {"Accept"}, "Set-Cookie": {"theirs=1"}}
+		said := header.Clone()
+		x := guests.Begin(header, r)
+		header.Add("Cache-Control", "max-age=5")
+		said.Add("Cache-Control", "max-age=5")
+		before := header.Clone()
+		if reflect.DeepEqual(before, said) {
+			t.Error("nothing of ours is in the header")
+		}
+		x.Inform(func() {
+			if !reflect.DeepEqual(header, said) {
+				t.Errorf("header %v, want %v", header, said)
+			}
+		})
+		if !reflect.DeepEqual(header, before) {
+			t.Errorf("header %v, it was %v", header, before)
+		}
+		x.Commit(http.StatusNotModified)
+		if !reflect.DeepEqual(header, http.Header{
+			"Cache-Control": {"no-cache", "max-age=5"}, "Vary": {"Accept", "Cookie", "Guest-Token"}, "Set-Cookie": {"theirs=1"},
+		}) {
+			t.Errorf("after a 304: %v", header)
 		}
 	})
 	t.Run("the writer commits", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -40,10 +41,8 @@ func (v *Visitor) carry() {
 	}
 }
 
-// mostCleared is how many cookies one response clears.
-const mostCleared = 4
-
-// drop clears the cookie of that name in the browser.
+// drop clears the cookie of that name in the browser, the main one also in its former scopes, or leaves that to a later
+// response: see line.
 func (v *Visitor) drop(name string) {
 	v.line(headerLine{"Set-Cookie", name, v.m.cfg.Cookie.with(name, "", -1)})
 	if name == v.m.cfg.Cookie.Name {
@@ -59,10 +58,59 @@ func (v *Visitor) dropFormer() {
 	}
 }
 
-// line adds one of our lines, in place of an older one for the same.
+// Proxies bound a response's header, nginx's default to 4 KiB, and answer 502 to more. So our lines take less than
+// mostBytes, whatever cookies the request brings: of those that are done with a few are cleared, and the browser brings
+// the others again. 128 bytes are for Vary and Cache-Control, which are no headerLines.
+const (
+	mostBytes  = 3<<10 - 128
+	mostClears = 4
+)
+
+// line adds one of our lines, in place of an older one for the same. Tokens come first, and a spare cookie is cleared
+// where there is room.
 func (v *Visitor) line(l headerLine) {
 	v.unline(l.header, l.name)
-	v.lines = append(v.lines, l)
+	at := slices.IndexFunc(v.lines, func(other headerLine) bool { return v.rank(l) < v.rank(other) })
+	if at < 0 {
+		at = len(v.lines)
+	}
+	v.lines = slices.Insert(v.lines, at, l)
+	for v.crowded() {
+		v.lines = v.lines[:len(v.lines)-1]
+	}
+}
+
+const (
+	rankToken = iota
+	rankMain
+	rankSpare
+)
+
+// rank says how urgent the line is: the client's new token, the end of its main cookie, or that of a spare one.
+func (v *Visitor) rank(l headerLine) int {
+	name, rest, _ := strings.Cut(l.value, "=")
+	switch {
+	case l.header != "Set-Cookie" || !strings.HasPrefix(rest, ";"):
+		return rankToken
+	case name == v.m.cfg.Cookie.Name:
+		return rankMain
+	}
+	return rankSpare
+}
+
+// crowded reports whether the last line is one too many, and can wait.
+func (v *Visitor) crowded() bool {
+	if n := len(v.lines); n == 0 || v.rank(v.lines[n-1]) != rankSpare {
+		return false
+	}
+	bytes, clears := 0, 0
+	for _, l := range v.lines {
+		bytes += len(l.header) + len(": ") + len(l.value) + len("\r\n")
+		if v.rank(l) != rankToken {
+			clears++
+		}
+	}
+	return bytes > mostBytes || clears > mostClears
 }
 
 // unline takes one of our lines back, and reports whether there was one.
@@ -127,31 +175,43 @@ func (v *Visitor) mayNeedHeader(r *http.Request) bool {
 	return true
 }
 
-// settleHeader brings the header in line with what the handler made of the response. The caller holds v.mu.
-func (v *Visitor) settleHeader() {
+// settleHeader brings the header in line with what the handler made of the response; status 0 is not known yet. The
+// caller holds v.mu.
+func (v *Visitor) settleHeader(status int) {
 	h := v.header
 	v.open = false
 	if !v.watched || len(v.lines) == 0 && v.mark == nil { // there is nothing of ours to keep from others
 		v.stamp(h)
 		return
 	}
-	if cc := h["Cache-Control"]; v.marked(h) && len(cc) > 1 { // the handler added to our line: it saw none of its own
-		h["Cache-Control"] = cc[1:]
+	if cc := h["Cache-Control"]; v.marked(h) && len(cc) > 1 { // the handler added to our line, taking it for the app's
+		h["Cache-Control"] = slices.Concat(v.theirs, cc[1:])
 	}
-	if shared(h) {
-		if !v.wrote {
-			v.lines = nil // the page stays public, and the visitor is asked again next time
-			if v.isNew {
-				v.key, v.isNew = "", false
-			}
-			if v.marked(h) {
-				delete(h, "Cache-Control")
-			}
-		} else {
-			v.unshare(h)
-		}
+	public := shared(h)
+	// A cache on the way keeps the Set-Cookie of a 304 to itself, or with the page that it has stored for others too
+	// (RFC 9111, section 4.3.4). A cookie that a guest came under is safe there: Vary: Cookie makes the page its own.
+	unmodified := status == http.StatusNotModified && v.isNew
+	switch {
+	case !v.wrote && (public || unmodified):
+		v.takeBack(h)
+	case public:
+		v.unshare(h)
 	}
 	v.stamp(h)
+}
+
+// takeBack leaves the response as the app made it: the visitor is asked again next time. The caller holds v.mu.
+func (v *Visitor) takeBack(h http.Header) {
+	v.lines = nil
+	if v.isNew {
+		v.key, v.isNew = "", false
+	}
+	if v.marked(h) {
+		h["Cache-Control"] = v.theirs
+		if len(v.theirs) == 0 {
+			delete(h, "Cache-Control")
+		}
+	}
 }
 
 // stamp brings the header in line with what the visitor needs. The caller holds v.mu or is alone.
@@ -188,6 +248,29 @@ func (v *Visitor) wipe(h http.Header) {
 	if v.m.cfg.Header != "" {
 		h.Del(v.m.cfg.Header)
 	}
+}
+
+// withhold takes our lines out of the header, until putBack. The caller holds v.mu, and again for putBack.
+func (v *Visitor) withhold() (putBack func()) {
+	h, marked := v.header, v.marked(v.header)
+	was := http.Header{}
+	for _, name := range [...]string{"Set-Cookie", "Cache-Control", "Vary", http.CanonicalHeaderKey(v.m.cfg.Header)} {
+		if lines, ok := h[name]; ok {
+			was[name] = lines
+			h[name] = slices.Clone(lines)
+		}
+	}
+	v.wipe(h)
+	if marked {
+		h["Cache-Control"] = slices.Concat(v.theirs, h["Cache-Control"][1:])
+	}
+	h["Vary"] = slices.DeleteFunc(h["Vary"], func(line string) bool { return line == "Cookie" || line == v.m.cfg.Header })
+	for _, name := range [...]string{"Cache-Control", "Vary"} {
+		if len(h[name]) == 0 {
+			delete(h, name)
+		}
+	}
+	return func() { maps.Copy(h, was) }
 }
 
 // addVary names what tells visitors apart.
@@ -234,6 +317,9 @@ func (v *Visitor) unshare(h http.Header) {
 	if len(cc) == 1 && (v.marked(h) || directive(h, "Cache-Control", "no-store") && !directive(h, "Cache-Control", "must-understand") &&
 		!strings.Contains(cc[0], `"`)) {
 		return
+	}
+	if !v.marked(h) {
+		v.theirs = cc
 	}
 	if v.mark == nil {
 		v.mark = append(make([]string, 0, 4), private) // with room for what a handler adds

@@ -72,7 +72,7 @@ func TestInspectExpiredToken(t *testing.T) {
 		h := http.Header{}
 		r, _ := http.NewRequest("GET", "https://example.com/", nil)
 		r.Header.Set("X-Guest", "")
-		m.Begin(h, r).Commit()
+		m.Begin(h, r).Commit(http.StatusOK)
 		token := h.Get("X-Guest")
 		time.Sleep(30*24*time.Hour - time.Second)
 		if info := m.Inspect().Token("__Host-Http-guest", token); info.Verdict != guest.TokenValid {

@@ -103,7 +103,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		v.become(main.token)
 		v.stored = true
 		young := now.Sub(time.UnixMilli(main.born)) < lateResponse
-		if main.spare != "" && !young {
+		if main.spare != "" && !(main.heir && young) {
 			v.drop(main.spare)
 		}
 		if !main.provisional && !m.dueToSlide(main.token, now) && len(held.tokens) == 1 {
@@ -338,7 +338,7 @@ type held struct {
 	ambiguous bool        // two different guests under the main name
 	lapsed    bool        // one was ours but its life is over
 	newer     bool        // the main cookie does not verify, but may be one of a newer process: see maybeNewer
-	junk      []string    // names of spare cookies that do not verify, if there are too many to look at all
+	junk      []string    // names of spare cookies that have no token's form; and of those that do not verify, if there are too many to look at all
 }
 
 const mostPresented = 64 // cookies of ours looked at in a request
@@ -347,7 +347,8 @@ const mostPresented = 64 // cookies of ours looked at in a request
 func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held) {
 	h.tokens = room
 	name := m.cfg.Cookie.Name
-	looked, mains := 0, 0
+	var looked, lookedMain, mains int
+	var unproven []string // spare cookies that may be of a secret that only a newer process knows
 	for _, line := range r.Header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
 			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section 5.6).
@@ -356,19 +357,29 @@ func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held
 			if key != name && !isSpareName(key, name) {
 				continue
 			}
-			if looked++; looked > mostPresented {
-				break
+			value = strings.Trim(value, `"`)
+			count := &looked
+			if key == name { // no number of others hides the main one
+				count = &lookedMain
+			} else if _, formed := unverified(value); !formed {
+				if len(h.junk) < mostPresented {
+					h.junk = append(h.junk, key)
+				}
+				continue
 			}
-			switch fresh := m.present(r.Context(), &h, key, strings.Trim(value, `"`), now); {
+			if *count++; *count > mostPresented {
+				continue
+			}
+			switch fresh := m.present(r.Context(), &h, key, value, now); {
 			case fresh && key == name:
 				mains++
 			case !fresh && key != name:
-				h.junk = append(h.junk, key)
+				unproven = append(unproven, key)
 			}
 		}
 	}
-	if looked <= mostPresented { // a spare cookie may be of a secret that only a newer process knows
-		h.junk = nil
+	if looked > mostPresented {
+		h.junk = append(h.junk, unproven...)
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
 		if value := r.Header.Get(m.header); value != "" && m.present(r.Context(), &h, name, value, now) {

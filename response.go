@@ -15,25 +15,27 @@ type response struct {
 }
 
 func (w *response) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols { // others of the 1xx are followed by the real one
-		w.x.Commit()
+	if informational(status) {
+		w.x.Inform(func() { w.ResponseWriter.WriteHeader(status) })
+		return
 	}
+	w.x.Commit(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
-	w.x.Commit()
+	w.x.Commit(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
 func (w *response) WriteString(s string) (int, error) {
-	w.x.Commit()
+	w.x.Commit(http.StatusOK)
 	return io.WriteString(w.ResponseWriter, s)
 }
 
 // FlushError is for http.ResponseController.
 func (w *response) FlushError() error {
-	w.x.Commit()
+	w.x.Commit(http.StatusOK)
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
@@ -60,12 +62,12 @@ func (w flushes) Flush() { w.FlushError() }
 func (w streams) Flush() { w.FlushError() }
 
 func (w hijacks) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.x.Commit()
+	w.x.Commit(http.StatusSwitchingProtocols)
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
 func (w reads) ReadFrom(src io.Reader) (int64, error) {
-	w.x.Commit()
+	w.x.Commit(http.StatusOK)
 	return io.Copy(w.ResponseWriter, src)
 }
 
@@ -73,8 +75,9 @@ func (w pushes) Push(target string, opts *http.PushOptions) error {
 	return w.ResponseWriter.(http.Pusher).Push(target, opts)
 }
 
-// Writer returns a writer that calls Commit when it is due, for frameworks that write to an [http.ResponseWriter]. It
-// has the abilities of w; of a set that no server has, those that have a type. If nothing is watched it is w itself.
+// Writer returns a writer that calls Commit and Inform when they are due, for frameworks that write to an
+// [http.ResponseWriter]. It has the abilities of w; of a set that no server has, those that have a type. If nothing is
+// watched it is w itself.
 func (x Exchange) Writer(w http.ResponseWriter) http.ResponseWriter {
 	if !x.Watched() {
 		return w

@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -8,6 +9,13 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/textproto"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,7 +172,6 @@ func TestResponsesAsWithoutUs(t *testing.T) {
 		{"status", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }, 404, "", 1},
 		{"error", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, 500, "no\n", 1},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/next", http.StatusSeeOther) }, 303, "", 1},
-		{"304", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }, 304, "", 1},
 		{"early hints", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(103)
@@ -458,4 +465,274 @@ func TestNothingOfOursIsLeftBehind(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.left)
 		}
 	}
+}
+
+// informed fetches a page, and returns the informational responses before it too.
+func informed(t *testing.T, c *http.Client, method, url string, header ...string) (infos []http.Header, res *http.Response) {
+	t.Helper()
+	got := func(status int, h textproto.MIMEHeader) error {
+		infos = append(infos, http.Header(h))
+		return nil
+	}
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: got})
+	req, _ := http.NewRequestWithContext(ctx, method, url, nil)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	return infos, res
+}
+
+// A 1xx goes out before the handler has said whether the final response is public. Browsers take its cookies all the
+// same, and what a cache does with it nobody knows: none of our lines is in it, and all are in the final response.
+func TestOurLinesAreInNo1xx(t *testing.T) {
+	const public = "public, max-age=60"
+	info := func(statuses ...int) func(w http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.Header().Set("Link", "</style.css>; rel=preload")
+			for _, status := range statuses {
+				w.WriteHeader(status)
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		infos  int
+		h      http.HandlerFunc
+		public bool
+	}{
+		{"102", 1, func(w http.ResponseWriter, r *http.Request) { info(102)(w); io.WriteString(w, "page") }, false},
+		{"103", 1, func(w http.ResponseWriter, r *http.Request) { info(103)(w); io.WriteString(w, "page") }, false},
+		{"103 alone", 1, func(w http.ResponseWriter, r *http.Request) { info(103)(w) }, false},
+		{"several", 4, func(w http.ResponseWriter, r *http.Request) { info(102, 103, 103, 103)(w); w.WriteHeader(404) }, false},
+		{"103, then a public page", 1, func(w http.ResponseWriter, r *http.Request) {
+			info(103)(w)
+			w.Header().Set("Cache-Control", public)
+			io.WriteString(w, "page")
+		}, true},
+		{"103, then Cache-Control is added to", 1, func(w http.ResponseWriter, r *http.Request) {
+			info(103)(w)
+			w.Header().Add("Cache-Control", public)
+			w.WriteHeader(200)
+		}, true},
+		{"a public page says 103", 1, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Add("Cache-Control", public)
+			info(103)(w)
+			io.WriteString(w, "page")
+		}, true},
+		{"103, then guest data on a public page", 1, func(w http.ResponseWriter, r *http.Request) {
+			info(103)(w)
+			if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
+				t.Error(err)
+			}
+			w.Header().Set("Cache-Control", public)
+			io.WriteString(w, "page")
+		}, false},
+		{"guest data, then 103", 1, func(w http.ResponseWriter, r *http.Request) {
+			if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
+				t.Error(err)
+			}
+			info(103)(w)
+			io.WriteString(w, "page")
+		}, false},
+		{"103, then the header cleared, as a proxy does", 1, func(w http.ResponseWriter, r *http.Request) {
+			info(103)(w)
+			clear(w.Header())
+			w.WriteHeader(200)
+		}, false},
+	}
+	onBoth(t, func(t *testing.T, http2 bool) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				s, _ := newTLSSite(t, http2, tt.h)
+				c := jarClient(t, s)
+				for _, who := range []string{"new", "returning"} {
+					infos, res := informed(t, c, "POST", s.URL)
+					if len(infos) != tt.infos {
+						t.Errorf("%s: %d informational responses, want %d", who, len(infos), tt.infos)
+					}
+					for _, h := range infos {
+						var theirs []string
+						for name := range h {
+							if name != "Link" && (name != "Cache-Control" || h.Get(name) != public) {
+								theirs = append(theirs, name)
+							}
+						}
+						if len(theirs) > 0 {
+							t.Errorf("%s: the 1xx has %v: %v", who, theirs, h)
+						}
+					}
+					h := res.Header
+					cookies, cc := 1, "private, no-store"
+					if who == "returning" && !tt.public {
+						cookies = 2 // the spare one is cleared
+					}
+					if tt.public {
+						cookies, cc = 0, public
+					}
+					if n := len(h["Set-Cookie"]); n != cookies || !slices.Equal(h["Cache-Control"], []string{cc}) || !slices.Equal(h["Vary"], []string{"Cookie"}) {
+						t.Errorf("%s: the final response has %d cookies, want %d: %v", who, n, cookies, h)
+					}
+				}
+			})
+		}
+	})
+}
+
+// A panic after a 1xx is answered by who recovers it outside, with the header as it was.
+func TestAPanicAfterA1xxKeepsTheCookie(t *testing.T) {
+	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			recover()
+			w.WriteHeader(500)
+		}()
+		m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(103)
+			Cart.Add(r.Context(), "tea", 1)
+			panic("a bug of the app")
+		})).ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	infos, res := informed(t, s.Client(), "GET", s.URL)
+	if h := res.Header; len(infos) != 1 || len(infos[0]) != 0 || len(h["Set-Cookie"]) != 1 || h.Get("Vary") != "Cookie" || h.Get("Cache-Control") != "private, no-store" {
+		t.Errorf("informational %v, then %s %v", infos, res.Status, h)
+	}
+}
+
+// ReverseProxy clears the header after each 1xx that it forwards. What we watch is put right when the header is sent. A
+// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md tells.
+func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(103)
+		w.WriteHeader(103)
+		io.WriteString(w, "page")
+	}))
+	defer backend.Close()
+	target, _ := url.Parse(backend.URL)
+	plain := httputil.NewSingleHostReverseProxy(target)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(res *http.Response) error { res.Header.Add("Vary", "Cookie"); return nil }
+	onBoth(t, func(t *testing.T, http2 bool) {
+		for _, tt := range []struct {
+			name  string
+			proxy *httputil.ReverseProxy
+			known int // lines of Vary that a known visitor gets
+		}{{"as it comes", plain, 0}, {"with ModifyResponse", proxy, 1}} {
+			s, _ := newTLSSite(t, http2, tt.proxy.ServeHTTP)
+			c := jarClient(t, s)
+			for _, who := range []string{"new", "returning", "known"} {
+				infos, res := informed(t, c, "GET", s.URL)
+				if len(infos) != 2 {
+					t.Errorf("%s, %s: %d informational responses, want 2", tt.name, who, len(infos))
+				}
+				for _, h := range infos {
+					if h.Get("Link") == "" || h["Set-Cookie"] != nil || h["Cache-Control"] != nil || h["Vary"] != nil && who != "known" {
+						t.Errorf("%s, %s: the 1xx has %v", tt.name, who, h)
+					}
+				}
+				lines := 1
+				if who == "known" {
+					lines = tt.known
+				}
+				if h := res.Header; len(h["Vary"]) != lines || lines > 0 && h.Get("Vary") != "Cookie" || len(h["Set-Cookie"]) > 0 != (who != "known") {
+					t.Errorf("%s, %s: Vary %q, want %d; cookies %q", tt.name, who, h["Vary"], lines, h["Set-Cookie"])
+				}
+			}
+		}
+	})
+}
+
+// Caches on the way drop the Set-Cookie of a 304, or keep it with the page: a guest whose cookie came in one would be
+// minted at every visit, or be somebody else's.
+func TestA304MintsNoGuest(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "page.html")
+	if err := os.WriteFile(file, []byte("page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	etag := []string{"If-None-Match", `"1"`}
+	since := []string{"If-Modified-Since", old.Format(http.TimeFormat)}
+	content := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		http.ServeContent(w, r, "page.html", old, strings.NewReader("page"))
+	}
+	tests := []struct {
+		name, method string
+		header       []string
+		h            http.HandlerFunc
+		cache        []string // Cache-Control as the app says it
+		cookies      int
+	}{
+		{"status", "GET", etag, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }, nil, 0},
+		{"status, for private caches", "GET", etag, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-cache")
+			w.WriteHeader(304)
+		}, []string{"no-cache"}, 0},
+		{"ServeContent", "GET", etag, content, nil, 0},
+		{"ServeContent, HEAD", "HEAD", etag, content, nil, 0},
+		{"FileServer", "GET", since, http.FileServer(http.Dir(dir)).ServeHTTP, nil, 0},
+		{"FileServer, HEAD", "HEAD", since, http.FileServer(http.Dir(dir)).ServeHTTP, nil, 0},
+		{"the ID was asked for", "GET", etag, func(w http.ResponseWriter, r *http.Request) {
+			guest.FromContext(r.Context()).GuestID()
+			w.WriteHeader(304)
+		}, nil, 0},
+		{"after a 103", "GET", etag, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(103); w.WriteHeader(304) }, nil, 0},
+		{"guest data were written", "GET", etag, func(w http.ResponseWriter, r *http.Request) {
+			if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
+				t.Error(err)
+			}
+			w.WriteHeader(304)
+		}, []string{"private, no-store"}, 1},
+		{"a page", "GET", nil, content, []string{"private, no-store"}, 1},
+	}
+	onBoth(t, func(t *testing.T, http2 bool) {
+		for _, tt := range tests {
+			for _, outside := range []string{"", "no-cache, max-age=0"} { // said by who wraps the middleware
+				store, minted := &spy{Store: newStore()}, 0
+				m, err := guest.New(guest.Config{
+					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+					Admit: func(*http.Request) bool { return true }, // HEAD too
+					Hooks: guest.Hooks{Minted: func(context.Context) { minted++ }},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if outside != "" {
+						w.Header().Set("Cache-Control", outside)
+					}
+					m.Middleware(tt.h).ServeHTTP(w, r)
+				}))
+				s.EnableHTTP2 = http2
+				s.StartTLS()
+				defer s.Close()
+				_, res := informed(t, s.Client(), tt.method, s.URL+"/page.html", tt.header...)
+				cache := tt.cache
+				if cache == nil && outside != "" {
+					cache = []string{outside}
+				}
+				h, records := res.Header, len(store.keys(t, "g:"))
+				if len(h["Set-Cookie"]) != tt.cookies || records != tt.cookies || minted != tt.cookies {
+					t.Errorf("%s: %s, %d cookies, %d records, %d minted; want %d", tt.name, res.Status, len(h["Set-Cookie"]), records, minted, tt.cookies)
+				}
+				if want := tt.name != "a page"; (res.StatusCode == 304) != want {
+					t.Errorf("%s: %s", tt.name, res.Status)
+				}
+				if !slices.Equal(h["Cache-Control"], cache) || !slices.Equal(h["Vary"], []string{"Cookie"}) {
+					t.Errorf("%s: Cache-Control %q, want %q; Vary %q", tt.name, h["Cache-Control"], cache, h["Vary"])
+				}
+			}
+		}
+	})
 }

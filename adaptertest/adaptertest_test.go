@@ -46,7 +46,7 @@ func TestTeeth(t *testing.T) {
 			func(m *guest.Manager, app http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { app.ServeHTTP(w, m.Identify(w, r)) })
 			},
-			[]string{"public page", "late write", "static 404"},
+			[]string{"public page", "late write", "static 404", "103 Early Hints", "103 Early Hints, public page", "304"},
 		},
 		"a writer that can do nothing": {
 			func(m *guest.Manager, app http.Handler) http.Handler {

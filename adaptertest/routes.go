@@ -35,7 +35,9 @@ func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 		"/sse":           events,
 		"/static/":       http.StripPrefix("/static", http.FileServerFS(Files)).ServeHTTP,
 		"/early":         earlyHints,
+		"/early/public":  func(w http.ResponseWriter, r *http.Request) { hint(w); public(w, r) },
 		"/cached":        notModified,
+		"/cached/add":    func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "cached", 1); notModified(w, r) },
 		"/gzip/json":     gzhttp.GzipHandler(http.HandlerFunc(long)),
 		"/gzip/missing":  gzhttp.GzipHandler(http.HandlerFunc(http.NotFound)),
 		"/gorilla":       gorillaEcho,
@@ -142,9 +144,13 @@ func flushByController(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "flushed: %v", http.NewResponseController(w).Flush())
 }
 
-func earlyHints(w http.ResponseWriter, r *http.Request) {
+func hint(w http.ResponseWriter) {
 	w.Header().Set("Link", "</style.css>; rel=preload; as=style")
 	w.WriteHeader(http.StatusEarlyHints)
+}
+
+func earlyHints(w http.ResponseWriter, r *http.Request) {
+	hint(w)
 	w.Header().Set("Content-Type", "text/plain")
 	io.WriteString(w, "hello")
 }

@@ -47,7 +47,9 @@ var scenarios = []scenario{
 	{name: "static 404", path: "/static/missing.txt"},
 	{name: "HEAD", method: "HEAD", path: "/json", none: true},
 	{name: "103 Early Hints", path: "/early"},
-	{name: "304", path: "/cached", header: []string{"If-None-Match", `"1"`}},
+	{name: "103 Early Hints, public page", path: "/early/public", none: true},
+	{name: "304", path: "/cached", header: []string{"If-None-Match", `"1"`}, none: true}, // caches lose its cookie
+	{name: "304 after a write", path: "/cached/add", header: []string{"If-None-Match", `"1"`}},
 	{name: "gzip", path: "/gzip/json", header: []string{"Accept-Encoding", "gzip"}},
 	{name: "gzip, 404", path: "/gzip/missing", header: []string{"Accept-Encoding", "gzip"}},
 	{name: "ReadFrom", path: "/readfrom"},
@@ -71,12 +73,14 @@ var scenarios = []scenario{
 // compare asks without the middleware, as a new and as a known visitor.
 func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...any)) {
 	method := cmp.Or(s.method, "GET")
-	ask := func(b browser) (answer, []int) {
-		var infos []int
-		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
-			infos = append(infos, code)
+	ask := func(b browser) (answer, []string) {
+		var infos []string // the 1xx, with their headers
+		got := func(code int, header textproto.MIMEHeader) error {
+			header.Del("Vary") // which a known visitor's has: that response is the server's own
+			infos = append(infos, fmt.Sprint(code, header))
 			return nil
-		}})
+		}
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: got})
 		a := b.do(traced, method, s.path, s.header...)
 		if a.header.Get("Content-Encoding") == "gzip" {
 			a.body = gunzip(a.body)
@@ -88,7 +92,7 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		fault("without the middleware: %v", want.err)
 		return
 	}
-	same := func(who string, a answer, infos []int) {
+	same := func(who string, a answer, infos []string) {
 		switch {
 		case a.err != nil:
 			fault("%s: %v", who, a.err)
@@ -96,7 +100,7 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		case a.status != want.status || a.body != want.body:
 			fault("%s: %d %.80q, without the middleware %d %.80q", who, a.status, a.body, want.status, want.body)
 		case !slices.Equal(infos, wantInfos):
-			fault("%s: informational responses %v, without the middleware %v", who, infos, wantInfos)
+			fault("%s: informational responses %q, without the middleware %q", who, infos, wantInfos)
 		}
 		ours := func(name string, _ []string) bool {
 			return name == "Date" || name == "Vary" || name == "Set-Cookie" || name == "Cache-Control"
@@ -370,10 +374,15 @@ func parallel(ctx context.Context, p *play, fault func(string, ...any)) {
 		})
 	}
 	wg.Wait()
-	if a := b.do(ctx, "GET", "/cart"); a.body != "32" {
+	a := b.do(ctx, "GET", "/cart")
+	for range 32 { // a response clears a few cookies
+		if len(p.cookies(b)) > 1 {
+			a = b.do(ctx, "GET", "/cart")
+		}
+	}
+	if a.body != "32" {
 		fault("the cart holds %q, want 32", a.body)
 	}
-	b.do(ctx, "GET", "/cart")
 	if n := len(p.cookies(b)); n != 1 {
 		fault("%d cookies are left, want 1", n)
 	}

@@ -64,6 +64,7 @@ func newCacheShop(t *testing.T) *cacheShop {
 	}
 	mux.HandleFunc("GET /cart", page())
 	mux.HandleFunc("GET /etag", page("ETag", `"1"`, "Cache-Control", "no-cache"))
+	mux.HandleFunc("GET /large", page("X-App", strings.Repeat("x", 3<<10+900)))
 	mux.HandleFunc("GET /aged", page("Cache-Control", "max-age=600"))
 	mux.HandleFunc("GET /old", page("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT"))
 	add := func(w http.ResponseWriter, r *http.Request) {

@@ -2,12 +2,17 @@ package proofs
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -144,6 +149,108 @@ func TestBehindNginx(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newCacheShop(t)
 			s.servedFromCache(t, s.visitThrough(t, startNginx(t, s.URL, tt.changes...)))
+		})
+	}
+}
+
+// firstRequests are n parallel first requests of one browser, each adding an item; it returns the browser, with the
+// cookies that they brought, which come back in this order.
+func firstRequests(t *testing.T, base string, n int) *http.Client {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var cookies []*http.Cookie
+	start := make(chan struct{})
+	transport := &http.Transport{MaxIdleConnsPerHost: n}
+	t.Cleanup(transport.CloseIdleConnections)
+	for i := range n {
+		all.Go(func() {
+			<-start
+			res, err := (&http.Client{Transport: transport}).PostForm(base+"/add", url.Values{"item": {fmt.Sprint("item", i)}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			res.Body.Close()
+			if len(res.Cookies()) != 1 {
+				t.Errorf("%s, %d cookies, want 1", res.Status, len(res.Cookies()))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			cookies = append(cookies, res.Cookies()...)
+		})
+	}
+	close(start)
+	all.Wait()
+	jar, _ := cookiejar.New(nil) // the error is always nil
+	home, _ := url.Parse(base)
+	jar.SetCookies(home, cookies)
+	return &http.Client{Jar: jar, Transport: transport}
+}
+
+// nginx as it is installed takes a response's header of 4 KiB. A browser of HTTP/2 sends dozens of first requests at
+// once, and the responses that make one guest of them must go through.
+func TestParallelFirstRequestsBehindNginx(t *testing.T) {
+	const n = 60
+	base := startNginx(t, newCacheShop(t).URL)
+	client := firstRequests(t, base, n)
+	home, _ := url.Parse(base)
+	var page cachedPage
+	requests := 0
+	for left := n; left > 1 || len(page.Cart) < n; left = len(client.Jar.Cookies(home)) {
+		if requests++; requests > n {
+			t.Fatalf("after %d requests: %d cookies, %d items in the cart, want 1 and %d", n, left, len(page.Cart), n)
+		}
+		res, err := client.Get(base + "/cart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = json.NewDecoder(res.Body).Decode(&page)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || err != nil {
+			t.Fatalf("request %d: %s, %v", requests, res.Status, err)
+		}
+	}
+	for item, amount := range page.Cart {
+		if amount != 1 {
+			t.Errorf("%s: %d, want 1", item, amount)
+		}
+	}
+	t.Logf("%d requests until one cookie was left", requests)
+}
+
+// Where nginx's buffers are too small for others than us, docs/caching.md has the settings.
+func TestNginxsBuffers(t *testing.T) {
+	doc, err := os.ReadFile("../docs/caching.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop := newCacheShop(t)
+	for _, tt := range []struct {
+		name, setting string
+		get           func(base string) (*http.Response, error)
+		status        int // as installed
+	}{
+		{"an app with a large header of its own", "proxy_buffer_size 8k;", func(base string) (*http.Response, error) {
+			return http.Get(base + "/large")
+		}, http.StatusBadGateway},
+		{"more first requests than a header has room for", "large_client_header_buffers 4 32k;", func(base string) (*http.Response, error) {
+			return firstRequests(t, base, 70).Get(base + "/cart")
+		}, http.StatusBadRequest},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if !strings.Contains(string(doc), tt.setting) {
+				t.Errorf("docs/caching.md does not say %q", tt.setting)
+			}
+			for setting, status := range map[string]int{"": tt.status, tt.setting: http.StatusOK} {
+				res, err := tt.get(startNginx(t, shop.URL, "location / {", setting+"location / {"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				res.Body.Close()
+				if res.StatusCode != status {
+					t.Errorf("with %q: %s, want %d", setting, res.Status, status)
+				}
+			}
 		})
 	}
 }

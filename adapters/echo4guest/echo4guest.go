@@ -70,7 +70,7 @@ func (config Config) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		err := next(c)
 		x.End()
 		if err != nil { // a Gzip outside takes the writer away before the error is written
-			res.Before(x.Commit)
+			res.Before(func() { x.Commit(res.Status) })
 		}
 		return err
 	}

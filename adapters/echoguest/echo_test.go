@@ -45,7 +45,7 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 	e := newEcho(func(*echo.Context) {})
 	e.Use(mw...)
 	routes := adaptertest.Routes(m)
-	for _, path := range []string{"/controller", "/flush", "/early", "/gorilla", "/coder", "/abilities", "/gone", "/public/string", "/public/flush", "/add/flushed", "/add/hijacked"} {
+	for _, path := range []string{"/controller", "/flush", "/early", "/early/public", "/cached/add", "/gorilla", "/coder", "/abilities", "/gone", "/public/string", "/public/flush", "/add/flushed", "/add/hijacked"} {
 		e.Any(path, echo.WrapHandler(routes[path]))
 	}
 	boom := func(*echo.Context) error { panic("on purpose") }

@@ -13,7 +13,7 @@
 // adaptor.HTTPHandlerWithContext gets the visitor's context by adaptor.LocalContextFromHTTPRequest.
 //
 // ReadBufferSize bounds a request's header; Fiber's default is 4 KiB. Each of a new browser's parallel first requests
-// gets a cookie of some 130 bytes, until the next request makes one of them. Too many, and Fiber answers 431.
+// gets a cookie of some 150 bytes; later requests make one of them, and clear four each. Too many, and Fiber answers 431.
 //
 // # Config.Account
 //
@@ -68,9 +68,13 @@ func Middleware(m *guest.Manager) fiber.Handler {
 		defer func() {
 			res := response(c, bounded)
 			merge(header, res)
-			if panicked {
-				x.Commit()
-			} else {
+			switch {
+			case panicked: // who recovers it will answer
+				x.Commit(fiber.StatusInternalServerError)
+			case res != nil:
+				x.Commit(res.StatusCode())
+			}
+			if !panicked {
 				x.End()
 			}
 			replace(res, header)

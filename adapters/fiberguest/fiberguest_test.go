@@ -57,6 +57,10 @@ func routes(app *fiber.App, m *guest.Manager) {
 			w.WriteString("flushed")
 		})
 	}
+	cached := func(c fiber.Ctx) error {
+		c.Set("ETag", `"1"`)
+		return c.SendStatus(fiber.StatusNotModified)
+	}
 	mine := map[string]fiber.Handler{
 		"/json":          func(c fiber.Ctx) error { return c.JSON(fiber.Map{"hello": "world"}) },
 		"/redirect":      func(c fiber.Ctx) error { return c.Redirect().To("/json") },
@@ -80,10 +84,15 @@ func routes(app *fiber.App, m *guest.Manager) {
 			}
 			return c.SendString("hello")
 		},
-		"/cached": func(c fiber.Ctx) error {
-			c.Set("ETag", `"1"`)
-			return c.SendStatus(fiber.StatusNotModified)
+		"/early/public": func(c fiber.Ctx) error {
+			forAll(c)
+			if err := c.SendEarlyHints([]string{"</style.css>; rel=preload; as=style"}); err != nil {
+				return err
+			}
+			return c.SendString("the same for all")
 		},
+		"/cached":        cached,
+		"/cached/add":    func(c fiber.Ctx) error { Cart.Add(fiberguest.Context(c), "cached", 1); return cached(c) },
 		"/gorilla":       echo,
 		"/coder":         echo,
 		"/public":        func(c fiber.Ctx) error { forAll(c); return c.Send([]byte("the same for all")) },

@@ -35,9 +35,13 @@ func Middleware(m *guest.Manager) gin.HandlerFunc {
 		}
 		c.Writer = &writer{c.Writer, x}
 		c.Next()
-		if !again {
-			x.End()
+		if again {
+			return
 		}
+		if status := c.Writer.Status(); status == http.StatusNotModified { // Gin sends it past every writer
+			x.Commit(status)
+		}
+		x.End()
 	}
 }
 
@@ -64,29 +68,43 @@ type writer struct {
 }
 
 func (w *writer) WriteHeaderNow() {
-	if status := w.Status(); status >= 200 || status == http.StatusSwitchingProtocols { // other 1xx precede the header
-		w.x.Commit()
+	if w.informational() {
+		w.x.Inform(w.ResponseWriter.WriteHeaderNow)
+		return
 	}
+	w.x.Commit(w.Status())
 	w.ResponseWriter.WriteHeaderNow()
 }
 
+// informational reports whether Gin's status is one that the final one follows (RFC 9110, section 15.2). Gin takes it
+// for the final one, and sends it when a body begins, at the latest; net/http then sends 200.
+func (w *writer) informational() bool {
+	return w.Status() < 200 && w.Status() != http.StatusSwitchingProtocols
+}
+
+// begin sends the header before a body, as Gin does.
+func (w *writer) begin() {
+	w.WriteHeaderNow()
+	w.x.Commit(http.StatusOK) // after a 1xx
+}
+
 func (w *writer) Write(b []byte) (int, error) {
-	w.x.Commit()
+	w.begin()
 	return w.ResponseWriter.Write(b)
 }
 
 func (w *writer) WriteString(s string) (int, error) {
-	w.x.Commit()
+	w.begin()
 	return w.ResponseWriter.WriteString(s)
 }
 
 func (w *writer) Flush() {
-	w.x.Commit()
+	w.begin()
 	w.ResponseWriter.Flush()
 }
 
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.x.Commit()
+	w.x.Commit(http.StatusSwitchingProtocols)
 	return w.ResponseWriter.Hijack()
 }
 
