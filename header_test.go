@@ -163,3 +163,19 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 		t.Errorf("the account holds %v, want %d", got, spares)
 	}
 }
+
+// Every line that sets or clears a cookie has its Path and Domain: longer ones leave no room in a response's header.
+func TestALongPathOrDomainIsAFault(t *testing.T) {
+	for length, want := range map[string]bool{"longest": false, "longer": true} {
+		cookie := guest.Cookie{Path: "/" + strings.Repeat("p", 511), Domain: strings.Repeat("d", 253)}
+		if want {
+			cookie.Path, cookie.Domain = cookie.Path+"p", cookie.Domain+"d"
+		}
+		_, err := guest.New(guest.Config{Store: newStore(), Secrets: [][]byte{secret}, Cookie: cookie})
+		for _, field := range []string{"Cookie.Path", "Cookie.Domain"} {
+			if got := err != nil && strings.Contains(err.Error(), field); got != want {
+				t.Errorf("%s: a fault in %s: %v, want %v", length, field, got, want)
+			}
+		}
+	}
+}
