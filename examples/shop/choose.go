@@ -62,7 +62,7 @@ func (s *shop) bothHaveCarts(r *http.Request, user User) bool {
 }
 
 // choices are the members who have shown who they are and are asked before they are signed in: as soon as they are,
-// what the browser holds is the account's. A choice ends with the password that was shown, see ofEmail.
+// what the browser holds is the account's. A choice ends with the password that the account had then.
 type choices struct{ db *sql.DB }
 
 const (
@@ -78,15 +78,15 @@ func (c choices) add(ctx context.Context, user User, next string) (token string,
 	if _, err := c.db.ExecContext(ctx, `DELETE FROM choices WHERE expires <= ?`, now.Unix()); err != nil {
 		return "", err
 	}
-	err = oneRow(c.db.ExecContext(ctx, `INSERT INTO choices (token_hash, user_id, next, expires)
-		SELECT ?, id, ?, ? FROM users WHERE id = ? AND password = ?`,
+	err = oneRow(c.db.ExecContext(ctx, `INSERT INTO choices (token_hash, user_id, password, next, expires)
+		SELECT ?, id, password, ?, ? FROM users WHERE id = ? AND password = ?`,
 		hashToken(token), next, now.Add(choiceLife).Unix(), user.ID, user.password))
 	return token, err
 }
 
 func (c choices) of(ctx context.Context, token string) (user User, next string, err error) {
-	err = c.db.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), password, next
-		FROM choices JOIN users ON id = user_id WHERE token_hash = ? AND expires > ?`, hashToken(token), time.Now().Unix()).
+	err = c.db.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), users.password, next
+		FROM choices JOIN users ON id = user_id AND users.password = choices.password WHERE token_hash = ? AND expires > ?`, hashToken(token), time.Now().Unix()).
 		Scan(&user.ID, &user.Email, &user.Phone, &user.password, &next)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errChoice

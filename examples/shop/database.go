@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS flows (
 CREATE TABLE IF NOT EXISTS choices (
 	token_hash BLOB PRIMARY KEY,
 	user_id    TEXT NOT NULL REFERENCES users (id),
+	password   TEXT NOT NULL, -- the account's, when its user showed who they are
 	next       TEXT NOT NULL,
 	expires    INTEGER NOT NULL
 );

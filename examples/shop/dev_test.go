@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -30,10 +32,15 @@ func TestWithoutDevNobodyReadsTheOutbox(t *testing.T) {
 	s := openPublicShop(t)
 	server := httptest.NewServer(s.handler()) // on 127.0.0.1, as behind nginx
 	defer server.Close()
-	for path, want := range map[string]int{"/": 200, "/login": 200, "/admin": 404, "/outbox": 404, "/code": 404, "/link": 404} {
-		r, _ := http.NewRequest("GET", server.URL+path, nil)
-		r.Host = "shop.example"
-		res, err := http.DefaultClient.Do(r)
+	for path, want := range map[string]int{"/": 200, "/login": 200, "/admin": 404, "/outbox": 404, "/code": 404, "/link": 404, "/signup": 303} {
+		method, form := "GET", url.Values{}
+		if want == http.StatusSeeOther {
+			method, form = "POST", url.Values{"email": {ada}, "password": {password}}
+		}
+		r := httptest.NewRequest(method, server.URL+path, strings.NewReader(form.Encode()))
+		r.RequestURI, r.Host = "", "shop.example"
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,8 +49,8 @@ func TestWithoutDevNobodyReadsTheOutbox(t *testing.T) {
 		if res.StatusCode != want || strings.Contains(string(body), "/outbox") {
 			t.Errorf("%s: status %d, want %d and no word of the outbox", path, res.StatusCode, want)
 		}
-		if path == "/" && len(res.Cookies()) == 0 {
-			t.Error("no cookie")
+		if (path == "/" || path == "/signup") && len(res.Cookies()) == 0 {
+			t.Errorf("%s: no cookie", path)
 		}
 		for _, cookie := range res.Cookies() {
 			if !cookie.Secure || !strings.HasPrefix(cookie.Name, "__Host-") {
@@ -76,7 +83,9 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", test.flags, err, test.want)
 		}
 	}
-	if err := run(t.Context(), settings{addr: "127.0.0.1:0"}); err == nil || !strings.Contains(err.Error(), "-dev") {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // a shop that opens all the same ends at once
+	if err := run(gone, settings{addr: "127.0.0.1:0"}); err == nil || !strings.Contains(err.Error(), "-dev") {
 		t.Errorf("it opens without a word on what it is for: %v", err)
 	}
 }

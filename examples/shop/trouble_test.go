@@ -347,6 +347,22 @@ func TestAPasswordThatChangesEndsLoginsUnderWay(t *testing.T) {
 	}
 }
 
+func TestAPasswordThatChangesEndsChoices(t *testing.T) {
+	s := newTrouble(t)
+	c := s.client(t)
+	c.get("/")
+	c.withTwoCarts()
+	c.shows(c.post("/login", "email", ada, "password", password, "ask", "yes"), "Which cart?")
+	if _, err := s.accounts.db.Exec(`UPDATE users SET password = password || 'another'`); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*httptest.ResponseRecorder{c.do("GET", "/choose"), c.do("POST", "/choose", "keep", "both")} {
+		if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/login" || strings.Contains(w.Header().Get("Set-Cookie"), sessionCookie) {
+			t.Errorf("status %d to %q, want the login form", w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
 // arrives is the end of a login by this client, when the user has shown who they are.
 func (c *client) arrives(user User, err error) func() *httptest.ResponseRecorder {
 	c.Helper()
