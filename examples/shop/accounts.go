@@ -16,6 +16,10 @@ type User struct {
 	ID    string
 	Email string // "" for those who signed up without
 	Phone string
+
+	// password is the hash that the account had when the user showed who they are. They are signed in only while it has
+	// it: a proof ends with the password, also one of a login that is under way.
+	password string
 }
 
 // Name is what the user is called on the pages.
@@ -58,9 +62,9 @@ func (a *accounts) signUp(ctx context.Context, email, password string) (User, er
 		return User{}, err
 	}
 	// Random, so that an ID is never given twice: guest data may outlive this database.
-	user := User{ID: rand.Text(), Email: email}
+	user := User{ID: rand.Text(), Email: email, password: hash}
 	res, err := a.db.ExecContext(ctx, `INSERT INTO users (id, email, password) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING`,
-		user.ID, user.Email, hash)
+		user.ID, user.Email, user.password)
 	if err != nil {
 		return User{}, err
 	}
@@ -75,17 +79,17 @@ func (a *accounts) signUp(ctx context.Context, email, password string) (User, er
 // logIn returns the user whose password this is. It takes as long for an e-mail address that is unknown.
 func (a *accounts) logIn(ctx context.Context, email, password string) (User, error) {
 	email, _ = normalEmail(email)
-	user, hash := User{Email: email}, ""
-	err := a.db.QueryRowContext(ctx, `SELECT id, password FROM users WHERE email = ?`, email).Scan(&user.ID, &hash)
+	user := User{Email: email}
+	err := a.db.QueryRowContext(ctx, `SELECT id, password FROM users WHERE email = ?`, email).Scan(&user.ID, &user.password)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return User{}, err
 	}
-	hash = cmp.Or(hash, a.nobody) // the account may have no password either
+	hash := cmp.Or(user.password, a.nobody) // the account may have no password either
 	ok, err := checkPassword(ctx, hash, password)
 	if err != nil {
 		return User{}, err
 	}
-	if !ok || user.ID == "" {
+	if !ok || user.password == "" {
 		return User{}, errLogin
 	}
 	return user, nil

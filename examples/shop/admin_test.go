@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"os"
-	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -129,23 +127,5 @@ func shot(b *tab, path, file string) {
 	png := do(b, "screenshot", chromedp.CaptureScreenshot())
 	if err := os.WriteFile(file, png, 0o644); err != nil {
 		b.Fatal(err)
-	}
-}
-
-// No sign-in guards it: a shop that others can reach has none.
-func TestNoAdminForOthers(t *testing.T) {
-	db, err := openDatabase("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	s, err := newShop(t.Context(), db, memstore.New(memstore.Config{}), [][]byte{newSecret()}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/admin", nil))
-	if w.Code != http.StatusNotFound || strings.Contains(w.Body.String(), "minted") {
-		t.Errorf("status %d", w.Code)
 	}
 }

@@ -62,7 +62,7 @@ func (s *shop) bothHaveCarts(r *http.Request, user User) bool {
 }
 
 // choices are the members who have shown who they are and are asked before they are signed in: as soon as they are,
-// what the browser holds is the account's.
+// what the browser holds is the account's. A choice ends with the password that the account had then.
 type choices struct{ db *sql.DB }
 
 const (
@@ -78,14 +78,16 @@ func (c choices) add(ctx context.Context, user User, next string) (token string,
 	if _, err := c.db.ExecContext(ctx, `DELETE FROM choices WHERE expires <= ?`, now.Unix()); err != nil {
 		return "", err
 	}
-	_, err = c.db.ExecContext(ctx, `INSERT INTO choices (token_hash, user_id, next, expires) VALUES (?, ?, ?, ?)`,
-		hashToken(token), user.ID, next, now.Add(choiceLife).Unix())
+	err = oneRow(c.db.ExecContext(ctx, `INSERT INTO choices (token_hash, user_id, password, next, expires)
+		SELECT ?, id, password, ?, ? FROM users WHERE id = ? AND password = ?`,
+		hashToken(token), next, now.Add(choiceLife).Unix(), user.ID, user.password))
 	return token, err
 }
 
 func (c choices) of(ctx context.Context, token string) (user User, next string, err error) {
-	err = c.db.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), next FROM choices JOIN users ON id = user_id
-		WHERE token_hash = ? AND expires > ?`, hashToken(token), time.Now().Unix()).Scan(&user.ID, &user.Email, &user.Phone, &next)
+	err = c.db.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), users.password, next
+		FROM choices JOIN users ON id = user_id AND users.password = choices.password WHERE token_hash = ? AND expires > ?`, hashToken(token), time.Now().Unix()).
+		Scan(&user.ID, &user.Email, &user.Phone, &user.password, &next)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errChoice
 	}
@@ -106,7 +108,7 @@ func (c choices) end(ctx context.Context, token string) (bool, error) {
 func (s *shop) ask(w http.ResponseWriter, r *http.Request, user User) {
 	token, err := s.choices.add(r.Context(), user, next(r))
 	if err != nil {
-		fail(w, r, err)
+		s.notSignedIn(w, r, err)
 		return
 	}
 	s.cookies.set(w, choiceCookie, token, choiceLife)

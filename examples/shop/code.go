@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	codeLife  = 10 * time.Minute
-	codeTries = 5
+	codeLife    = 10 * time.Minute
+	askerCookie = "asker"
 )
 
 // codes are those that were sent by SMS, one for a number. With each goes the ticket of the guest that asked for it,
 // as a code may be typed on another device.
 type codes struct{ db *sql.DB }
 
-var errCode = &mistake{"code", "This is not the code that was sent last, or it is older than 10 minutes. After 5 tries ask for a new one 10 minutes later."}
+var errCode = &mistake{"code", "This is not the code that was sent last, or it is older than 10 minutes."}
 
-// make replaces the code of a number. Tries are counted on, so that asking for new codes does not help guessing.
-func (c codes) make(ctx context.Context, phone, ticket string) (code string, err error) {
+// make replaces the code of a number. The asker is a token of the browser that asks for it.
+func (c codes) make(ctx context.Context, phone, asker, ticket string) (code string, err error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
 	if err != nil {
 		return "", err
@@ -39,17 +39,24 @@ func (c codes) make(ctx context.Context, phone, ticket string) (code string, err
 	if _, err := c.db.ExecContext(ctx, `DELETE FROM codes WHERE expires <= ?`, now.Unix()); err != nil {
 		return "", err
 	}
-	_, err = c.db.ExecContext(ctx, `INSERT INTO codes (phone, code, ticket, expires) VALUES (?, ?, ?, ?)
-		ON CONFLICT (phone) DO UPDATE SET code = excluded.code, ticket = excluded.ticket, expires = excluded.expires`,
-		phone, hash, ticket, now.Add(codeLife).Unix())
+	_, err = c.db.ExecContext(ctx, `INSERT INTO codes (phone, code, asker, ticket, expires) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (phone) DO UPDATE SET code = excluded.code, asker = excluded.asker, ticket = excluded.ticket, expires = excluded.expires`,
+		phone, hash, hashToken(asker), ticket, now.Add(codeLife).Unix())
 	return code, err
+}
+
+// askedBy reports whether this browser has asked for the number's code.
+func (c codes) askedBy(ctx context.Context, phone, asker string) (yes bool) {
+	err := c.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM codes WHERE phone = ? AND asker = ?)`,
+		phone, hashToken(asker)).Scan(&yes)
+	return err == nil && yes
 }
 
 // use returns the ticket that came with the code, once.
 func (c codes) use(ctx context.Context, phone, code string) (ticket string, err error) {
-	var hash string // the try counts before the code is looked at: parallel guesses are counted too
-	err = c.db.QueryRowContext(ctx, `UPDATE codes SET tries = tries + 1 WHERE phone = ? AND expires > ? AND tries < ? RETURNING code, ticket`,
-		phone, time.Now().Unix(), codeTries).Scan(&hash, &ticket)
+	var hash string
+	err = c.db.QueryRowContext(ctx, `SELECT code, ticket FROM codes WHERE phone = ? AND expires > ?`,
+		phone, time.Now().Unix()).Scan(&hash, &ticket)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", errCode
 	} else if err != nil {
@@ -95,11 +102,16 @@ func (s *shop) sendCode(w http.ResponseWriter, r *http.Request) {
 		s.tryAgain(w, r, logInForm, errPhone)
 		return
 	}
-	code, err := s.codes.make(r.Context(), phone, s.ticket(r, phoneAudience(phone)))
+	if s.limited(w, r, codeLimits, phone, s.known.browser(r, phone)) {
+		return
+	}
+	asker := rand.Text()
+	code, err := s.codes.make(r.Context(), phone, asker, s.ticket(r, phoneAudience(phone)))
 	if err != nil {
 		fail(w, r, err)
 		return
 	}
+	s.cookies.set(w, askerCookie, asker, codeLife)
 	if err := s.sms.Text(r.Context(), phone, code+" is your code for Windowsill. Give it to nobody."); err != nil {
 		fail(w, r, err)
 		return
@@ -125,6 +137,13 @@ func (s *shop) askCode(w http.ResponseWriter, r *http.Request, body codePage) {
 
 func (s *shop) typeCode(w http.ResponseWriter, r *http.Request) {
 	phone, _ := normalPhone(r.FormValue("phone"))
+	apart := s.known.browser(r, phone)
+	if asker := s.cookies.get(r, askerCookie); s.codes.askedBy(r.Context(), phone, asker) {
+		apart = asker // five tries of its own for a code that it asked for
+	}
+	if s.limited(w, r, typingLimits, phone, apart) { // before the code is looked at: parallel guesses are counted too
+		return
+	}
 	ticket, err := s.codes.use(r.Context(), phone, strings.TrimSpace(r.FormValue("code")))
 	var m *mistake
 	if errors.As(err, &m) {

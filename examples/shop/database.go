@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS links (
 CREATE TABLE IF NOT EXISTS codes (
 	phone   TEXT PRIMARY KEY,
 	code    TEXT NOT NULL,
+	asker   BLOB NOT NULL, -- the hash of a token in the browser that asked for it
 	ticket  TEXT NOT NULL,
-	tries   INTEGER NOT NULL DEFAULT 0,
 	expires INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS identities (
@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS flows (
 CREATE TABLE IF NOT EXISTS choices (
 	token_hash BLOB PRIMARY KEY,
 	user_id    TEXT NOT NULL REFERENCES users (id),
+	password   TEXT NOT NULL, -- the account's, when its user showed who they are
 	next       TEXT NOT NULL,
 	expires    INTEGER NOT NULL
 );
@@ -57,6 +58,16 @@ CREATE TABLE IF NOT EXISTS sessions (
 	user_id    TEXT NOT NULL REFERENCES users (id),
 	expires    INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS known_browsers (
+	token_hash BLOB PRIMARY KEY,
+	user_id    TEXT NOT NULL REFERENCES users (id),
+	expires    INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS limits (
+	who BLOB PRIMARY KEY, -- a hash
+	due INTEGER NOT NULL  -- when nothing of the limit is used, in milliseconds
+);
+CREATE INDEX IF NOT EXISTS limits_due ON limits (due);
 CREATE TABLE IF NOT EXISTS orders (
 	id      INTEGER PRIMARY KEY AUTOINCREMENT,
 	user_id TEXT NOT NULL REFERENCES users (id),

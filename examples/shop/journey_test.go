@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -244,6 +245,89 @@ func TestJourney(t *testing.T) {
 		b.open("/orders")
 		b.sees("submit", "Log in")
 	})
+}
+
+// The back button after a logout, as on a shared computer. Browsers keep whole pages for it, whatever their max-age and
+// Vary, but for pages that say no-store.
+func TestBackAfterLogout(t *testing.T) {
+	t.Run("by no-store alone", func(t *testing.T) {
+		b := signedInWithAFern(t, func(h http.Header) { h.Del("Clear-Site-Data") })
+		b.open("/cart")
+		b.sees("amount-fern", "1")
+		b.follow("#logout")
+		b.back(1, "#cart")
+		b.sees("who", "Guest")
+		b.counts("0", "0")
+		b.lacks("#line-fern")
+	})
+
+	// A page that says no more than private is ended by Clear-Site-Data. This takes the pages that were left before; that of
+	// the logout button itself is only now put by, so no-store is what counts.
+	t.Run("by Clear-Site-Data alone", func(t *testing.T) {
+		b := signedInWithAFern(t, func(h http.Header) {
+			if strings.Contains(h.Get("Cache-Control"), "no-store") {
+				h.Set("Cache-Control", "private")
+			}
+		})
+		b.open("/cart")
+		b.sees("amount-fern", "1")
+		b.open("/orders")
+		b.follow("#logout")
+		b.back(2, "#cart")
+		b.sees("who", "Guest")
+		b.counts("0", "0")
+		b.lacks("#line-fern")
+	})
+}
+
+// back goes back to a page with this, which may be one that the browser has put by.
+func (b *tab) back(pages int, selector string) {
+	b.Helper()
+	do(b, "back", chromedp.Evaluate[any](fmt.Sprintf("history.go(-%d)", pages)))
+	b.waits(selector)
+}
+
+// signedInWithAFern is the browser of a member whose shop sends other headers than it means to.
+func signedInWithAFern(t *testing.T, change func(http.Header)) *tab {
+	handler := newTrouble(t).handler()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(&otherHeader{w, change}, r)
+	}))
+	t.Cleanup(server.Close)
+	b := newBrowser(t, server.URL)
+	b.open("/")
+	b.click("#add-fern")
+	b.counts("1", "0")
+	b.signsIn("/signup", ada, password)
+	return b
+}
+
+// otherHeader changes a header just before it is sent.
+type otherHeader struct {
+	http.ResponseWriter
+	change func(http.Header)
+}
+
+func (w *otherHeader) WriteHeader(status int) {
+	w.change(w.Header())
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func TestNothingOfAMemberIsStored(t *testing.T) {
+	s := newTrouble(t)
+	c := s.client(t)
+	c.get("/")
+	c.post("/cart/fern/more")
+	c.post("/signup", "email", ada, "password", password)
+	for path := range strings.FieldsSeq("/ /cart /wishes /orders /login /signup /code /outbox /nowhere /link /choose") {
+		if got := c.do("GET", path).Header().Get("Cache-Control"); !strings.Contains(got, "no-store") {
+			t.Errorf("%s: Cache-Control %q", path, got)
+		}
+	}
+	h := c.do("POST", "/logout").Header()
+	if h.Get("Clear-Site-Data") != `"cache"` || !strings.Contains(h.Get("Cache-Control"), "no-store") {
+		t.Errorf("logout: %v", h)
+	}
 }
 
 // Two browsers of one person, logging in at the same time.

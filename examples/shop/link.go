@@ -62,6 +62,9 @@ func (s *shop) mailLink(w http.ResponseWriter, r *http.Request) {
 		s.tryAgain(w, r, logInForm, &mistake{"link", errEmail.Text})
 		return
 	}
+	if s.limited(w, r, linkLimits, email, s.known.browser(r, email)) {
+		return
+	}
 	token, err := s.links.make(r.Context(), email)
 	if err != nil {
 		fail(w, r, err)

@@ -1,7 +1,7 @@
 // Command shop is a small store: it keeps a cart, a wish list and a theme for visitors who have not signed in, and
 // binds them to the account when they do.
 //
-//	go run ./examples/shop
+//	go run ./examples/shop -dev
 //
 // needs nothing else: guests are kept in memory, accounts and orders in SQLite, in memory too. What package guest has
 // to do with it is in guests.go, signin.go and receipt.go.
@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -29,68 +30,104 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// settings are the flags.
+type settings struct {
+	dev               bool
+	addr, redis, file string
+	url, clientHeader string
+	smtp, from        string
+	issuer            string
+	formPost          bool
+}
+
 func main() {
-	addr := flag.String("addr", "", "address to listen on (default 127.0.0.1:8080, or a free port if that is taken)")
-	redisURL := flag.String("redis", "", "keep guest data in this Redis, such as redis://localhost:6379, not in memory")
-	file := flag.String("db", "", "keep accounts and orders in this SQLite file, not in memory")
-	publicURL := flag.String("url", "", "where visitors find the shop, for links in mails (default http:// and the address, if that is this machine only)")
-	smtp := flag.String("smtp", "", "send mails by this server, such as localhost:25; SMTP_USER and SMTP_PASSWORD log in to it")
-	from := flag.String("from", "shop@windowsill.example", "the sender of mails")
-	issuer := flag.String("oidc", "", "sign in with this OpenID provider, by OIDC_CLIENT_ID and OIDC_CLIENT_SECRET (default: one that starts with the shop, on this machine only)")
-	formPost := flag.Bool("form-post", false, "have the provider answer with response_mode=form_post")
+	var flags settings
+	flag.BoolVar(&flags.dev, "dev", false, "for trying it on this machine: plain http, and mails, SMS and counts for everybody to read")
+	flag.StringVar(&flags.addr, "addr", "", "address to listen on (default "+usualAddr+", or with -dev a free port if that is taken)")
+	flag.StringVar(&flags.redis, "redis", "", "keep guest data in this Redis, such as redis://localhost:6379, not in memory")
+	flag.StringVar(&flags.file, "db", "", "keep accounts and orders in this SQLite file, not in memory")
+	flag.StringVar(&flags.url, "url", "", "where visitors find the shop, such as https://shop.example; no other host is served")
+	flag.StringVar(&flags.clientHeader, "client-header", "", "header in which the proxy says whose request it is, such as X-Real-IP")
+	flag.StringVar(&flags.smtp, "smtp", "", "send mails by this server, such as localhost:25; SMTP_USER and SMTP_PASSWORD log in to it")
+	flag.StringVar(&flags.from, "from", "shop@windowsill.example", "the sender of mails")
+	flag.StringVar(&flags.issuer, "oidc", "", "sign in with this OpenID provider, by OIDC_CLIENT_ID and OIDC_CLIENT_SECRET (default: with -dev one that starts with the shop)")
+	flag.BoolVar(&flags.formPost, "form-post", false, "have the provider answer with response_mode=form_post")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *redisURL, *file, signInFlags{*publicURL, *smtp, *from, *issuer, *formPost}); err != nil {
+	if err := run(ctx, flags); err != nil {
 		fmt.Fprintln(os.Stderr, "shop:", err)
 		os.Exit(1)
 	}
 }
 
-// signInFlags are those that have to do with signing in.
-type signInFlags struct {
-	url, smtp, from, issuer string
-	formPost                bool
+// check says what is missing. What the shop is for is said and not guessed: a shop that listens on this machine only
+// may be behind a proxy, for everybody.
+func (f settings) check() error {
+	if !f.dev && (f.url == "" || f.clientHeader == "") {
+		return errors.New(`say what it is for:
+  -dev                                                  to try it on this machine
+  -url https://shop.example -client-header X-Real-IP    for visitors, behind a proxy with https that sets this header`)
+	}
+	if f.url == "" {
+		return nil
+	}
+	u, err := url.Parse(f.url)
+	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !f.dev) || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+		return errors.New("-url is a scheme and a host, such as https://shop.example (http only with -dev)")
+	}
+	return nil
 }
 
-func run(ctx context.Context, addr, redisURL, file string, flags signInFlags) error {
-	listener, err := listen(addr)
+func run(ctx context.Context, flags settings) error {
+	flags.url = strings.TrimSuffix(flags.url, "/")
+	if err := flags.check(); err != nil {
+		return err
+	}
+	listener, err := listen(flags.addr, flags.dev)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 
-	store, secrets, closeStore, err := openStore(ctx, redisURL)
+	store, secrets, closeStore, err := openStore(ctx, flags.redis)
 	if err != nil {
 		return err
 	}
 	defer closeStore()
 
-	db, err := openDatabase(file)
+	db, err := openDatabase(flags.file)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 
-	host := listener.Addr().(*net.TCPAddr)
-	plainHTTP := host.IP.IsLoopback() // for development; a shop that others can reach is behind https
-	s, err := newShop(ctx, db, store, secrets, plainHTTP)
+	s, err := newShop(ctx, db, store, secrets, flags.dev)
 	if err != nil {
 		return err
 	}
-	if flags.url == "" && plainHTTP {
-		flags.url = "http://" + host.String()
+	s.url, s.clientHeader = flags.url, flags.clientHeader
+	addr := listener.Addr().(*net.TCPAddr)
+	if s.url == "" {
+		s.url = "http://" + addr.String()
+		if addr.IP.IsUnspecified() {
+			s.url = fmt.Sprintf("http://127.0.0.1:%d", addr.Port)
+		}
 	}
-	if err := s.open(ctx, flags, plainHTTP); err != nil {
+	if err := s.open(ctx, flags); err != nil {
 		return err
 	}
 	go s.guests.Run(ctx, time.Minute) // finishes claims that a crash left half done
 
-	if plainHTTP {
-		fmt.Printf("Open http://%s\n", host)
-	} else {
-		fmt.Printf("Listening on %s. Cookies are Secure, so put https in front.\n", host)
+	switch {
+	case !flags.dev:
+		fmt.Printf("Listening on %s for %s. Cookies are Secure, so the proxy in front has https.\n", addr, s.url)
+	case !addr.IP.IsLoopback():
+		fmt.Println("Others may reach this machine, and with -dev they can read all mails and SMS.")
+		fallthrough
+	default:
+		fmt.Printf("Open %s\n", s.url)
 	}
 	return serve(ctx, listener, s.handler())
 }
@@ -118,12 +155,12 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 
 const usualAddr = "127.0.0.1:8080"
 
-func listen(addr string) (net.Listener, error) {
+func listen(addr string, dev bool) (net.Listener, error) {
 	if addr != "" {
 		return net.Listen("tcp", addr)
 	}
 	listener, err := net.Listen("tcp", usualAddr)
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if dev && errors.Is(err, syscall.EADDRINUSE) {
 		fmt.Println("Port 8080 is taken, so this uses a free one.")
 		return net.Listen("tcp", "127.0.0.1:0")
 	}

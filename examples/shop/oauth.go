@@ -128,6 +128,9 @@ func (s flows) end(ctx context.Context, state, browser string) (f flow, err erro
 const flowCookie = "oauth"
 
 func (s *shop) startOAuth(w http.ResponseWriter, r *http.Request) {
+	if s.limited(w, r, oauthLimits, "", s.known.browser(r, "")) {
+		return
+	}
 	state, browser := rand.Text(), s.cookies.get(r, flowCookie) // one cookie for the flows of all tabs
 	if browser == "" {
 		browser = rand.Text()

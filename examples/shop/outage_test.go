@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"html"
+	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,12 +55,19 @@ type client struct {
 	shop    *shop
 }
 
-func (c *client) get(path string) string { c.Helper(); return c.send("GET", path, nil) }
+// newRequest is one to the shop in development.
+func newRequest(method, target string, body io.Reader) *http.Request {
+	r := httptest.NewRequest(method, target, body)
+	r.Host = "localhost"
+	return r
+}
+
+func (c *client) get(path string) string { c.Helper(); return c.send("GET", path) }
 
 // post sends a form: names and values in turn.
 func (c *client) post(path string, form ...string) string {
 	c.Helper()
-	return c.send("POST", path, values(form))
+	return c.send("POST", path, form...)
 }
 
 func values(form []string) url.Values {
@@ -68,15 +78,21 @@ func values(form []string) url.Values {
 	return values
 }
 
-func (c *client) send(method, path string, form url.Values) string {
-	c.Helper()
-	r := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
+// do sends one request and follows nothing.
+func (c *client) do(method, path string, form ...string) *httptest.ResponseRecorder {
+	r := newRequest(method, path, strings.NewReader(values(form).Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	for name, value := range c.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
 	w := httptest.NewRecorder()
 	c.handler.ServeHTTP(w, r)
+	return w
+}
+
+func (c *client) send(method, path string, form ...string) string {
+	c.Helper()
+	w := c.do(method, path, form...)
 	for _, cookie := range w.Result().Cookies() {
 		if cookie.MaxAge < 0 {
 			delete(c.cookies, cookie.Name)
@@ -163,8 +179,8 @@ func TestLoginWithoutTheStore(t *testing.T) {
 		store.down.Store(false)
 		time.Sleep(time.Minute) // of the bubble: failed claims are not tried again at once
 		c.shows(c.get("/cart"), ada, `id="amount-fern">1<`)
-		if len(c.cookies) != 1 {
-			t.Fatalf("%d cookies, want that of the session", len(c.cookies))
+		if len(c.cookies) != 2 || c.cookies[sessionCookie] == "" || c.cookies[knownCookie] == "" {
+			t.Fatalf("cookies %v, want that of the session and that of the browser", slices.Collect(maps.Keys(c.cookies)))
 		}
 	})
 }

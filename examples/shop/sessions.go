@@ -21,19 +21,36 @@ type sessions struct {
 	cookies cookies
 }
 
-// start signs the user in, in place of whoever is signed in with this browser.
+// errProofVoid says that the account's password is another one, or gone, since the user showed who they are.
+var errProofVoid = errors.New("what this login has shown counts no more")
+
+// start signs the user in, in place of whoever is signed in with this browser. Whether the proof still counts is asked
+// by the statement that signs in: asked before, it could end in between. (Where transactions run side by side, as in
+// PostgreSQL, the SELECT needs FOR SHARE, so that it waits for the one that is changing the password.)
 func (s sessions) start(w http.ResponseWriter, r *http.Request, user User) error {
-	if err := s.delete(r); err != nil {
+	token := rand.Text()
+	err := oneRow(s.db.ExecContext(r.Context(), `INSERT INTO sessions (token_hash, user_id, expires)
+		SELECT ?, id, ? FROM users WHERE id = ? AND password = ?`,
+		hashToken(token), time.Now().Add(sessionLife).Unix(), user.ID, user.password))
+	if err != nil {
 		return err
 	}
-	token := rand.Text()
-	_, err := s.db.ExecContext(r.Context(), `INSERT INTO sessions (token_hash, user_id, expires) VALUES (?, ?, ?)`,
-		hashToken(token), user.ID, time.Now().Add(sessionLife).Unix())
-	if err != nil {
+	if err := s.delete(r); err != nil {
 		return err
 	}
 	s.cookies.set(w, sessionCookie, token, sessionLife)
 	return nil
+}
+
+// oneRow is errProofVoid if a statement that asks for the user's proof has found none.
+func oneRow(res sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return err
+	}
+	return errProofVoid
 }
 
 // end signs out.
@@ -70,9 +87,11 @@ func hashToken(token string) []byte {
 
 type userKey struct{}
 
-// middleware finds out who is signed in, for userOf.
+// middleware finds out who is signed in, for userOf. No cache keeps an answer, also not the browser's own, which may keep
+// what is only private: after a logout the back button would show it to whoever is there.
 func (s sessions) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "private, no-store")
 		user, err := s.user(r)
 		if err != nil {
 			fail(w, r, err)

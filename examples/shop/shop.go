@@ -19,10 +19,15 @@ type shop struct {
 	codes    codes
 	flows    flows
 	choices  choices
+	known    known
+	limits   limits
 	orders   orders
 	cookies  cookies
 
-	url    string  // where visitors find the shop, for links in mails; never taken from a request
+	dev          bool   // for its developers: plain http, and pages for everybody to read
+	url          string // where visitors find the shop, for links in mails; never taken from a request
+	clientHeader string // in which the proxy says whose request it is; "" if there is no proxy
+
 	mail   mailer  // nil: no links
 	sms    texter  // nil: no codes
 	oauth  *oauth  // nil: no OpenID provider
@@ -30,15 +35,15 @@ type shop struct {
 	tally  *tally  // nil: no /admin
 }
 
-// newShop puts the shop together. insecure is for plain http.
-func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byte, insecure bool) (*shop, error) {
+// newShop puts the shop together. dev is for plain http, the outbox and /admin; without it they are not there.
+func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byte, dev bool) (*shop, error) {
 	var hooks guest.Hooks
 	var counts *tally
-	if insecure {
+	if dev {
 		counts = newTally()
 		hooks = counts.hooks()
 	}
-	guests, err := newGuests(store, secrets, insecure, hooks)
+	guests, err := newGuests(store, secrets, dev, hooks)
 	if err != nil {
 		return nil, err
 	}
@@ -46,12 +51,13 @@ func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byt
 	if err != nil {
 		return nil, err
 	}
-	cookies := cookies{insecure}
+	cookies := cookies{insecure: dev}
 	s := &shop{
 		guests: guests, accounts: accounts, sessions: sessions{db, cookies}, links: links{db}, codes: codes{db},
-		flows: flows{db}, choices: choices{db}, orders: orders{db}, cookies: cookies, tally: counts,
+		flows: flows{db}, choices: choices{db}, known: known{db, cookies}, limits: limits{db}, orders: orders{db},
+		cookies: cookies, tally: counts, dev: dev,
 	}
-	if insecure { // for development: what is sent can be read by everybody
+	if dev {
 		s.outbox = &outbox{}
 		s.mail, s.sms = s.outbox, s.outbox
 	}
@@ -106,7 +112,7 @@ func (s *shop) handler() http.Handler {
 	protection := http.NewCrossOriginProtection()
 	// This one comes from the OpenID provider's page, and signs nobody in.
 	protection.AddInsecureBypassPattern("POST " + oauthCallback)
-	return protection.Handler(http.MaxBytesHandler(site, 16<<10))
+	return onlyFor(s.serves, protection.Handler(http.MaxBytesHandler(site, 16<<10)))
 }
 
 func (s *shop) showPlants(w http.ResponseWriter, r *http.Request) {

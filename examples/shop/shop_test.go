@@ -103,7 +103,7 @@ func TestAmountsStayInRange(t *testing.T) {
 func TestOtherSitesCannotPost(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
 	for path := range strings.FieldsSeq("/cart/fern/more /wishes/fern/add /theme /checkout /signup /login /logout") {
-		r := httptest.NewRequest("POST", path, nil)
+		r := newRequest("POST", path, nil)
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		w := httptest.NewRecorder()
 		s.handler().ServeHTTP(w, r)
@@ -129,7 +129,7 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		{"GET", "/static/shop.css", 200},
 	} {
 		w := httptest.NewRecorder()
-		s.handler().ServeHTTP(w, httptest.NewRequest(test.method, test.path, nil))
+		s.handler().ServeHTTP(w, newRequest(test.method, test.path, nil))
 		if w.Code != test.want {
 			t.Errorf("%s %s: status %d, want %d", test.method, test.path, w.Code, test.want)
 		}
@@ -139,7 +139,7 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 func TestStaticFilesAreTheSameForEverybody(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
 	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/static/shop.css", nil))
+	s.handler().ServeHTTP(w, newRequest("GET", "/static/shop.css", nil))
 	if h := w.Header(); h.Get("Set-Cookie") != "" || h.Get("Vary") != "" || !strings.Contains(h.Get("Cache-Control"), "public") {
 		t.Errorf("headers %v", h)
 	}
@@ -150,7 +150,7 @@ func TestRedirectsStayHere(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
 	for _, to := range []string{"https://example.com", "//example.com", `/\example.com`, "/logout", ""} {
 		w := httptest.NewRecorder()
-		s.handler().ServeHTTP(w, httptest.NewRequest("POST", "/cart/fern/more?back="+to, nil))
+		s.handler().ServeHTTP(w, newRequest("POST", "/cart/fern/more?back="+to, nil))
 		if got := w.Header().Get("Location"); got != "/#fern" {
 			t.Errorf("%q leads to %q", to, got)
 		}

@@ -22,8 +22,11 @@ type arrival struct {
 // that works at once: what is left is bound by itself, with one of the next requests.
 func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
 	if err := s.sessions.start(w, r, a.user); err != nil {
-		fail(w, r, err)
+		s.notSignedIn(w, r, err)
 		return
+	}
+	if err := s.known.add(w, r, a.user); err != nil {
+		slog.WarnContext(r.Context(), "the browser is not known next time", "error", err)
 	}
 	here := guest.FromContext(r.Context()).GuestID()
 	receipt, err := s.claim(w, r, a, a.choice.options()...)
@@ -43,6 +46,19 @@ func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
 	http.Redirect(w, r, cmp.Or(a.next, next(r)), http.StatusSeeOther)
 }
 
+// notSignedIn is for a login that has failed after its user had shown who they are.
+func (s *shop) notSignedIn(w http.ResponseWriter, r *http.Request, err error) {
+	if !errors.Is(err, errProofVoid) {
+		fail(w, r, err)
+		return
+	}
+	s.tell(w, r, http.StatusConflict, note{
+		Heading: "Not signed in",
+		Text:    "How to get into this account has changed while you were about to. Nothing else has: sign in once more.",
+		Again:   true,
+	})
+}
+
 func (s *shop) claim(w http.ResponseWriter, r *http.Request, a arrival, opts ...guest.ClaimOption) (guest.Receipt, error) {
 	if a.ticket == "" {
 		return s.guests.Claim(w, r, a.user.ID, opts...)
@@ -51,6 +67,9 @@ func (s *shop) claim(w http.ResponseWriter, r *http.Request, a arrival, opts ...
 }
 
 func (s *shop) signUp(w http.ResponseWriter, r *http.Request) {
+	if s.passwordLimited(w, r) {
+		return
+	}
 	user, err := s.accounts.signUp(r.Context(), r.FormValue("email"), r.FormValue("password"))
 	if err != nil {
 		s.tryAgain(w, r, signUpForm, err)
@@ -60,6 +79,9 @@ func (s *shop) signUp(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *shop) logIn(w http.ResponseWriter, r *http.Request) {
+	if s.passwordLimited(w, r) {
+		return
+	}
 	user, err := s.accounts.logIn(r.Context(), r.FormValue("email"), r.FormValue("password"))
 	if err != nil {
 		s.tryAgain(w, r, logInForm, err)
@@ -72,6 +94,12 @@ func (s *shop) logIn(w http.ResponseWriter, r *http.Request) {
 	s.welcome(w, r, arrival{user: user})
 }
 
+// passwordLimited is for both forms with a password: each hashes one, and tells something about an account.
+func (s *shop) passwordLimited(w http.ResponseWriter, r *http.Request) bool {
+	email, _ := normalEmail(r.FormValue("email"))
+	return s.limited(w, r, passwordLimits, email, s.known.browser(r, email))
+}
+
 // logOut ends the session. The guest cookie went when the guest was claimed, so whoever comes next with this browser
 // is a new guest.
 func (s *shop) logOut(w http.ResponseWriter, r *http.Request) {
@@ -79,6 +107,9 @@ func (s *shop) logOut(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
+	// What the browser has kept all the same, such as pages kept for the back button. Not "cookies": that takes those of
+	// all subdomains and of the domain above, the next guest's too.
+	w.Header().Set("Clear-Site-Data", `"cache"`)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,13 +48,7 @@ func (c *client) openLink(token, ticket string) string {
 // refuses checks for a page that says no.
 func (c *client) refuses(status int, method, path, text string, form ...string) {
 	c.Helper()
-	r := httptest.NewRequest(method, path, strings.NewReader(values(form).Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	for name, value := range c.cookies {
-		r.AddCookie(&http.Cookie{Name: name, Value: value})
-	}
-	w := httptest.NewRecorder()
-	c.handler.ServeHTTP(w, r)
+	w := c.do(method, path, form...)
 	if w.Code != status || !strings.Contains(html.UnescapeString(w.Body.String()), text) {
 		c.Errorf("%s %s: status %d, want %d and %q:\n%s", method, path, w.Code, status, text, w.Body)
 	}
@@ -137,7 +133,7 @@ func TestMailScannersOpenLinksFirst(t *testing.T) {
 		scanner.shows(scanner.get("/link?token="+token), ada, "Sign in")
 	}
 	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, httptest.NewRequest("GET", "/link?token="+token, nil))
+	s.handler().ServeHTTP(w, newRequest("GET", "/link?token="+token, nil))
 	if got := w.Header().Get("Referrer-Policy"); got != "no-referrer" {
 		t.Errorf("Referrer-Policy %q", got)
 	}
@@ -220,15 +216,17 @@ func TestCodes(t *testing.T) {
 	c.shows(c.post("/code/open", "phone", adasPhone, "code", " "+code+" "), "Your item moved to your account.", adasPhone)
 	c.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", code)
 
-	// Guessing ends after five tries, and a new code does not start the count again.
-	guesser := s.client(t)
+	// Guessing ends after five tries, for the browser that has asked and for all others together.
+	guesser, other := s.client(t), s.client(t)
 	guesser.post("/code", "phone", adasPhone)
-	for range codeTries {
+	for range typingLimits.about.burst {
 		guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", wrong(s.lastCode(t)))
 	}
-	guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", s.lastCode(t))
-	guesser.post("/code", "phone", adasPhone)
-	guesser.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", s.lastCode(t))
+	guesser.refuses(429, "POST", "/code/open", tooOften, "phone", adasPhone, "code", s.lastCode(t))
+	for range typingLimits.about.burst {
+		other.refuses(422, "POST", "/code/open", errCode.Text, "phone", adasPhone, "code", wrong(s.lastCode(t)))
+	}
+	other.refuses(429, "POST", "/code/open", tooOften, "phone", adasPhone, "code", s.lastCode(t))
 }
 
 func swapDigit(digit string) string {
@@ -236,6 +234,158 @@ func swapDigit(digit string) string {
 		return "1"
 	}
 	return "0"
+}
+
+// Whoever signs up with somebody else's address, and waits with a login that is not quite done, is not let in by it once
+// the owner has come.
+func TestTheOwnersProofEndsLoginsUnderWay(t *testing.T) {
+	type finish func() *httptest.ResponseRecorder
+	for name, begin := range map[string]func(s *testShop, squatter *client) finish{
+		"signed up, no session yet": func(s *testShop, squatter *client) finish {
+			user, err := s.accounts.signUp(squatter.Context(), ada, password)
+			return squatter.arrives(user, err)
+		},
+		"password checked, no session yet": func(s *testShop, squatter *client) finish {
+			squatter.post("/signup", "email", ada, "password", password)
+			user, err := s.accounts.logIn(squatter.Context(), ada, password)
+			return squatter.arrives(user, err)
+		},
+		"asked which cart": func(s *testShop, squatter *client) finish {
+			squatter.withTwoCarts()
+			squatter.shows(squatter.post("/login", "email", ada, "password", password, "ask", "yes"), "Which cart?")
+			return func() *httptest.ResponseRecorder { return squatter.do("POST", "/choose", "keep", "both") }
+		},
+		"about to be asked which cart": func(s *testShop, squatter *client) finish {
+			squatter.post("/signup", "email", ada, "password", password)
+			user, err := s.accounts.logIn(squatter.Context(), ada, password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return squatter.serves(func(w http.ResponseWriter, r *http.Request) { s.ask(w, r, user) })
+		},
+		"cart chosen, no session yet": func(s *testShop, squatter *client) finish {
+			squatter.withTwoCarts()
+			squatter.post("/login", "email", ada, "password", password, "ask", "yes")
+			token := squatter.cookies[choiceCookie]
+			user, _, err := s.choices.of(squatter.Context(), token)
+			if ended, errEnd := s.choices.end(squatter.Context(), token); errEnd != nil || !ended {
+				t.Fatal(ended, errEnd)
+			}
+			return squatter.arrives(user, err)
+		},
+	} {
+		for way, come := range map[string]func(s *testShop) string{
+			"a link": func(s *testShop) string {
+				_, token, ticket := s.starter(t, ada)
+				return s.client(t).openLink(token, ticket)
+			},
+			"OAuth": func(s *testShop) string {
+				b := s.surfer(t)
+				page, _ := b.get(b.answer("yes", ada, true))
+				return page
+			},
+		} {
+			t.Run(name+", the owner comes by "+way, func(t *testing.T) {
+				s := newOAuthTrouble(t)
+				squatter := s.client(t)
+				squatter.get("/")
+				finish := begin(s, squatter)
+				squatter.shows(come(s), "Welcome back!", ada)
+				w := finish()
+				for _, cookie := range w.Result().Cookies() {
+					if cookie.Value != "" && slices.Contains([]string{sessionCookie, choiceCookie, knownCookie}, cookie.Name) {
+						t.Errorf("the squatter gets a cookie %q", cookie.Name)
+					}
+				}
+				for table, want := range map[string]int{"sessions": 1, "choices": 0, "known_browsers": 1} {
+					var n int
+					if err := s.accounts.db.QueryRow(`SELECT count(*) FROM ` + table).Scan(&n); err != nil || n != want {
+						t.Errorf("%s: %d rows, want %d, the owner's: %v", table, n, want, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Whatever the user has shown, it counts only while the account's password is what it was.
+func TestAPasswordThatChangesEndsLoginsUnderWay(t *testing.T) {
+	s := newTrouble(t)
+	ctx := t.Context()
+	newcomer := func(user User, _ bool, err error) (User, error) { return user, err }
+	for name, show := range map[string]func() (User, error){
+		"a password": func() (User, error) { return s.accounts.signUp(ctx, ada, password) },
+		"an address": func() (User, error) { return newcomer(s.accounts.byEmail(ctx, "address@example.com")) },
+		"a number":   func() (User, error) { return newcomer(s.accounts.byPhone(ctx, adasPhone)) },
+		"an identity": func() (User, error) {
+			return newcomer(s.accounts.byIdentity(ctx, identity{Issuer: "issuer", Subject: "subject"}))
+		},
+	} {
+		for _, isNew := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, isNew %v", name, isNew), func(t *testing.T) {
+				if name == "a password" && !isNew {
+					show = func() (User, error) { return s.accounts.logIn(ctx, ada, password) }
+					old, _ := hashPassword(ctx, password)
+					s.accounts.db.Exec(`UPDATE users SET password = ? WHERE email = ?`, old, ada)
+				}
+				user, err := show()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.sessions.start(httptest.NewRecorder(), newRequest("POST", "/", nil), user); err != nil {
+					t.Errorf("not signed in: %v", err)
+				}
+				if _, err := s.accounts.db.Exec(`UPDATE users SET password = password || 'another' WHERE id = ?`, user.ID); err != nil {
+					t.Fatal(err)
+				}
+				w := httptest.NewRecorder()
+				if err := s.sessions.start(w, newRequest("POST", "/", nil), user); err != errProofVoid || len(w.Result().Cookies()) > 0 {
+					t.Errorf("%v, want %v and no cookie", err, errProofVoid)
+				}
+			})
+		}
+	}
+}
+
+func TestAPasswordThatChangesEndsChoices(t *testing.T) {
+	s := newTrouble(t)
+	c := s.client(t)
+	c.get("/")
+	c.withTwoCarts()
+	c.shows(c.post("/login", "email", ada, "password", password, "ask", "yes"), "Which cart?")
+	if _, err := s.accounts.db.Exec(`UPDATE users SET password = password || 'another'`); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*httptest.ResponseRecorder{c.do("GET", "/choose"), c.do("POST", "/choose", "keep", "both")} {
+		if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/login" || strings.Contains(w.Header().Get("Set-Cookie"), sessionCookie) {
+			t.Errorf("status %d to %q, want the login form", w.Code, w.Header().Get("Location"))
+		}
+	}
+}
+
+// arrives is the end of a login by this client, when the user has shown who they are.
+func (c *client) arrives(user User, err error) func() *httptest.ResponseRecorder {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+	return c.serves(func(w http.ResponseWriter, r *http.Request) { c.shop.welcome(w, r, arrival{user: user}) })
+}
+
+// serves sends a request that this serves.
+func (c *client) serves(serve http.HandlerFunc) func() *httptest.ResponseRecorder {
+	return func() *httptest.ResponseRecorder {
+		handler := c.shop.sessions.middleware(c.shop.guests.Middleware(serve))
+		return (&client{c.T, handler, c.cookies, c.shop}).do("POST", "/")
+	}
+}
+
+// withTwoCarts signs up and out, and has a cart in the account and another one here.
+func (c *client) withTwoCarts() {
+	c.post("/cart/pilea/more")
+	c.post("/signup", "email", ada, "password", password)
+	c.post("/logout")
+	c.post("/cart/fern/more")
 }
 
 // Whoever signs up with somebody else's address is out once its owner comes.

@@ -19,7 +19,8 @@ func (a *accounts) byEmail(ctx context.Context, email string) (user User, isNew 
 func ofEmail(ctx context.Context, tx *sql.Tx, email string) (user User, isNew bool, err error) {
 	user.Email = email
 	var verified bool
-	err = tx.QueryRowContext(ctx, `SELECT id, COALESCE(phone, ''), verified FROM users WHERE email = ?`, email).Scan(&user.ID, &user.Phone, &verified)
+	err = tx.QueryRowContext(ctx, `SELECT id, COALESCE(phone, ''), password, verified FROM users WHERE email = ?`, email).
+		Scan(&user.ID, &user.Phone, &user.password, &verified)
 	if errors.Is(err, sql.ErrNoRows) {
 		user.ID = rand.Text()
 		_, err = tx.ExecContext(ctx, `INSERT INTO users (id, email, verified) VALUES (?, ?, 1)`, user.ID, email)
@@ -29,10 +30,13 @@ func ofEmail(ctx context.Context, tx *sql.Tx, email string) (user User, isNew bo
 		return user, false, err
 	}
 	// Whoever signed up with this address may have been anybody, who waits for its owner to come: from now on only
-	// the owner gets in.
+	// the owner gets in. Logins under way end with the password that they have shown.
+	user.password = ""
 	for _, query := range []string{
 		`UPDATE users SET verified = 1, password = '' WHERE id = ?`,
 		`DELETE FROM sessions WHERE user_id = ?`,
+		`DELETE FROM choices WHERE user_id = ?`,
+		`DELETE FROM known_browsers WHERE user_id = ?`,
 	} {
 		if _, err := tx.ExecContext(ctx, query, user.ID); err != nil {
 			return user, false, err
@@ -45,7 +49,8 @@ func ofEmail(ctx context.Context, tx *sql.Tx, email string) (user User, isNew bo
 func (a *accounts) byPhone(ctx context.Context, phone string) (user User, isNew bool, err error) {
 	err = transact(ctx, a.db, func(tx *sql.Tx) error {
 		user.Phone = phone
-		err := tx.QueryRowContext(ctx, `SELECT id, COALESCE(email, '') FROM users WHERE phone = ?`, phone).Scan(&user.ID, &user.Email)
+		err := tx.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), password FROM users WHERE phone = ?`, phone).
+			Scan(&user.ID, &user.Email, &user.password)
 		if isNew = errors.Is(err, sql.ErrNoRows); isNew {
 			user.ID = rand.Text()
 			_, err = tx.ExecContext(ctx, `INSERT INTO users (id, phone) VALUES (?, ?)`, user.ID, phone)
@@ -59,8 +64,9 @@ func (a *accounts) byPhone(ctx context.Context, phone string) (user User, isNew 
 // by an address that the provider has verified.
 func (a *accounts) byIdentity(ctx context.Context, id identity) (user User, isNew bool, err error) {
 	err = transact(ctx, a.db, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, '') FROM identities JOIN users ON id = user_id
-			WHERE issuer = ? AND subject = ?`, id.Issuer, id.Subject).Scan(&user.ID, &user.Email, &user.Phone)
+		err := tx.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), password
+			FROM identities JOIN users ON id = user_id WHERE issuer = ? AND subject = ?`, id.Issuer, id.Subject).
+			Scan(&user.ID, &user.Email, &user.Phone, &user.password)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}

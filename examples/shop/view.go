@@ -122,7 +122,6 @@ func (p *page) render(w http.ResponseWriter, r *http.Request, status int, view s
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "private, no-store") // after a logout the back button shows nothing
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; form-action 'self' "+p.FormsTo+"; base-uri 'none'; frame-ancestors 'none'")
 	w.WriteHeader(status)
 	b.WriteTo(w)

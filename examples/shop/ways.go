@@ -8,18 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/guestkit/guest/examples/shop/gardenid"
 )
 
 // open opens the ways to sign in that need somebody else: a mail server, an OpenID provider. In development the shop
 // has its own.
-func (s *shop) open(ctx context.Context, flags signInFlags, development bool) (err error) {
-	s.url = strings.TrimSuffix(flags.url, "/")
-	if s.url == "" && (flags.smtp != "" || flags.issuer != "") {
-		return errors.New("-smtp and -oidc need -url: mails and the provider must lead back here")
-	}
+func (s *shop) open(ctx context.Context, flags settings) (err error) {
 	if flags.smtp != "" {
 		if s.mail, err = newSMTPMailer(flags.smtp, flags.from); err != nil {
 			return err
@@ -28,7 +23,7 @@ func (s *shop) open(ctx context.Context, flags signInFlags, development bool) (e
 	switch {
 	case flags.issuer != "":
 		s.oauth, err = newOAuth(ctx, flags.issuer, os.Getenv("OIDC_CLIENT_ID"), os.Getenv("OIDC_CLIENT_SECRET"), s.url)
-	case development:
+	case s.dev:
 		s.oauth, err = startGardenID(ctx, s.url)
 	}
 	if err == nil && s.oauth != nil {
@@ -52,7 +47,7 @@ func startGardenID(ctx context.Context, shopURL string) (*oauth, error) {
 		return nil, err
 	}
 	go func() {
-		if err := serve(ctx, listener, handler); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(ctx, listener, onlyFor(isLoopback, handler)); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			slog.Error("the OpenID provider has stopped", "error", err)
 		}
 	}()
