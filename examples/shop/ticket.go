@@ -30,6 +30,8 @@ func whyNot(err error) []string {
 	switch {
 	case errors.Is(err, guest.ErrTicket):
 		return []string{"What was kept where you started did not come along: the link or code for it was changed, is too old, or is meant for somebody else."}
+	case errors.Is(err, guest.ErrGone):
+		return []string{"What was kept where you started is gone: it was too old, or erased there."}
 	case errors.Is(err, guest.ErrClaimed):
 		return []string{"What was kept where you started belongs to another account already, and stays there."}
 	case errors.Is(err, guest.ErrCrossOrigin), errors.Is(err, guest.ErrAmbiguous):
