@@ -63,7 +63,8 @@ func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
 }
 
 // EraseAccount erases what is held on the account. Claims for it that are under way are finished first, so that
-// nothing comes back; if one cannot be, the error says so: call it again.
+// nothing comes back; data among them that this process cannot read are dropped. If one cannot be finished, the error
+// says so: call it again.
 func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 	if err := checkAccountID(accountID); err != nil {
 		return err
@@ -73,7 +74,9 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 		if n.owner != ownerAccount(accountID) {
 			return nil
 		}
-		_, err := m.settle(ctx, n, made, now)
+		c := m.newClaim(n.guest, n.owner).finish()
+		c.merge = m.mergeToErase(n.guest)
+		_, err := m.settle(ctx, c, n, made, now)
 		return err
 	})
 	_, err := m.update(ctx, accountKey(accountID), Update{Drop: true})
