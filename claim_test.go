@@ -956,6 +956,55 @@ func TestAFullAccountTakesNoMoreThanTwiceItsQuota(t *testing.T) {
 	}
 }
 
+// An item that grows is as good as a new one: a rule that joins texts does not bring an account over twice its quota.
+func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
+	join := func(account, guest string) string { return account + guest }
+	notes := guest.NewMap("notes", guest.EachItem(join))
+	draft := guest.NewValue("draft", join)
+	m, err := guest.New(guest.Config{
+		Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann := m.As(t.Context(), "ann")
+	var refused int
+	for i := range 64 {
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			for _, item := range []string{"a", "b", "c"} {
+				if err := notes.Set(r.Context(), item, strings.Repeat("x", 4<<10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := draft.Set(r.Context(), strings.Repeat("y", 3<<10)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		receipt, err := claimBy(m, cookie, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, err := notes.All(ann)
+		text, err2 := draft.Get(ann)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		size := len(text) + len(items["a"]) + len(items["b"]) + len(items["c"])
+		if size > 32<<10 {
+			t.Fatalf("after %d claims the account holds %d bytes; twice its quota are %d", i+1, size, 32<<10)
+		}
+		for _, k := range receipt.Kinds {
+			refused += k.DroppedItems
+		}
+		if k := kept(t, receipt, "notes"); i == 63 && (k.DroppedItems != 3 || k.ResultItems != 3) {
+			t.Errorf("the last receipt: %+v", k)
+		}
+	}
+	if refused < 200 {
+		t.Errorf("the receipts count %d items that were not taken", refused)
+	}
+}
+
 func TestAccountIDs(t *testing.T) {
 	s := newSite(t, nil)
 	ids := []string{"1", "a{b}c", "with/slash/and@at", "x\x00y", "é", strings.Repeat("k", 512)}

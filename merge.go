@@ -216,15 +216,15 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 	for item := range accountItems {
 		u.If[k.field(item)] = target[k.field(item)]
 	}
-	kept := m.fit(k, u, target, merged)
+	kept, refused := m.fit(k, u, target, accountItems, merged)
 	receipt = KindReceipt{Name: k.name, Outcome: outcome}
 	receipt.countGuest(k, guestItems)
 	receipt.countAccount(k, accountItems)
 	receipt.countResult(k, kept)
-	receipt.countDropped(guestItems, accountItems, kept)
 	if outcome == Dropped {
-		receipt.DroppedItems = len(guestItems)
+		refused = guestItems
 	}
+	receipt.countDropped(guestItems, accountItems, kept, refused)
 	receipt.GuestItems += misfits
 	receipt.DroppedItems += misfits
 	return receipt, nil
@@ -292,37 +292,53 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 	return rule(account, guest)
 }
 
-// fit drops new items from u, last names first, until the target keeps within its quota, and returns the items
-// that the target will hold. Changes of items that the account had are kept.
-func (m *merger) fit(k *kind, u *Update, target Fields, merged map[string]string) map[string]string {
-	fields, bytes := 0, 0
+// fit keeps the target within its quota, or what it held before if that is more. What u sets of this kind is taken back,
+// last names first: first the new items, then those that grow. It returns the items that the target will hold, and
+// those that were taken back.
+func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[string]string) (kept, refused map[string]string) {
+	var before, after, most Quota
 	for field, stored := range target {
 		if isData(field) {
-			fields, bytes = fields+1, bytes+len(field)+len(stored)
+			before.Fields, before.Bytes = before.Fields+1, before.Bytes+len(field)+len(stored)
 		}
 	}
-	var fresh []string
+	after = before
+	most.Fields, most.Bytes = max(m.quota.Fields, before.Fields), max(m.quota.Bytes, before.Bytes)
+	var added, grown []string
 	for field, stored := range u.Set {
 		old, had := target[field]
-		bytes += len(stored) - len(old)
+		after.Bytes += len(stored) - len(old)
 		if !had {
-			fields, bytes = fields+1, bytes+len(field)
-			if name, _ := splitField(field); name == k.name {
-				fresh = append(fresh, field)
-			}
+			after.Fields, after.Bytes = after.Fields+1, after.Bytes+len(field)
+		}
+		switch name, _ := splitField(field); {
+		case name != k.name: // another kind's, which fits
+		case !had:
+			added = append(added, field)
+		case len(stored) > len(old):
+			grown = append(grown, field)
 		}
 	}
 	for _, field := range u.Unset {
-		fields, bytes = fields-1, bytes-len(field)-len(target[field])
+		after.Fields, after.Bytes = after.Fields-1, after.Bytes-len(field)-len(target[field])
 	}
-	kept := maps.Clone(merged)
-	slices.Sort(fresh)
-	for ; len(fresh) > 0 && (fields > m.quota.Fields || bytes > m.quota.Bytes); fresh = fresh[:len(fresh)-1] {
-		field := fresh[len(fresh)-1]
-		fields, bytes = fields-1, bytes-len(field)-len(u.Set[field])
-		delete(u.Set, field)
+	kept, refused = maps.Clone(merged), map[string]string{}
+	slices.Sort(added)
+	slices.Sort(grown)
+	due := slices.Concat(grown, added)
+	for ; len(due) > 0 && (after.Fields > most.Fields || after.Bytes > most.Bytes); due = due[:len(due)-1] {
+		field := due[len(due)-1]
 		_, item := splitField(field)
+		refused[item] = kept[item]
+		old, had := target[field]
+		after.Bytes -= len(u.Set[field]) - len(old)
+		delete(u.Set, field)
 		delete(kept, item)
+		if had {
+			kept[item] = account[item]
+		} else {
+			after.Fields, after.Bytes = after.Fields-1, after.Bytes-len(field)
+		}
 	}
-	return kept
+	return kept, refused
 }
