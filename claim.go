@@ -433,12 +433,21 @@ func (c claim) finish() claim {
 }
 
 func (m *Manager) merger(rules map[*kind]mergeFunc) *merger {
-	return &merger{m.ring, m.declared, rules, Quota{2 * m.cfg.Quota.Fields, 2 * m.cfg.Quota.Bytes}}
+	return &merger{ring: m.ring, kinds: m.declared, rules: rules, quota: Quota{2 * m.cfg.Quota.Fields, 2 * m.cfg.Quota.Bytes}}
 }
 
 func (m *Manager) mergeWith(guest string, rules map[*kind]mergeFunc) func(Fields, string, Fields) (Update, []KindReceipt, error) {
 	return func(data Fields, target string, fields Fields) (Update, []KindReceipt, error) {
 		return m.merger(rules).merge(guest, data, target, fields)
+	}
+}
+
+// mergeToErase is for an account that is about to be erased: what this process cannot read need not wait for another.
+func (m *Manager) mergeToErase(guest string) func(Fields, string, Fields) (Update, []KindReceipt, error) {
+	return func(data Fields, target string, fields Fields) (Update, []KindReceipt, error) {
+		mg := m.merger(nil)
+		mg.erase = true
+		return mg.merge(guest, data, target, fields)
 	}
 }
 

@@ -29,7 +29,8 @@ type Config struct {
 	// right where each app has secrets of its own.
 	App string
 
-	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used.
+	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used, and a claim of a guest that holds
+	// some of it stays Pending: list kinds that are gone for good as [Retired].
 	Data []Kind
 
 	// Account returns the ID of the signed-in account, up to 512 bytes, or "" for nobody. It is called once a
@@ -157,7 +158,7 @@ func (c Config) complete() (Config, error) {
 	seen := map[string]bool{}
 	for i, k := range c.Data {
 		if p := reflect.ValueOf(k); k == nil || p.Kind() == reflect.Pointer && p.IsNil() || k.define() == nil {
-			fault("Data", "kind %d was not made by NewValue, NewMap or NewCounters", i)
+			fault("Data", "kind %d was not made by NewValue, NewMap, NewCounters or Retired", i)
 			continue
 		}
 		def := k.define()

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -191,5 +192,5 @@ func (k *keyring) openData(key, field, stored string) (string, error) {
 			return string(plain), nil
 		}
 	}
-	return "", errors.New("sealed data do not open: they were changed, or their secret is no longer in Config.Secrets")
+	return "", fmt.Errorf("%w: sealed data do not open: they were changed, or their secret is not in Config.Secrets", ErrUnreadable)
 }

@@ -23,6 +23,10 @@ var (
 	// ErrConflict: an Update function was tried many times, and each time the data had changed meanwhile.
 	ErrConflict = errors.New("guest: the data kept changing while it was updated: try again, or use Counters.Add, which needs no retry")
 
+	// ErrUnreadable: data are stored that this process cannot read. A claim stays Pending until a process that can
+	// read them finishes it.
+	ErrUnreadable = errors.New("guest: stored data cannot be read by this process: list their kind in Config.Data (or guest.Retired, if it is gone for good), add the secret that encrypted them to Config.Secrets, and encrypt what was stored in the clear (or see InsecureAcceptPlaintext)")
+
 	// ErrQuota: the write would leave the record over Config.Quota. Nothing was written.
 	ErrQuota = errors.New("guest: the write would exceed Config.Quota: remove something first, or raise the quota")
 

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// A Kind is one declared piece of data: a [Value], a [Map] or [Counters]. Declare kinds as package variables and
-// list them in Config.Data.
+// A Kind is one declared piece of data: a [Value], a [Map] or [Counters], or one that is [Retired]. Declare kinds as
+// package variables and list them in Config.Data.
 type Kind interface {
 	// Name is the name given at declaration. It names the stored fields: data under another name are other data.
 	Name() string
@@ -28,10 +28,18 @@ type kind struct {
 	perItem bool
 	counts  bool // Counters: amounts can be summed
 	sealed  bool
+	lenient bool // sealed, but plaintext is read too
+	retired bool
 	hasRule bool
 	typ     reflect.Type // of a value or an item; nil for Counters
 	merge   mergeFunc
 }
+
+// Retired declares that the data of this name are of no use any more. They cannot be read or written; a claim drops
+// what the guest holds of them, and its receipt counts it. Without this declaration a claim of a guest that holds data
+// of a kind which is not in Config.Data stays Pending, for a process that knows the kind. What accounts hold of it stays
+// until [Manager.EraseAccount].
+func Retired(name string) Kind { return &kind{name: name, retired: true, hasRule: true} }
 
 func (k *kind) define() *kind { return k }
 
@@ -70,13 +78,22 @@ func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]strin
 		if name != k.name || k.field(item) != field || stored == "" { // of a Value that is a Map now, or the reverse
 			continue
 		}
-		plain, err := ring.openData(key, field, stored)
+		plain, err := k.open(ring, key, field, stored)
 		if err != nil {
-			return nil, k.fault(err)
+			return nil, err
 		}
 		items[item] = plain
 	}
 	return items, nil
+}
+
+// open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.
+func (k *kind) open(ring *keyring, key, field, stored string) (string, error) {
+	if k.sealed && !k.lenient && stored != "" && stored[0] != sealedMark {
+		return "", k.fault(fmt.Errorf("%w: the kind is Sealed, what is stored is not", ErrUnreadable))
+	}
+	plain, err := ring.openData(key, field, stored)
+	return plain, k.wrap(err)
 }
 
 // store is the stored form of an encoded value.
@@ -175,9 +192,9 @@ func (f fieldOf[T]) get(ctx context.Context) (v T, err error) {
 	if err != nil {
 		return v, f.k.fault(err)
 	}
-	plain, err := vis.m.ring.openData(key, name, fields[name])
+	plain, err := f.k.open(vis.m.ring, key, name, fields[name])
 	if err != nil {
-		return v, f.k.fault(err)
+		return v, err
 	}
 	return decode[T](f.k, plain)
 }
@@ -224,9 +241,9 @@ func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error
 	}
 	stored := fields[name]
 	for range updateTries {
-		plain, err := vis.m.ring.openData(key, name, stored)
+		plain, err := f.k.open(vis.m.ring, key, name, stored)
 		if err != nil {
-			return f.k.fault(err)
+			return err
 		}
 		old, err := decode[T](f.k, plain)
 		if err != nil {

@@ -64,9 +64,25 @@ func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
 		if err != nil {
 			return nil, errUndecodable
 		}
+		mine, _ := encode(v.kind, a) // before the rule, which may change what a and g point to
+		theirs, _ := encode(v.kind, g)
 		merged, err := encode(v.kind, rule(a, g))
-		return map[string]string{"": merged}, err
+		return map[string]string{"": sameBytes(merged, mine, account[""], theirs, guest[""])}, err
 	}
+}
+
+// sameBytes is what to store for a rule's result: if it is one side's item as it was, the very bytes of that side. A type of
+// another release may lack some of their fields, and would strip them.
+func sameBytes(merged, mine, account, theirs, guest string) string {
+	switch {
+	case merged == "":
+		return ""
+	case merged == mine && account != "":
+		return account
+	case merged == theirs && guest != "":
+		return guest
+	}
+	return merged
 }
 
 func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
@@ -96,6 +112,7 @@ func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, str
 		if err != nil {
 			return nil, errUndecodable
 		}
+		mine, theirs := encodeItems(k, a, encode), encodeItems(k, g, encode) // before the rule, which may change them
 		merged := map[string]string{}
 		for item, v := range rule(a, g) {
 			plain, err := encode(k, v)
@@ -106,11 +123,19 @@ func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, str
 				return nil, err
 			}
 			if plain != "" {
-				merged[item] = plain
+				merged[item] = sameBytes(plain, mine[item], account[item], theirs[item], guest[item])
 			}
 		}
 		return merged, nil
 	}
+}
+
+func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (string, error)) map[string]string {
+	all := make(map[string]string, len(items))
+	for item, v := range items {
+		all[item], _ = encode(k, v)
+	}
+	return all
 }
 
 // A merger computes what a claim changes in the target's record. It is pure but for the nonces of Sealed data.
@@ -119,79 +144,127 @@ type merger struct {
 	kinds []*kind
 	rules map[*kind]mergeFunc // rules for this claim only
 	quota Quota               // of the target's record
+	erase bool                // the account is about to be erased: what cannot be read is dropped
 }
 
 // merge returns the fields to set and unset in the target, the fields it relied on, and what became of each kind.
-// An error is the fault of a rule: it panicked, or it made what cannot be stored.
+// An error wraps ErrUnreadable, or is the fault of a rule: it panicked, or it made what cannot be stored.
 func (m *merger) merge(guestKey string, guest Fields, targetKey string, target Fields) (u Update, kinds []KindReceipt, err error) {
 	u = Update{If: Fields{}, Set: Fields{}}
 	for _, k := range m.kindsOf(guest) {
-		receipt := KindReceipt{Name: k.name}
-		guestItems, guestErr := k.items(m.ring, guestKey, guest)
-		accountItems, accountErr := k.items(m.ring, targetKey, target)
-		receipt.countGuest(k, guestItems)
-		receipt.countAccount(k, accountItems)
-		merged, outcome := accountItems, Kept
-		switch {
-		case guestErr != nil || accountErr != nil:
-			outcome = Dropped
-		case len(accountItems) == 0:
-			merged, outcome = guestItems, Moved
-		default:
-			result, err := m.apply(k, accountItems, guestItems)
-			switch {
-			case err == errUndecodable:
-				outcome = Dropped
-			case err != nil:
-				return u, nil, err
-			case !maps.Equal(result, accountItems):
-				merged, outcome = result, Merged
-			}
+		receipt, err := m.mergeKind(k, &u, guestKey, guest, targetKey, target)
+		if errors.Is(err, ErrUnreadable) && m.erase {
+			receipt, err = k.dropped(guest, target), nil
 		}
-		receipt.Outcome = outcome
-		if outcome == Moved || outcome == Merged {
-			for item, plain := range merged {
-				if accountItems[item] != plain {
-					field := k.field(item)
-					u.Set[field] = k.store(m.ring, targetKey, field, plain)
-				}
-			}
-			for item := range accountItems {
-				if merged[item] == "" {
-					u.Unset = append(u.Unset, k.field(item))
-				}
-			}
+		if err != nil {
+			return u, nil, err
 		}
-		for item := range guestItems {
-			u.If[k.field(item)] = target[k.field(item)]
-		}
-		for item := range accountItems {
-			u.If[k.field(item)] = target[k.field(item)]
-		}
-		kept := m.fit(k, &u, target, merged)
-		receipt.countResult(k, kept)
-		receipt.countDropped(guestItems, accountItems, kept)
 		kinds = append(kinds, receipt)
 	}
 	return u, kinds, nil
 }
 
-// kindsOf are the kinds that the guest has data of, in the order of Config.Data; last those that this version of
-// the app does not know, so that a rolling upgrade loses nothing.
+func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, targetKey string, target Fields) (receipt KindReceipt, err error) {
+	switch {
+	case k.retired:
+		return k.dropped(guest, target), nil
+	case k.merge == nil:
+		return receipt, k.fault(fmt.Errorf("%w: it is not in Config.Data", ErrUnreadable))
+	}
+	guestItems, err := k.items(m.ring, guestKey, guest)
+	if err != nil {
+		return receipt, err
+	}
+	accountItems, err := k.items(m.ring, targetKey, target)
+	if err != nil {
+		return receipt, err
+	}
+	misfits := k.count(guest) - len(guestItems) // of a Value that is a Map now, or the reverse
+	merged, outcome := accountItems, Kept
+	switch {
+	case len(guestItems) == 0:
+		outcome = Dropped
+	case len(accountItems) == 0:
+		merged, outcome = guestItems, Moved
+	default:
+		result, err := m.apply(k, accountItems, guestItems)
+		switch {
+		case err == errUndecodable:
+			outcome = Dropped
+		case err != nil:
+			return receipt, err
+		case !maps.Equal(result, accountItems):
+			merged, outcome = result, Merged
+		}
+	}
+	if outcome == Moved || outcome == Merged {
+		for item, plain := range merged {
+			if accountItems[item] != plain {
+				field := k.field(item)
+				u.Set[field] = k.store(m.ring, targetKey, field, plain)
+			}
+		}
+		for item := range accountItems {
+			if merged[item] == "" {
+				u.Unset = append(u.Unset, k.field(item))
+			}
+		}
+	}
+	for item := range guestItems {
+		u.If[k.field(item)] = target[k.field(item)]
+	}
+	for item := range accountItems {
+		u.If[k.field(item)] = target[k.field(item)]
+	}
+	kept, refused := m.fit(k, u, target, accountItems, merged)
+	receipt = KindReceipt{Name: k.name, Outcome: outcome}
+	receipt.countGuest(k, guestItems)
+	receipt.countAccount(k, accountItems)
+	receipt.countResult(k, kept)
+	if outcome == Dropped {
+		refused = guestItems
+	}
+	receipt.countDropped(guestItems, accountItems, kept, refused)
+	receipt.GuestItems += misfits
+	receipt.DroppedItems += misfits
+	return receipt, nil
+}
+
+// count returns how many fields there are of this name, of whatever shape.
+func (k *kind) count(fields Fields) (n int) {
+	for field := range fields {
+		if name, _ := splitField(field); name == k.name {
+			n++
+		}
+	}
+	return n
+}
+
+// dropped is the receipt for data that nobody looked at.
+func (k *kind) dropped(guest, target Fields) KindReceipt {
+	lost, held := k.count(guest), k.count(target)
+	return KindReceipt{Name: k.name, Outcome: Dropped, GuestItems: lost, AccountItems: held, ResultItems: held, DroppedItems: lost}
+}
+
+// kindsOf are the kinds that the guest has data of, in the order of Config.Data; last those that are retired or that
+// this process does not know, as what is stored shows them. They have no merge rule.
 func (m *merger) kindsOf(guest Fields) (held []*kind) {
-	has := map[string]bool{}
+	has, retired := map[string]bool{}, map[string]bool{}
 	for field := range guest {
 		name, _ := splitField(field)
 		has[name] = true
 	}
 	for _, k := range m.kinds {
-		if has[k.name] {
+		switch {
+		case k.retired:
+			retired[k.name] = true
+		case has[k.name]:
 			held = append(held, k)
 			delete(has, k.name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(has)) {
-		k := &kind{name: name, merge: mergeUnknown}
+		k := &kind{name: name, retired: retired[name], lenient: true}
 		for field, stored := range guest {
 			if n, item := splitField(field); n == name {
 				k.perItem = k.perItem || item != ""
@@ -206,10 +279,6 @@ func (m *merger) kindsOf(guest Fields) (held []*kind) {
 // errUndecodable: one side holds data of another type, from another version of the app. They are not merged.
 var errUndecodable = errors.New("guest: stored data do not decode")
 
-func mergeUnknown(account, guest map[string]string) (map[string]string, error) {
-	return EachItem(PreferAccount[string])(account, guest), nil
-}
-
 func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[string]string, err error) {
 	rule := m.rules[k]
 	if rule == nil {
@@ -223,37 +292,53 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 	return rule(account, guest)
 }
 
-// fit drops new items from u, last names first, until the target keeps within its quota, and returns the items
-// that the target will hold. Changes of items that the account had are kept.
-func (m *merger) fit(k *kind, u *Update, target Fields, merged map[string]string) map[string]string {
-	fields, bytes := 0, 0
+// fit keeps the target within its quota, or what it held before if that is more. What u sets of this kind is taken back,
+// last names first: first the new items, then those that grow. It returns the items that the target will hold, and
+// those that were taken back.
+func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[string]string) (kept, refused map[string]string) {
+	var before, after, most Quota
 	for field, stored := range target {
 		if isData(field) {
-			fields, bytes = fields+1, bytes+len(field)+len(stored)
+			before.Fields, before.Bytes = before.Fields+1, before.Bytes+len(field)+len(stored)
 		}
 	}
-	var fresh []string
+	after = before
+	most.Fields, most.Bytes = max(m.quota.Fields, before.Fields), max(m.quota.Bytes, before.Bytes)
+	var added, grown []string
 	for field, stored := range u.Set {
 		old, had := target[field]
-		bytes += len(stored) - len(old)
+		after.Bytes += len(stored) - len(old)
 		if !had {
-			fields, bytes = fields+1, bytes+len(field)
-			if name, _ := splitField(field); name == k.name {
-				fresh = append(fresh, field)
-			}
+			after.Fields, after.Bytes = after.Fields+1, after.Bytes+len(field)
+		}
+		switch name, _ := splitField(field); {
+		case name != k.name: // another kind's, which fits
+		case !had:
+			added = append(added, field)
+		case len(stored) > len(old):
+			grown = append(grown, field)
 		}
 	}
 	for _, field := range u.Unset {
-		fields, bytes = fields-1, bytes-len(field)-len(target[field])
+		after.Fields, after.Bytes = after.Fields-1, after.Bytes-len(field)-len(target[field])
 	}
-	kept := maps.Clone(merged)
-	slices.Sort(fresh)
-	for ; len(fresh) > 0 && (fields > m.quota.Fields || bytes > m.quota.Bytes); fresh = fresh[:len(fresh)-1] {
-		field := fresh[len(fresh)-1]
-		fields, bytes = fields-1, bytes-len(field)-len(u.Set[field])
-		delete(u.Set, field)
+	kept, refused = maps.Clone(merged), map[string]string{}
+	slices.Sort(added)
+	slices.Sort(grown)
+	due := slices.Concat(grown, added)
+	for ; len(due) > 0 && (after.Fields > most.Fields || after.Bytes > most.Bytes); due = due[:len(due)-1] {
+		field := due[len(due)-1]
 		_, item := splitField(field)
+		refused[item] = kept[item]
+		old, had := target[field]
+		after.Bytes -= len(u.Set[field]) - len(old)
+		delete(u.Set, field)
 		delete(kept, item)
+		if had {
+			kept[item] = account[item]
+		} else {
+			after.Fields, after.Bytes = after.Fields-1, after.Bytes-len(field)
+		}
 	}
-	return kept
+	return kept, refused
 }

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,7 +104,8 @@ func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
 }
 
 // EraseAccount erases what is held on the account. Claims for it that are under way are finished first, so that
-// nothing comes back; if one cannot be, the error says so: call it again.
+// nothing comes back; data among them that this process cannot read are dropped. If one cannot be finished, the error
+// says so: call it again.
 func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 	if err := checkAccountID(accountID); err != nil {
 		return err
@@ -113,7 +115,9 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 		if n.owner != ownerAccount(accountID) {
 			return nil
 		}
-		_, err := m.settle(ctx, n, made, now)
+		c := m.newClaim(n.guest, n.owner).finish()
+		c.merge = m.mergeToErase(n.guest)
+		_, err := m.settle(ctx, c, n, made, now)
 		return err
 	})
 	_, err := m.update(ctx, accountKey(accountID), Update{Drop: true})
@@ -121,7 +125,8 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 }
 
 // Export returns what is held on the visitor of ctx, by kind: a Value as its JSON, a Map and Counters as an object.
-// Of [Manager.As] it exports an account.
+// Of [Manager.As] it exports an account. What cannot be read is left out, item by item; then the error wraps
+// [ErrUnreadable] and names the kinds, and the rest is returned with it.
 func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error) {
 	v := m.visitorIn(ctx)
 	if v == nil {
@@ -132,29 +137,40 @@ func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error
 		return nil, err
 	}
 	all := map[string]json.RawMessage{}
+	var unreadable error
 	for _, k := range m.merger(nil).kindsOf(dataOf(fields)) {
-		if all[k.name], err = k.export(m.ring, key, fields); err != nil {
-			return nil, err
+		shown, err := k.export(m.ring, key, fields)
+		unreadable = errors.Join(unreadable, err)
+		if shown != nil {
+			all[k.name] = shown
 		}
 	}
-	return all, nil
+	return all, unreadable
 }
 
-func (k *kind) export(ring *keyring, key string, fields Fields) (json.RawMessage, error) {
-	items, err := k.items(ring, key, fields)
-	if err != nil {
+// export returns what can be read of the kind, or nil. The error says that it is not all.
+func (k *kind) export(ring *keyring, key string, fields Fields) (shown json.RawMessage, err error) {
+	object := map[string]json.RawMessage{}
+	for field, stored := range fields {
+		name, item := splitField(field)
+		if name != k.name || k.field(item) != field || stored == "" {
+			continue
+		}
+		switch plain, fault := k.open(ring, key, field, stored); {
+		case fault != nil:
+			err = fault // of each item the same
+		case !json.Valid([]byte(plain)):
+			err = k.fault(fmt.Errorf("%w: what is stored is no JSON", ErrUnreadable))
+		default:
+			object[item] = json.RawMessage(plain)
+		}
+	}
+	if len(object) == 0 {
 		return nil, err
 	}
 	if !k.perItem {
-		return json.RawMessage(items[""]), nil
+		return object[""], err
 	}
-	object := map[string]json.RawMessage{}
-	for item, plain := range items {
-		object[item] = json.RawMessage(plain)
-	}
-	all, err := json.Marshal(object)
-	if err != nil {
-		return nil, k.fault(err)
-	}
-	return all, nil
+	shown, fault := json.Marshal(object)
+	return shown, cmp.Or(err, fault)
 }

@@ -224,3 +224,37 @@ func TestAsGuestOfAClaimedGuest(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be read does not keep the rest from whoever asks for their data.
+func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
+	Addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	data := func(c *guest.Config) { c.Data = append(c.Data, Addresses) }
+	s := newSite(t, data)
+	ctx := s.guests.As(t.Context(), "ann")
+	for _, err := range []error{Theme.Set(ctx, "dark"), Email.Set(ctx, "ann@example.com"), Addresses.Set(ctx, "home", "High Street"), Addresses.Set(ctx, "work", "Low Street")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	account := s.store.keys(t, "a:")[0]
+	record, _ := s.store.Store.Get(t.Context(), account)
+	swapped := guest.Fields{"addresses/home": record["addresses/work"]} // somebody wrote to the store
+	if _, err := s.store.Store.Update(t.Context(), account, guest.Update{Set: swapped}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.guests.Export(ctx)
+	if !errors.Is(err, guest.ErrUnreadable) || !strings.Contains(err.Error(), "addresses") || strings.Contains(err.Error(), "email") {
+		t.Errorf("the error: %v", err)
+	}
+	if string(all["theme"]) != `"dark"` || string(all["email"]) != `"ann@example.com"` || string(all["addresses"]) != `{"work":"Low Street"}` {
+		t.Errorf("%s", all)
+	}
+	other := newSite(t, func(c *guest.Config) {
+		data(c)
+		c.Store, c.Secrets = s.store, [][]byte{[]byte("another secret of the tests, 32b")}
+	})
+	all, err = other.guests.Export(other.guests.As(t.Context(), "ann"))
+	if !errors.Is(err, guest.ErrUnreadable) || len(all) != 1 || string(all["theme"]) != `"dark"` {
+		t.Errorf("without the secret: %s, %v", all, err)
+	}
+}

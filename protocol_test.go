@@ -675,7 +675,7 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 	theme := NewValue("theme", PreferGuest[string])
 	cart := NewCounters("cart", EachItem(Sum[int64]))
 	ring := newKeyring([][]byte{make([]byte, 32)}, "", time.Hour)
-	mg := &merger{ring, []*kind{theme.kind, cart.kind}, nil, Quota{1000, 100000}}
+	mg := &merger{ring: ring, kinds: []*kind{theme.kind, cart.kind}, quota: Quota{1000, 100000}}
 	type result struct {
 		u     Update
 		kinds []KindReceipt

@@ -30,7 +30,7 @@ const (
 	Moved   = "moved"   // the account had none: the guest's data became the account's
 	Merged  = "merged"  // the merge rule made something new of both
 	Kept    = "kept"    // the merge rule chose the account's data as they were
-	Dropped = "dropped" // both had data but they could not be merged, as they have different types: the account's stay
+	Dropped = "dropped" // the guest's data were not taken: they have another type than the account's, or than the kind has now, or the kind is Retired
 )
 
 // A KindReceipt says what became of one kind of data. Items are what a Map or Counters hold; a Value is one item.
@@ -46,7 +46,10 @@ type KindReceipt struct {
 	ResultItems  int   `json:"result_items"`  // what the account held after
 	ResultTotal  int64 `json:"result_total"`  //
 
-	DroppedItems int `json:"dropped_items"` // items that one side held and the account does not hold now: by rule, type or quota
+	// Items that one side held and the account does not hold now, by rule or quota; and those of the guest that were
+	// not taken because of their type, because the kind is Retired, or because the account would have grown over its
+	// quota, whose own item of that name stays.
+	DroppedItems int `json:"dropped_items"`
 }
 
 func (r *KindReceipt) countGuest(k *kind, items map[string]string) {
@@ -61,9 +64,10 @@ func (r *KindReceipt) countResult(k *kind, items map[string]string) {
 	r.ResultItems, r.ResultTotal = len(items), k.total(items)
 }
 
-func (r *KindReceipt) countDropped(guest, account, result map[string]string) {
+func (r *KindReceipt) countDropped(guest, account, result, refused map[string]string) {
 	for item := range guest {
-		if _, ok := result[item]; !ok {
+		_, held := result[item]
+		if _, not := refused[item]; !held || not {
 			r.DroppedItems++
 		}
 	}

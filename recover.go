@@ -13,7 +13,7 @@ import (
 // the next Recover.
 func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	err = m.eachNote(ctx, func(n note, made string, now time.Time) error {
-		done, err := m.settle(ctx, n, made, now)
+		done, err := m.settle(ctx, m.newClaim(n.guest, n.owner).finish(), n, made, now)
 		if done {
 			finished++
 		}
@@ -24,15 +24,15 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 
 // RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the claim is finished.
 func (m *Manager) RecoverClaim(ctx context.Context, p PendingClaim) (finished bool, err error) {
-	return m.settle(ctx, p.note, p.made, p.Noted.Add(p.Age))
+	return m.settle(ctx, m.newClaim(p.note.guest, p.note.owner).finish(), p.note, p.made, p.Noted.Add(p.Age))
 }
 
 const stuckAfter = 24 * time.Hour
 
-// settle finishes the claim of a note. A note whose guest is not sealed for it is struck once its claimer cannot
+// settle runs the claim of a note. A note whose guest is not sealed for it is struck once its claimer cannot
 // seal any more.
-func (m *Manager) settle(ctx context.Context, n note, made string, now time.Time) (finished bool, err error) {
-	c := m.drive(ctx, m.newClaim(n.guest, n.owner).finish())
+func (m *Manager) settle(ctx context.Context, c claim, n note, made string, now time.Time) (finished bool, err error) {
+	c = m.drive(ctx, c)
 	if c.outcome == failed {
 		receipt := c.receipt()
 		if m.cfg.Hooks.Stuck != nil && !receipt.At.IsZero() && now.Sub(receipt.At) > stuckAfter {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -123,6 +124,103 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 		}
 		if fields, bytes := load(got); fields > quota.Fields || bytes > quota.Bytes {
 			t.Fatalf("%d fields of %d bytes, quota %+v", fields, bytes, quota)
+		}
+	}
+}
+
+// Whatever guests bring and whatever the rules make of it: a claim leaves the account's data within twice the quota, or
+// within what they were before, and the receipt counts what became of each item.
+func TestQuotasInClaims(t *testing.T) {
+	checks := flag.Lookup("rapid.checks")
+	before := checks.Value.String()
+	t.Cleanup(func() { checks.Value.Set(before) })
+	checks.Value.Set("500")
+	if *long {
+		checks.Value.Set("20000")
+	}
+	rapid.Check(t, quotaHoldsInClaims)
+}
+
+func quotaHoldsInClaims(t *rapid.T) {
+	rule := rapid.SampledFrom([]guest.Merge[string]{
+		guest.PreferAccount[string], guest.PreferGuest[string],
+		func(account, guest string) string { return account + guest },
+		func(account, guest string) string { return guest[:len(guest)/2] },
+	}).Draw(t, "rule")
+	whole := rapid.SampledFrom([]guest.Merge[map[string]string]{
+		guest.EachItem(rule), guest.PreferGuest[map[string]string],
+		func(account, guest map[string]string) map[string]string { // makes items that nobody had
+			all := map[string]string{}
+			for _, side := range []map[string]string{account, guest} {
+				for item, text := range side {
+					all[item+"2"] = text + text
+				}
+			}
+			return all
+		},
+	}).Draw(t, "rule of maps")
+	theme, notes := guest.NewValue("theme", rule), guest.NewMap("notes", whole)
+	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
+	private := guest.NewMap("private", guest.EachItem(rule)).Sealed()
+	store := memstore.New(memstore.Config{})
+	manager := func(quota guest.Quota) *guest.Manager {
+		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{theme, notes, cart, private}, Quota: quota})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"), Bytes: rapid.IntRange(20, 400).Draw(t, "bytes")}
+	m, larger := manager(quota), manager(guest.Quota{Fields: 20, Bytes: 3000}) // it was larger once
+	load := func(key string) (q guest.Quota) {
+		fields, err := store.Get(context.Background(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range dataOf(fields) {
+			q.Fields, q.Bytes = q.Fields+1, q.Bytes+len(name)+len(value)
+		}
+		return q
+	}
+	text, item := rapid.StringMatching(`[a-z]{0,60}`), rapid.SampledFrom([]string{"a", "b", "c/d", "ee"})
+	fill := func(ctx context.Context) {
+		for range rapid.IntRange(0, 8).Draw(t, "writes") { // those over the quota are refused
+			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			case 0:
+				theme.Set(ctx, text.Draw(t, "text"))
+			case 1:
+				notes.Set(ctx, item.Draw(t, "item"), text.Draw(t, "text"))
+			case 2:
+				cart.Add(ctx, item.Draw(t, "item"), rapid.Int64Range(1, 1e12).Draw(t, "n"))
+			case 3:
+				private.Set(ctx, item.Draw(t, "item"), text.Draw(t, "text"))
+			}
+		}
+	}
+	if rapid.Bool().Draw(t, "full") {
+		fill(larger.As(context.Background(), "ann"))
+	}
+	for range rapid.IntRange(1, 5).Draw(t, "claims") {
+		by := m
+		if rapid.IntRange(0, 4).Draw(t, "by") == 0 {
+			by = larger
+		}
+		w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil)
+		r = by.Identify(w, r)
+		fill(r.Context())
+		before := load(accountKey("ann"))
+		receipt, err := m.Claim(w, r, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := load(accountKey("ann"))
+		if after.Fields > max(2*quota.Fields, before.Fields) || after.Bytes > max(2*quota.Bytes, before.Bytes) {
+			t.Fatalf("quota %+v: %+v became %+v by %+v", quota, before, after, receipt.Kinds)
+		}
+		for _, k := range receipt.Kinds {
+			if k.DroppedItems > k.GuestItems+k.AccountItems || k.DroppedItems == 0 && k.ResultItems < max(k.GuestItems, k.AccountItems) {
+				t.Fatalf("%+v", k)
+			}
 		}
 	}
 }
