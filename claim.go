@@ -367,9 +367,9 @@ func (m *Manager) newClaim(guest string, o owner) claim {
 		now:          time.Now().UnixMilli(),
 		tombstoneTTL: m.cfg.TombstoneTTL,
 		targetTTL:    ttl,
-		// A sealed guest lives for TombstoneTTL, or what was left of its TTL, which is no longer than that.
-		markerLife: m.cfg.TombstoneTTL + day,
-		merge:      m.mergeWith(guest, nil),
+		generation:   newGeneration(),
+		mostMarkers:  mostMarkers,
+		merge:        m.mergeWith(guest, nil),
 	}
 }
 
@@ -412,7 +412,7 @@ func (m *Manager) drive(ctx context.Context, c claim) claim {
 		var err error
 		switch cmd := c.command(); cmd.do {
 		case doGet:
-			r.fields, err = m.get(ctx, cmd.key)
+			r.fields, err = m.get(ctx, cmd.key, cmd.names...)
 		case doUpdate:
 			r.result, err = m.update(ctx, cmd.key, cmd.update)
 		case doHook:
