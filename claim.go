@@ -167,7 +167,7 @@ func (m *Manager) visitorOf(r *http.Request) *Visitor {
 	if v := m.visitorOfRequest(r.Context()); v != nil {
 		return v
 	}
-	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r)}
+	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r), work: mostWorked}
 	if held := m.held(r, time.Now(), v.room[:0]); len(held.tokens) > 0 {
 		v.become(held.tokens[0].token)
 		v.stored = true
@@ -274,20 +274,18 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 	}
 }
 
-// claimAll claims these guests, up to mostWorked of them, and clears the cookies of those that are done with; later
-// requests go on with the others. The receipt is the first one's.
+// claimAll claims the first of these guests, and others while the request may work, and clears the cookies of those that
+// are done with; later requests go on with the others. The receipt is the first one's.
 func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, accountID string, rules map[*kind]mergeFunc) (receipt Receipt, err error) {
 	receipt = noReceipt(accountID)
-	work := mostWorked
 	for i, p := range held {
 		switch {
 		case i > 0 && m.settled(p, held):
 			v.release(p)
 			continue
-		case work == 0:
+		case !v.mayWork() && i > 0:
 			continue
 		}
-		work--
 		r, e := m.claimGuest(ctx, p, accountID, rules, mostHops)
 		if i == 0 {
 			receipt = r
@@ -421,9 +419,9 @@ func (m *Manager) newClaim(guest string, o owner) claim {
 		now:          time.Now().UnixMilli(),
 		tombstoneTTL: m.cfg.TombstoneTTL,
 		targetTTL:    ttl,
-		// A sealed guest lives for TombstoneTTL, or what was left of its TTL, which is no longer than that.
-		markerLife: m.cfg.TombstoneTTL + day,
-		merge:      m.mergeWith(guest, nil),
+		generation:   newGeneration(),
+		mostMarkers:  mostMarkers,
+		merge:        m.mergeWith(guest, nil),
 	}
 }
 
@@ -466,7 +464,7 @@ func (m *Manager) drive(ctx context.Context, c claim) claim {
 		var err error
 		switch cmd := c.command(); cmd.do {
 		case doGet:
-			r.fields, err = m.get(ctx, cmd.key)
+			r.fields, err = m.get(ctx, cmd.key, cmd.names...)
 		case doUpdate:
 			r.result, err = m.update(ctx, cmd.key, cmd.update)
 		case doHook:

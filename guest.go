@@ -36,6 +36,7 @@ type Visitor struct {
 	told      bool          // this request asked for the guest's ID, and may have kept something under it
 	lines     []headerLine
 	room      [1]presented // for held
+	work      int          // how many more guests this request may ask the store about
 
 	header  http.Header // of the response; nil outside a request
 	watched bool        // somebody calls Commit just before it is sent

@@ -316,7 +316,7 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 // Whatever cookies a request brings, it works on eight guests; the rest have their turn in later requests, which lose
 // nothing. Guests that this process knows to be claimed cost nothing.
 func TestWorkPerRequest(t *testing.T) {
-	const n, most = 64, 8 * 8 // eight round trips a claim
+	const n, most = 64, 8 * 10 // round trips: seven a claim, up to three more to tidy up and to look again
 	spares := func(s *site) (cookies []string) {
 		for i := range n {
 			c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]
@@ -367,8 +367,8 @@ func TestWorkPerRequest(t *testing.T) {
 	t.Run("of a login", func(t *testing.T) {
 		s := newSite(t, nil)
 		header := strings.Join(spares(s), "; ")
-		for range n/8 + 1 {
-			if calls := s.store.took(func() { s.request("POST", "/login/ann", header) }); calls > 2*most {
+		for range n/7 + 1 {
+			if calls := s.store.took(func() { s.request("POST", "/login/ann", header) }); calls > most+10 {
 				t.Errorf("a login took %d calls", calls)
 			}
 		}

@@ -104,7 +104,7 @@ type RecordInfo struct {
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
 	AccountID string     `json:"account_id,omitempty"` // of a sealed guest: the account; a tombstone has only its key
 	Kinds     []KindInfo `json:"kinds"`
-	Claims    []Receipt  `json:"claims"` // that brought data into this record, with what is remembered of them: ID, At, Kinds
+	Claims    []Receipt  `json:"claims"` // the latest that brought data into this record, with what is remembered of them: ID, GuestID, At, Kinds
 }
 
 // A KindInfo is what a record holds of one kind of data.
@@ -181,14 +181,18 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 		}
 		info.Kinds = append(info.Kinds, kind)
 	}
-	for field, marker := range fields {
-		if id, ok := strings.CutPrefix(field, fieldMarker); ok {
-			made, kinds, err := unpackMarker(marker)
-			if err != nil {
-				return RecordInfo{}, err
-			}
-			info.Claims = append(info.Claims, Receipt{ID: id, At: made, Kinds: kinds, Claimed: true})
+	marked, err := unpackMarkers(fields[fieldMarkers])
+	if err != nil {
+		return RecordInfo{}, err
+	}
+	for _, k := range marked.list {
+		kinds, err := unpackKinds(k.kinds)
+		if err != nil {
+			return RecordInfo{}, err
 		}
+		info.Claims = append(info.Claims, Receipt{
+			ID: k.incarnation, GuestID: strings.TrimPrefix(k.guest, "g:"), At: time.Unix(k.at, 0).UTC(), Kinds: kinds, Claimed: true,
+		})
 	}
 	return info, nil
 }
@@ -255,11 +259,15 @@ func (i Inspector) stateOf(ctx context.Context, n note) (string, error) {
 	case state != sealedBy+string(n.owner):
 		return ClaimLost, nil
 	}
-	target, err := i.m.get(ctx, n.owner.key(), fieldMarker+n.incarnation)
+	target, err := i.m.get(ctx, n.owner.key(), fieldMarkers)
 	if err != nil {
 		return "", err
 	}
-	if len(target) > 0 {
+	marked, err := unpackMarkers(target[fieldMarkers])
+	if err != nil {
+		return "", err
+	}
+	if _, merged := marked.of(n.incarnation); merged {
 		return ClaimMerged, nil
 	}
 	return ClaimSealed, nil

@@ -155,7 +155,7 @@ func TestInspectPendingClaims(t *testing.T) {
 		stop  func(op, key string, u guest.Update) bool // before this call
 	}{
 		{guest.ClaimNoted, func(op, key string, u guest.Update) bool { return op == "update" && u.Stamp == ".t" }},
-		{guest.ClaimSealed, func(op, key string, u guest.Update) bool { return strings.HasPrefix(key, "a:") }},
+		{guest.ClaimSealed, func(op, key string, u guest.Update) bool { return u.Set[".c"] != "" }},
 		{guest.ClaimMerged, func(op, key string, u guest.Update) bool { return strings.HasPrefix(u.Set[".s"], "b") }},
 		{guest.ClaimBuried, func(op, key string, u guest.Update) bool { return strings.HasPrefix(key, "o:") && len(u.Unset) > 0 }},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -115,11 +116,15 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 		if n.owner != ownerAccount(accountID) {
 			return nil
 		}
-		c := m.newClaim(n.guest, n.owner).finish()
+		c := m.newClaim(n.guest, n.owner)
 		c.merge = m.mergeToErase(n.guest)
+		c.only, c.fresh = n.incarnation, n.incarnation
+		milli, _ := strconv.ParseInt(made, 10, 64)
+		c.finishOnly = now.Sub(time.UnixMilli(milli)) > sealWithin // its claimer cannot seal any more
 		_, err := m.settle(ctx, c, n, made, now)
 		return err
 	})
+	// A merge that was prepared before does not apply after this: its markers are not those of a new record.
 	_, err := m.update(ctx, accountKey(accountID), Update{Drop: true})
 	return errors.Join(pending, err)
 }

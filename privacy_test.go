@@ -3,11 +3,15 @@ package guest_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
 )
 
 func TestForget(t *testing.T) {
@@ -86,7 +90,7 @@ func TestErasingAnAccountEndsItsPendingClaims(t *testing.T) {
 	b.add("tea")
 	b.page()
 	s.store.on(func(op, key string, u guest.Update) error {
-		if strings.HasPrefix(key, "a:") {
+		if u.Set[".c"] != "" {
 			return http.ErrHandlerTimeout // a crash after the seal
 		}
 		return nil
@@ -257,4 +261,95 @@ func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
 	if !errors.Is(err, guest.ErrUnreadable) || len(all) != 1 || string(all["theme"]) != `"dark"` {
 		t.Errorf("without the secret: %s, %v", all, err)
 	}
+}
+
+// An account is erased while a claim is under way, before each of its calls to the store: what the claim brings is erased
+// too, if the outbox knew of it. A claim that begins later is another matter.
+func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
+	for _, known := range []bool{false, true} { // the account has a record
+		for _, recovers := range []bool{false, true} { // another process goes on with a claim whose guest is frozen
+			for step := 1; step <= 8; step++ {
+				t.Run(fmt.Sprintf("a known account: %v/recovers: %v/before call %d", known, recovers, step), func(t *testing.T) {
+					mem := newStore()
+					store := &spy{Store: mem}
+					claimer, m := replica(t, store, [][]byte{secret}, Cart), replica(t, mem, [][]byte{secret}, Cart)
+					newGuest := func() string {
+						return at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+					}
+					if known {
+						claimBy(m, newGuest(), "ann")
+						Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
+					}
+					cookie := newGuest()
+					if recovers {
+						store.on(func(op, key string, u guest.Update) error {
+							if u.Set[".c"] != "" {
+								return http.ErrHandlerTimeout
+							}
+							return nil
+						})
+						if receipt, err := claimBy(claimer, cookie, "ann"); err == nil || !receipt.Pending {
+							t.Fatal(receipt, err)
+						}
+					}
+					calls, noted := 0, recovers
+					store.on(func(op, key string, u guest.Update) error {
+						if strings.HasPrefix(key, "o:") && !noted && calls+1 < step {
+							noted = true
+						}
+						if calls++; calls == step {
+							if err := m.EraseAccount(t.Context(), "ann"); err != nil {
+								t.Error(err)
+							}
+						}
+						return nil
+					})
+					receipt, err := claimBy(claimer, cookie, "ann")
+					if err != nil || receipt.Pending {
+						t.Errorf("%+v, %v", receipt, err)
+					}
+					if calls < step {
+						if err := m.EraseAccount(t.Context(), "ann"); err != nil {
+							t.Error(err)
+						}
+					}
+					store.on(nil)
+					claimer.Recover(t.Context())
+					got, err := Cart.All(m.As(t.Context(), "ann"))
+					if err != nil || (noted || step > calls) && len(got) > 0 || got["cup"] > 0 || got["tea"] > 1 {
+						t.Errorf("erased data came back: %v, %v", got, err)
+					}
+					if n := outbox(t, store); n > 0 {
+						t.Errorf("%d notes left", n)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A claim whose claimer died long before it froze the guest is not taken up by EraseAccount: the guest is the visitor's.
+func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &spy{Store: memstore.New(memstore.Config{})}
+		m := replica(t, store, [][]byte{secret}, Cart)
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+		store.on(func(op, key string, u guest.Update) error {
+			if u.Stamp == ".t" {
+				return http.ErrHandlerTimeout // died before the seal
+			}
+			return nil
+		})
+		claimBy(m, cookie, "ann")
+		store.on(nil)
+		time.Sleep(61 * time.Second)
+		if err := m.EraseAccount(t.Context(), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+			if n, err := Cart.Get(r.Context(), "tea"); n != 1 || err != nil {
+				t.Errorf("the guest's cart holds %d, %v", n, err)
+			}
+		})
+	})
 }

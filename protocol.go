@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,8 +20,10 @@ type phase uint8
 const (
 	readGuest phase = iota
 	writeNote
-	seal
 	readTarget
+	tidy
+	seal
+	confirm
 	merge
 	callHook
 	bury
@@ -34,40 +37,52 @@ const (
 	unfinished outcome = iota
 	claimed            // by this owner, now or earlier
 	lost               // the guest is another's
-	notSealed          // finishOnly met an open guest
+	notSealed          // the guest stays open: finishOnly met it so, or the sibling that was to absorb it is forgotten
 	gone               // the guest was forgotten, or has no record and mustExist
 	failed             // err says why; the guest is kept
 )
 
 // A claim is one run of the protocol for one guest and one owner. It is a value: next returns another.
 type claim struct {
-	guest      string // record key
-	owner      owner
-	finishOnly bool   // finish what somebody sealed, but never seal
-	mustExist  bool   // a guest without a record has expired: it is no empty one
-	fresh      string // the incarnation to give a guest without a record
-	now        int64  // Unix milliseconds, for markers only
+	guest       string // record key
+	owner       owner
+	finishOnly  bool   // finish what somebody sealed, but never seal
+	only        string // if not "": this incarnation and no other
+	mustExist   bool   // a guest without a record has expired: it is no empty one
+	fresh       string // the incarnation to give a guest without a record
+	now         int64  // Unix milliseconds, for markers only
+	generation  int64  // the first one of new markers, random
+	mostMarkers int    // that a target has before old ones are looked at
 
 	tombstoneTTL, targetTTL time.Duration
-	markerLife              time.Duration
 	merge                   func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
 
+	rounds int // how often the target or the guest changed under our hands
+	run
+}
+
+// A run is what a claim has found out and done since it last looked at the guest from the start.
+type run struct {
 	phase       phase
 	outcome     outcome
 	err         error
 	incarnation string
 	missing     bool // the guest has no record yet
+	empty       bool // the guest had no data before it was sealed
 	noted       time.Time
 	at          string // when it was sealed
+	frozen      bool   // the guest is sealed for this owner
 	data        Fields // the guest's, frozen
 	holder      holder // if lost: whose the guest is
 	target      string // record key: the owner's, or where the owner itself has gone since
+	targetHeld  Fields // what the target held when it was read, until the merge is prepared; nil: not read
+	marked      markers
+	looked      int    // at how many guests of marked
 	change      Update // to the target
 	kinds       []KindReceipt
 	merged      bool // the data are the owner's
 	replayed    bool
 	buried      bool // by this run
-	rounds      int  // how often the target or the guest changed under our hands
 }
 
 type action uint8
@@ -81,6 +96,7 @@ const (
 type command struct {
 	do     action
 	key    string
+	names  []string // to get; none: all
 	update Update
 }
 
@@ -96,11 +112,30 @@ func (c claim) note() note { return note{c.guest, c.incarnation, c.owner} }
 // command is what the claim wants done next; there is none when it is done.
 func (c claim) command() command {
 	switch c.phase {
-	case readGuest:
+	case readGuest, confirm:
 		return command{do: doGet, key: c.guest}
 
 	case writeNote: // before sealing, so that no sealed guest can be forgotten
 		return command{do: doUpdate, key: outboxOf(c.guest), update: Update{Stamp: c.note().field(), Reserve: true}}
+
+	case readTarget: // see confirm for why this is before the seal
+		if c.replayed {
+			return command{do: doGet, key: c.target}
+		}
+		u := Update{
+			If:        Fields{fieldState: ""},
+			Default:   Fields{fieldMarkers: markers{generation: c.generation}.String()},
+			TTL:       c.targetTTL,
+			Reserve:   true,
+			ReturnAll: true,
+		}
+		if strings.HasPrefix(c.target, "g:") {
+			u.Default[fieldIncarnation] = c.fresh
+		}
+		return command{do: doUpdate, key: c.target, update: u}
+
+	case tidy:
+		return command{do: doGet, key: c.marked.list[0].guest, names: []string{fieldState, fieldIncarnation}}
 
 	case seal: // from here on the guest is this owner's, and its data do not change
 		u := Update{
@@ -118,9 +153,6 @@ func (c claim) command() command {
 		}
 		return command{do: doUpdate, key: c.guest, update: u}
 
-	case readTarget:
-		return command{do: doGet, key: c.target}
-
 	case merge: // data and marker in one step: they live and die together
 		return command{do: doUpdate, key: c.target, update: c.change}
 
@@ -129,7 +161,9 @@ func (c claim) command() command {
 
 	case bury: // only after the data are safe and the app is told
 		return command{do: doUpdate, key: c.guest, update: Update{
-			If:      Fields{fieldState: sealedBy + string(c.owner), fieldIncarnation: c.incarnation},
+			// A store that was rolled back has forgotten the merge too, and somebody may have sealed the guest anew: at
+			// another time.
+			If:      Fields{fieldState: sealedBy + string(c.owner), fieldIncarnation: c.incarnation, fieldClaimedAt: c.at},
 			Set:     Fields{fieldState: c.owner.tombstone()},
 			Unset:   fieldNames(c.data),
 			TTL:     c.tombstoneTTL,
@@ -155,20 +189,38 @@ func (c claim) next(r reply) claim {
 
 	case writeNote:
 		c.noted = r.result.Now
-		c.phase = seal
+		c.phase = readTarget
+		if c.empty { // most likely there is nothing to merge
+			c.phase = seal
+		}
+
+	case readTarget:
+		if c.replayed {
+			return c.readMarkers(r.fields)
+		}
+		return c.readMarkers(r.result.Fields)
+
+	case tidy:
+		return c.tidied(r.fields)
 
 	case seal:
 		if !r.result.Applied { // another claim, a rebirth, or too late: look again
-			return c.again(readGuest)
+			return c.restart()
 		}
 		return c.sealed(r.result.Fields)
 
-	case readTarget:
-		return c.prepare(r.fields)
+	case confirm:
+		// A marker is removed once its guest is buried. So if the guest is still sealed now, its marker was not removed
+		// before the target was read, and what happens to the target since then makes the merge fail. A seal that was
+		// applied after the target was read says the same, without a look.
+		if r.fields[fieldState] == sealedBy+string(c.owner) && r.fields[fieldIncarnation] == c.incarnation {
+			return c.prepare()
+		}
+		return c.restart().found(r.fields)
 
 	case merge:
-		if !r.result.Applied { // another claimer merged this guest, or somebody wrote to the target: look again
-			return c.again(readTarget)
+		if !r.result.Applied { // another claimer merged this guest or another one, or somebody wrote to the target
+			return c.readAgain()
 		}
 		c.merged = true
 		c.phase = callHook
@@ -179,7 +231,12 @@ func (c claim) next(r reply) claim {
 		}
 		c.phase = bury
 
-	case bury: // if another claimer was quicker it buried the same
+	case bury:
+		now := r.result.Fields
+		another := !r.result.Applied && now[fieldState] == c.owner.tombstone() && now[fieldIncarnation] == c.incarnation
+		if !r.result.Applied && !another { // a store that was rolled back has forgotten the seal
+			return c.restart()
+		}
 		c.buried = r.result.Applied
 		c.phase = strike
 
@@ -189,9 +246,17 @@ func (c claim) next(r reply) claim {
 	return c
 }
 
-func (c claim) again(p phase) claim {
+// restart looks at the guest from the start.
+func (c claim) restart() claim {
+	c.run = run{}
 	c.rounds++
-	c.phase = p
+	return c
+}
+
+// readAgain reads the target anew.
+func (c claim) readAgain() claim {
+	c.rounds++
+	c.phase = readTarget
 	return c
 }
 
@@ -209,20 +274,23 @@ func (c claim) found(guest Fields) claim {
 	if c.missing = c.incarnation == ""; c.missing {
 		c.incarnation = c.fresh
 	}
+	c.target = c.owner.key()
 	state := guest[fieldState]
 	switch {
 	case state == forgotten, c.missing && c.mustExist:
 		c.phase, c.outcome = done, gone
+	case c.only != "" && c.incarnation != c.only:
+		c.phase, c.outcome = done, notSealed
 	case state == "" && c.finishOnly:
 		c.phase, c.outcome = done, notSealed
 	case state == "":
+		c.empty = len(dataOf(guest)) == 0
 		c.phase = writeNote
 	case state == sealedBy+string(c.owner):
 		return c.sealed(guest)
 	case state == c.owner.tombstone():
 		c.replayed = true
 		c.at = guest[fieldClaimedAt]
-		c.target = c.owner.key()
 		c.phase = readTarget
 		if c.finishOnly { // what is left is the note, if that
 			c.phase = strike
@@ -234,65 +302,119 @@ func (c claim) found(guest Fields) claim {
 	return c
 }
 
+// sealed goes on with a guest that is frozen: by this run, which has read the target before, or by an earlier one.
 func (c claim) sealed(guest Fields) claim {
 	c.at = guest[fieldClaimedAt]
+	c.frozen, c.noted = true, time.Time{}
 	c.data = dataOf(guest)
-	c.target = c.owner.key()
-	c.phase = readTarget
-	if len(c.data) == 0 { // an account that gets nothing is not touched
+	switch {
+	case len(c.data) == 0: // an account that gets nothing is not touched
 		c.merged = true
 		c.phase = callHook
+	case c.merged: // before the store forgot the seal
+		c.phase = callHook
+	case c.targetHeld == nil:
+		c.phase = readTarget
+	default:
+		return c.prepare()
 	}
 	return c
 }
 
-// prepare decides by the target's record: merged already, or what to change in it.
-func (c claim) prepare(target Fields) claim {
+// readMarkers decides by the target's record: merged already, or what is to be done before the merge.
+func (c claim) readMarkers(target Fields) claim {
 	if isNewer(target) {
 		return c.fail(errNewer)
 	}
-	marker := fieldMarker + c.incarnation
-	if m, ok := target[marker]; ok || c.replayed {
-		var err error
-		if _, c.kinds, err = unpackMarker(m); err != nil {
+	var err error
+	if c.marked, err = unpackMarkers(target[fieldMarkers]); err != nil {
+		return c.fail(err)
+	}
+	if m, ok := c.marked.of(c.incarnation); ok || c.replayed {
+		if c.kinds, err = unpackKinds(m.kinds); err != nil {
 			return c.fail(err)
 		}
-		c.merged = true
-		c.phase = callHook
-		if c.replayed {
+		c.merged, c.marked = true, markers{}
+		switch {
+		case c.replayed:
 			c.phase, c.outcome = done, claimed
+		case c.frozen:
+			c.phase = callHook
+		default:
+			c.phase = seal
 		}
 		return c
 	}
-	if target[fieldState] == forgotten { // and with it these data, which were its own
-		c.merged = true
+	if target[fieldState] == forgotten {
+		if !c.frozen {
+			c.phase, c.outcome = done, notSealed
+			return c
+		}
+		c.merged, c.marked = true, markers{} // forgotten with the target, whose these data are
 		c.phase = callHook
 		return c
 	}
 	if state := target[fieldState]; state != "" {
 		// The target is a guest that was itself claimed meanwhile, without these data: they follow it.
 		c.target = holderOf(state).key
-		return c.again(readTarget)
+		return c.readAgain()
 	}
-	u, kinds, err := c.merge(c.data, c.target, target)
+	c.targetHeld = target
+	if c.targetHeld == nil {
+		c.targetHeld = Fields{}
+	}
+	c.looked = 0
+	if len(c.marked.list) > c.mostMarkers {
+		c.phase = tidy
+		return c
+	}
+	return c.ready()
+}
+
+const mostMarkers = 8
+
+// tidied keeps the first marker, as the last one, or removes it, by what its guest is now. It is never removed by count or
+// age: while its guest can still be merged, the marker is what prevents that.
+func (c claim) tidied(guest Fields) claim {
+	first := c.marked.list[0]
+	c.marked.list = slices.Clone(c.marked.list[1:])
+	state := guest[fieldState]
+	if guest[fieldIncarnation] == first.incarnation && !strings.HasPrefix(state, buriedBy) {
+		c.marked.list = append(c.marked.list, first)
+	}
+	if c.looked++; c.looked < 2 && c.looked < len(c.marked.list) { // one comes, so two must go, now and then
+		return c
+	}
+	return c.ready()
+}
+
+// ready: the target was read, and the guest is to be frozen, or must be seen to be so still.
+func (c claim) ready() claim {
+	c.phase = seal
+	if c.frozen {
+		c.phase = confirm
+	}
+	return c
+}
+
+// prepare says what to change in the target.
+func (c claim) prepare() claim {
+	u, kinds, err := c.merge(c.data, c.target, c.targetHeld)
 	if err != nil {
 		return c.fail(err)
 	}
 	c.kinds = kinds
-	u.If[marker] = ""
-	u.Set[marker] = packMarker(c.now, kinds)
-	for field, value := range target {
-		if strings.HasPrefix(field, fieldMarker) && markerOlder(value, c.now, c.markerLife) {
-			u.Unset = append(u.Unset, field)
-		}
-	}
+	marked := c.marked
+	marked.generation++
+	marked.list = append(slices.Clone(marked.list), marker{c.incarnation, c.guest, c.now / 1000, packKinds(kinds)})
+	u.If[fieldMarkers] = c.targetHeld[fieldMarkers]
+	u.Set[fieldMarkers] = marked.String()
 	if strings.HasPrefix(c.target, "g:") {
 		u.If[fieldState] = ""
-		u.Default = Fields{fieldIncarnation: c.fresh}
 	}
 	u.TTL = c.targetTTL
 	u.Reserve = true
-	c.change = u
+	c.change, c.targetHeld, c.marked = u, nil, markers{}
 	c.phase = merge
 	return c
 }

@@ -12,7 +12,7 @@ import (
 
 // visit decides who sent the request: the heart of the package. It never fails: what does not verify is no guest.
 func (m *Manager) visit(r *http.Request) *Visitor {
-	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r)}
+	v := &Visitor{m: m, request: r, open: true, foreign: m.foreign(r), work: mostWorked}
 	if m.cfg.Account != nil {
 		v.account = m.cfg.Account(r)
 	}
@@ -69,6 +69,14 @@ func (v *Visitor) undecided(ctx context.Context) context.Context {
 // brings more has them settled by its next requests.
 const mostWorked = 8
 
+// mayWork reports whether the request may ask about one more guest, which it then has done.
+func (v *Visitor) mayWork() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.work--
+	return v.work >= 0
+}
+
 // A departure says where a guest went that is known to be claimed.
 type departure struct {
 	sibling token // that absorbed it; zero: an account has it, or it was forgotten
@@ -96,7 +104,6 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 	if m.known(v, held) {
 		return
 	}
-	work := mostWorked
 	for rest := held.tokens; ; {
 		main := rest[0]
 		rest = rest[1:]
@@ -109,7 +116,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if !main.provisional && !m.dueToSlide(main.token, now) && len(held.tokens) == 1 {
 			return
 		}
-		if held.newer || work == 0 { // as it is: see maybeNewer; or the next request goes on
+		if held.newer { // as it is: see maybeNewer
 			return
 		}
 
@@ -119,7 +126,9 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		known = known && (gone.at != 0 || gone.sibling.id != (guestID{}))
 		var res Result
 		if !known {
-			work--
+			if !v.mayWork() { // as it is: the next request goes on
+				return
+			}
 			u := live(m.cfg.TTL)
 			u.Return = []string{fieldClaimedAt}
 			if m.cfg.Hooks.Confirmed != nil && main.provisional {
@@ -152,7 +161,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		default:
 			// An account has it. What its siblings held then is the account's too; a guest made since is not.
 			since, _ := slices.BinarySearchFunc(rest, gone.at, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
-			if len(m.absorb(ctx, v, main.token, rest[:since], &work)) == 0 {
+			if len(m.absorb(ctx, v, main.token, rest[:since])) == 0 {
 				v.dropSpare(main)
 			}
 			if rest = rest[since:]; len(rest) > 0 {
@@ -165,7 +174,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if i := slices.IndexFunc(rest, func(p presented) bool { return !m.isSpare(p) }); i > 0 {
 			rest[0], rest[i] = rest[i], rest[0]
 		}
-		if left := m.absorb(ctx, v, v.guest, rest, &work); len(left) == 0 || m.isSpare(left[0]) {
+		if left := m.absorb(ctx, v, v.guest, rest); len(left) == 0 || m.isSpare(left[0]) {
 			v.carry()
 			if !heirOfLate {
 				v.dropSpare(main)
@@ -232,9 +241,13 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 	v.stored = true
 	if len(open) > 1 { // one alone needs no look
 		ctx = v.undecided(ctx)
-		looked := open[:min(len(open), mostWorked)]
+		looked := open
 		open = nil
 		for _, p := range looked {
+			if !v.mayWork() { // it is taken for one that is not claimed
+				open = append(open, p)
+				continue
+			}
 			record, err := m.get(ctx, guestKey(p.id), fieldState, fieldClaimedAt)
 			if err != nil {
 				m.warn("of two guest cookies none was chosen", err) // the first is served and nothing is cleared
@@ -265,16 +278,19 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 
 // absorb claims other guests of the same browser for the main one, if they may be, while there is work left. It returns
 // those that are left; their cookies stay, and the next request goes on with them.
-func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, others []presented, work *int) (left []presented) {
+func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, others []presented) (left []presented) {
 	for _, p := range others {
 		if p.id != main.id && m.siblings(p.token, main) && !m.settled(p, v.held) {
-			if *work == 0 {
+			if !v.mayWork() {
 				left = append(left, p)
 				continue
 			}
-			*work--
-			if c := m.drive(ctx, m.newClaim(guestKey(p.id), ownerGuest(main))); c.outcome == failed {
+			switch c := m.drive(ctx, m.newClaim(guestKey(p.id), ownerGuest(main))); c.outcome {
+			case failed:
 				m.warn("a sibling guest was not absorbed", c.err)
+				left = append(left, p)
+				continue
+			case notSealed:
 				left = append(left, p)
 				continue
 			}

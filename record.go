@@ -6,9 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // What the records hold, and under which keys: see docs/claim.md.
@@ -20,7 +20,7 @@ const (
 	fieldClaimedAt   = ".t" // a guest's: when it was sealed
 	fieldConfirmed   = ".r" // a guest's, with Hooks.Confirmed: random, set when its cookie came back
 	fieldFilled      = ".w" // a guest's, with Hooks.Filled: random, set with its first data
-	fieldMarker      = ".c" // + incarnation, an owner's: this guest's data are in here; see packMarker
+	fieldMarkers     = ".c" // an owner's: which guests' data are in here; see markers
 )
 
 const (
@@ -50,8 +50,8 @@ func isNewer(record Fields) bool {
 	return i != "" && i[0] != recordVersion
 }
 
-// errNewer: a claim depends on what every field of a guest's record means.
-var errNewer = errors.New("guest: the guest's record was written by a newer release: let that one finish the claim")
+// errNewer: a claim depends on what every field of ours means.
+var errNewer = errors.New("guest: a record was written by a newer release: let that one finish the claim")
 
 // whileOpen is the condition of writes to a guest. Nobody changes it.
 var whileOpen = Fields{fieldState: ""}
@@ -181,23 +181,75 @@ func fieldNames(fields Fields) []string {
 	return names
 }
 
-// A marker holds when it was made, in Unix seconds, and the kinds of the receipt.
-func packMarker(nowMilli int64, kinds []KindReceipt) string {
-	return strconv.FormatInt(nowMilli/1000, 36) + ";" + packKinds(kinds)
+// Markers say which guests' data are in a record. The generation grows with every change, so that a merge that was
+// prepared before a change never applies after it, also if a marker was removed meanwhile. It begins at random: the
+// record may be a new one in place of one that was erased.
+type markers struct {
+	generation int64
+	list       []marker // the next to be looked at is the first
 }
 
-func unpackMarker(m string) (made time.Time, kinds []KindReceipt, err error) {
-	at, packed, _ := strings.Cut(m, ";")
-	if sec, err := strconv.ParseInt(at, 36, 64); err == nil {
-		made = time.Unix(sec, 0).UTC()
+// A marker is of one claim. It is kept until its guest is known to be claimed or gone: while the guest is frozen, a
+// claimer may come and merge it again.
+type marker struct {
+	incarnation string
+	guest       string // record key
+	at          int64  // when it was merged, Unix seconds
+	kinds       string // of the receipt, packed
+}
+
+var errMarkers = errors.New("guest: the markers of the claims do not decode")
+
+// unpackMarkers reads what String makes: the version of its form, the generation, then the markers, each after a bar.
+func unpackMarkers(s string) (m markers, err error) {
+	if s == "" {
+		return m, nil
 	}
-	kinds, err = unpackKinds(packed)
-	return made, kinds, err
+	if s[0] != recordVersion {
+		return m, errNewer
+	}
+	parts := strings.Split(s[1:], "|")
+	if m.generation, err = strconv.ParseInt(parts[0], 36, 64); err != nil {
+		return m, errMarkers
+	}
+	for _, part := range parts[1:] {
+		words := strings.Split(part, " ")
+		if len(words) != 4 {
+			return m, errMarkers
+		}
+		at, err := strconv.ParseInt(words[2], 36, 64)
+		if err != nil {
+			return m, errMarkers
+		}
+		m.list = append(m.list, marker{words[0], "g:" + words[1], at, words[3]})
+	}
+	return m, nil
 }
 
-// markerOlder: a marker is needed while its guest's record can be sealed; see Manager.newClaim.
-func markerOlder(m string, nowMilli int64, life time.Duration) bool {
-	made, _, _ := strings.Cut(m, ";")
-	sec, err := strconv.ParseInt(made, 36, 64)
-	return err == nil && nowMilli-sec*1000 > life.Milliseconds()
+func (m markers) String() string {
+	s := string(recordVersion) + strconv.FormatInt(m.generation, 36)
+	for _, k := range m.list {
+		s += "|" + k.incarnation + " " + strings.TrimPrefix(k.guest, "g:") + " " + strconv.FormatInt(k.at, 36) + " " + k.kinds
+	}
+	return s
+}
+
+// of returns the marker of a claim.
+func (m markers) of(incarnation string) (marker, bool) {
+	i := slices.IndexFunc(m.list, func(k marker) bool { return k.incarnation == incarnation })
+	if i < 0 {
+		return marker{}, false
+	}
+	return m.list[i], true
+}
+
+// newGeneration is a first one.
+func newGeneration() int64 {
+	var b [5]byte
+	rand.Read(b[:])
+	n := int64(0)
+	for _, c := range b {
+		n = n<<8 | int64(c)
+	}
+	return n
 }

@@ -315,21 +315,14 @@ func (m *mutant) Update(ctx context.Context, key string, u guest.Update) (guest.
 	return m.Store.Update(ctx, key, u)
 }
 
-func markerOf(u *guest.Update) string {
-	for field := range u.Set {
-		if strings.HasPrefix(field, ".c") {
-			return field
-		}
-	}
-	return ""
-}
+func isMerge(u *guest.Update) bool { return u.Set[".c"] != "" }
 
 var mutants = map[string]func(key string, u *guest.Update){
 	"updates have no operation ID": func(_ string, u *guest.Update) { u.Once = false },
 	"merges leave no marker": func(_ string, u *guest.Update) {
-		if marker := markerOf(u); marker != "" {
-			delete(u.If, marker)
-			delete(u.Set, marker)
+		if isMerge(u) {
+			delete(u.If, ".c")
+			delete(u.Set, ".c")
 		}
 	},
 	"writes do not look whether the guest is claimed": func(_ string, u *guest.Update) {
@@ -343,7 +336,7 @@ var mutants = map[string]func(key string, u *guest.Update){
 		}
 	},
 	"merges do not look whether the account has changed": func(_ string, u *guest.Update) {
-		if markerOf(u) != "" {
+		if isMerge(u) {
 			maps.DeleteFunc(u.If, func(field, _ string) bool { return field[0] != '.' })
 		}
 	},

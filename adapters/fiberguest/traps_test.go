@@ -628,7 +628,7 @@ func TestHeadersAsTheAppSpellsThem(t *testing.T) {
 	if a := do("GET", "/public"); len(a.guests()) != 0 || a.Get("X-Guest") != "" || !slices.Equal(a.Header["Cache-Control"], []string{"public"}) {
 		t.Errorf("%+v", a)
 	}
-	a := do("POST", "/add?item=tea")
+	a := do("POST", "/add?item=tea", "x-guest", "")
 	if len(a.guests()) != 1 || !slices.Equal(a.Header["Cache-Control"], []string{"private, no-store"}) || a.Get("CDN-Cache-Control") != "" {
 		t.Errorf("%+v", a)
 	}

@@ -106,7 +106,7 @@ func (c *crashing) dieAt(die func(key string, u guest.Update) bool) {
 	c.die = die
 }
 
-func beforeMerge(key string, _ guest.Update) bool { return strings.HasPrefix(key, "a:") }
+func beforeMerge(_ string, u guest.Update) bool { return u.Set[".c"] != "" }
 
 // onEach runs a test on a single server and on a Cluster.
 func onEach(t *testing.T, test func(t *testing.T, d *deployment)) {
