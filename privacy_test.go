@@ -353,3 +353,69 @@ func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 		})
 	})
 }
+
+// A browser with more first cookies than one response clears is left by its visitor, by Forget or by a login and logout.
+// What the next person keeps there is theirs: it goes neither into what was forgotten nor into the first one's account.
+func TestTheNextPersonAtTheBrowser(t *testing.T) {
+	for _, n := range []int{4, 8, 12, 30} {
+		for _, end := range []string{"forget", "login"} {
+			for _, processes := range []int{1, 2} {
+				t.Run(fmt.Sprint(n, " cookies/", end, "/processes: ", processes), func(t *testing.T) {
+					s := newSite(t, nil)
+					s.mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
+						if err := s.guests.Forget(w, r); err != nil {
+							t.Error(err)
+						}
+					})
+					b := s.browser()
+					for i := range n {
+						c := s.request("POST", fmt.Sprint("/add/first", i), "").Result().Cookies()[0]
+						b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: c.Name, Value: c.Value}})
+					}
+					stolen := b.copy()
+					tick()
+					if end == "forget" {
+						b.request("POST", "/forget")
+					} else {
+						b.login("ann")
+					}
+					tick()
+					if processes == 2 {
+						next := newSite(t, func(c *guest.Config) { c.Store = s.store })
+						jar := b.Jar.Cookies(mustURL(t, s.url))
+						b = next.browser()
+						b.Jar.SetCookies(mustURL(t, next.url), jar)
+					}
+					for i := range 3 {
+						b.add(fmt.Sprint("next", i))
+					}
+					for range n {
+						b.page()
+					}
+					p := b.page()
+					for i := range 3 {
+						if p.Cart[fmt.Sprint("next", i)] != 1 {
+							t.Errorf("the next person has %v", p.Cart)
+							break
+						}
+					}
+					for sku := range s.account("ann") {
+						if strings.HasPrefix(sku, "next") {
+							t.Errorf("the first one's account has the next person's %s", sku)
+						}
+					}
+					if end == "forget" {
+						for range n {
+							if p := stolen.page(); len(p.Cart) != 0 {
+								t.Fatalf("a copy of the forgotten cookies reads %v", p.Cart)
+							}
+						}
+					}
+					if got := b.cookies(); len(got) > 2 { // for two minutes a guest that follows another keeps its own spare cookie
+						t.Errorf("cookies %v", got)
+					}
+				})
+			}
+		}
+	}
+}

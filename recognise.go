@@ -3,6 +3,7 @@ package guest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -120,48 +121,19 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 			return
 		}
 
-		// Confirm, or slide: the record lives for TTL from now.
 		ctx := v.undecided(context.WithoutCancel(ctx))
-		gone, known := m.moved.get(main.id)
-		known = known && (gone.at != 0 || gone.sibling.id != (guestID{}))
-		var res Result
-		if !known {
-			if !v.mayWork() { // as it is: the next request goes on
-				return
+		gone, err := m.confirm(ctx, v, main)
+		if err != nil {
+			if err != errLater {
+				m.warn("a guest was not recognised", err)
 			}
-			u := live(m.cfg.TTL)
-			u.Return = []string{fieldClaimedAt}
-			if m.cfg.Hooks.Confirmed != nil && main.provisional {
-				u.markFirst(fieldConfirmed)
-			}
-			var err error
-			res, err = m.update(ctx, v.key, u)
-			if err == nil && !res.Applied {
-				err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
-			}
-			if err != nil {
-				m.warn("a guest was not recognised", err) // its cookie stays and the next request tries again
-				return
-			}
-			if res.first(u, fieldConfirmed) {
-				m.cfg.Hooks.Confirmed(v.in(ctx))
-			}
-			if !res.Applied {
-				gone = departureOf(res.Fields)
-				m.moved.put(main.id, gone)
-			}
+			return // its cookie stays and the next request tries again
 		}
-		heirOfLate := res.Applied && main.heir && young
-		switch {
-		case res.Applied:
-			v.guest.provisional = false
-			v.guest.issued = time.Now().Unix()
-		case gone.sibling.id != (guestID{}):
-			v.adopt(gone.sibling)
-		default:
-			// An account has it. What its siblings held then is the account's too; a guest made since is not.
+		if gone != nil {
+			// An account has it. What its siblings held then is the account's too; a guest made since is not. Nor
+			// has a guest that was forgotten any siblings.
 			since, _ := slices.BinarySearchFunc(rest, gone.at, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
-			if len(m.absorb(ctx, v, main.token, rest[:since])) == 0 {
+			if len(m.absorb(ctx, v, v.guest, rest[:since])) == 0 {
 				v.dropSpare(main)
 			}
 			if rest = rest[since:]; len(rest) > 0 {
@@ -174,16 +146,61 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if i := slices.IndexFunc(rest, func(p presented) bool { return !m.isSpare(p) }); i > 0 {
 			rest[0], rest[i] = rest[i], rest[0]
 		}
-		if left := m.absorb(ctx, v, v.guest, rest); len(left) == 0 || m.isSpare(left[0]) {
+		left := m.absorb(ctx, v, v.guest, rest)
+		if len(left) == 0 || m.isSpare(left[0]) {
 			v.carry()
-			if !heirOfLate {
+			if !(main.heir && young && main.id == v.guest.id) {
 				v.dropSpare(main)
 			}
 		}
 		main.token = v.guest
-		v.held = []presented{main}
+		v.held = append(v.room[:0], main)
+		v.held = append(v.held, left...)
 		return
 	}
+}
+
+// errLater: the request has asked about as many guests as it may.
+var errLater = errors.New("guest: the next request goes on")
+
+// confirm makes the visitor the guest of this cookie, or the sibling that absorbed it, wherever that went in turn; its
+// record lives for TTL from now. gone: that guest is claimed, or forgotten.
+func (m *Manager) confirm(ctx context.Context, v *Visitor, main presented) (gone *departure, err error) {
+	for range mostHops {
+		gone, known := m.moved.get(v.guest.id)
+		if !known || gone == (departure{}) {
+			if !v.mayWork() {
+				return nil, errLater
+			}
+			u := live(m.cfg.TTL)
+			u.Return = []string{fieldClaimedAt}
+			if m.cfg.Hooks.Confirmed != nil && main.provisional && main.id == v.guest.id {
+				u.markFirst(fieldConfirmed)
+			}
+			res, err := m.update(ctx, v.key, u)
+			if err == nil && !res.Applied {
+				err = m.resolve(ctx, v.key, res.Fields[fieldState], true)
+			}
+			if err != nil {
+				return nil, err
+			}
+			if res.first(u, fieldConfirmed) {
+				m.cfg.Hooks.Confirmed(v.in(ctx))
+			}
+			if res.Applied {
+				v.guest.provisional = false
+				v.guest.issued = time.Now().Unix()
+				return nil, nil
+			}
+			gone = departureOf(res.Fields)
+			m.moved.put(v.guest.id, gone)
+		}
+		if gone.sibling.id == (guestID{}) {
+			return &gone, nil
+		}
+		v.adopt(gone.sibling)
+	}
+	return nil, errors.New("guest: siblings absorb each other in a circle")
 }
 
 // isSpare reports whether the guest came under another name than the main one.
