@@ -42,7 +42,7 @@ func (m *Manager) claimHeld(ctx context.Context, v *Visitor, header http.Header,
 	defer v.finishClaim(header, accountID)
 	held, err := v.claimable()
 	if err != nil {
-		m.refuse(ctx, err)
+		m.refusedUnproven(ctx, err)
 		return noReceipt(accountID), err
 	}
 	return m.claimAll(ctx, v, held, accountID, rulesOf(opts))
@@ -128,7 +128,7 @@ func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error
 		return receipt, ErrNoVisitor
 	}
 	v.mu.Lock()
-	key, id, err := v.key, v.guest.id, v.proves()
+	key, id, err := v.key, v.guest.id, v.unproven()
 	v.mu.Unlock()
 	if err != nil || key == "" {
 		return receipt, err
@@ -205,9 +205,9 @@ func (v *Visitor) guests() []presented {
 // request named no other guest, whose claim may be repeated here. The caller holds v.mu.
 func (v *Visitor) used() bool { return v.wrote || v.told && len(v.held) == 0 }
 
-// proves says why the request does not prove that the guests it names are its sender's: then they can be served, but not
+// unproven says why the request does not prove that the guests it names are its sender's: then they can be served, but not
 // claimed, forgotten or put into a ticket. nil: it does. The caller holds v.mu.
-func (v *Visitor) proves() error {
+func (v *Visitor) unproven() error {
 	named := slices.ContainsFunc(v.held, func(p presented) bool { return p.name != "" })
 	switch {
 	case v.ambiguous:
@@ -218,8 +218,8 @@ func (v *Visitor) proves() error {
 	return nil
 }
 
-// refuse tells of what proves has said.
-func (m *Manager) refuse(ctx context.Context, err error) {
+// refusedUnproven tells of what unproven has said.
+func (m *Manager) refusedUnproven(ctx context.Context, err error) {
 	reason := RefusedCrossOrigin
 	if err == ErrAmbiguous {
 		reason = RefusedAmbiguous
@@ -231,7 +231,7 @@ func (m *Manager) refuse(ctx context.Context, err error) {
 func (v *Visitor) claimable() ([]presented, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if err := v.proves(); err != nil {
+	if err := v.unproven(); err != nil {
 		return nil, err
 	}
 	guests := v.guests()
@@ -263,7 +263,7 @@ func (m *Manager) claimAtSignIn(r *http.Request, v *Visitor) {
 	}
 	var due []presented
 	for _, p := range held {
-		if m.settled(p, held) {
+		if m.isOver(p, held) {
 			v.release(p)
 		} else if again, failed := m.later.get(p.id); !failed || time.Now().After(again.at) {
 			due = append(due, p)
@@ -280,7 +280,7 @@ func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, ac
 	receipt = noReceipt(accountID)
 	for i, p := range held {
 		switch {
-		case i > 0 && m.settled(p, held):
+		case i > 0 && m.isOver(p, held):
 			v.release(p)
 			continue
 		case !v.mayWork() && i > 0:
@@ -314,7 +314,7 @@ func (v *Visitor) release(p presented) {
 		return
 	}
 	if mine {
-		v.unline(v.m.header, "")
+		v.unline(v.m.cfg.Header, "")
 		if v.unline("Set-Cookie", v.m.cfg.Cookie.Name) && !p.header { // this response has confirmed it
 			v.drop(v.m.cfg.Cookie.Name)
 		}
@@ -325,7 +325,7 @@ func (v *Visitor) release(p presented) {
 		}
 	}
 	if p.header { // an empty one says that it is over
-		v.line(headerLine{v.m.header, "", ""})
+		v.line(headerLine{v.m.cfg.Header, "", ""})
 	}
 	if mine {
 		v.key = ""
@@ -335,7 +335,7 @@ func (v *Visitor) release(p presented) {
 // unmint takes back a guest whose token was not sent yet. The caller holds v.mu.
 func (v *Visitor) unmint() {
 	v.unline("Set-Cookie", spareName(v.m.cfg.Cookie.Name, v.guest.id))
-	v.unline(v.m.header, "")
+	v.unline(v.m.cfg.Header, "")
 	v.key, v.isNew = "", false
 }
 
@@ -370,7 +370,7 @@ func (m *Manager) claimGuest(ctx context.Context, p presented, accountID string,
 		m.refused(ctx, RefusedClaimed)
 		return noReceipt(accountID), ErrClaimed
 
-	case gone:
+	case noGuest:
 		if p.ticket {
 			return noReceipt(accountID), ErrGone
 		}

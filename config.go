@@ -17,11 +17,11 @@ type Config struct {
 	// Store keeps the records: redisstore.New or memstore.New. Required.
 	Store Store
 
-	// Secrets sign the cookies and tickets and encrypt Sealed data: at least 32 random bytes each, newest first.
-	// The first one signs; all of them verify and decrypt. To rotate takes two deployments, as a process cannot read
-	// what a newer one has signed: first add the new secret behind the others, and when every process has it, put it
-	// in front. Remove the old one when Config.TTL has passed since; what it sealed must have been written anew by
-	// then. Required, never invented: two replicas that invent their own reject each other's guests.
+	// Secrets sign the cookies and tickets and encrypt Sealed data: at least 32 random bytes each. The first one signs
+	// and encrypts; all of them verify and decrypt. A rotation takes two deployments, as a process cannot read what a
+	// secret has signed that it does not have: first add the new one behind the others, and when every process has it,
+	// put it in front. Remove the old one when Config.TTL has passed since; what it sealed must have been written anew by
+	// then (docs/operations.md). Required, never invented: two replicas that invent their own reject each other's guests.
 	Secrets [][]byte
 
 	// App is a name that tells this app from others that are given the same Secrets: then none accepts another's
@@ -72,7 +72,7 @@ type Config struct {
 
 	TTL            time.Duration // life of a guest since it was last seen, to a day. 0: 30 days. At most 400 days, as cookies
 	ProvisionalTTL time.Duration // life of a guest whose cookie has not come back yet. 0: 1 hour, or TTL if that is shorter
-	TombstoneTTL   time.Duration // how long a claimed guest is remembered. 0: 30 days, or TTL if that is longer. Never under TTL
+	TombstoneTTL   time.Duration // how long a claimed or forgotten guest is remembered. 0: 30 days, or TTL if that is longer. Never under TTL
 	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
 	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
 
@@ -169,6 +169,8 @@ func (c Config) complete() (Config, error) {
 			fault("Data", "kind %q is declared twice: give one of them another name", def.name)
 		case !def.hasRule:
 			fault("Data", "kind %q has no merge rule: give one, such as guest.PreferAccount", def.name)
+		case def.lenient && !def.sealed:
+			fault("Data", "kind %q accepts plaintext but is not Sealed: call Sealed, too", def.name)
 		case def.typ != nil && unkept(def.typ) != "":
 			fault("Data", "kind %q: %s; give it another type", def.name, unkept(def.typ))
 		}
@@ -178,8 +180,11 @@ func (c Config) complete() (Config, error) {
 	if c.Create != OnFirstVisit && c.Create != OnFirstWrite {
 		fault("Create", "must be OnFirstVisit or OnFirstWrite")
 	}
-	c.Cookie.complete("Cookie", fault)
-	c.completeFormer(fault)
+	c.Header = http.CanonicalHeaderKey(c.Header)
+	faultless := len(faults)
+	if c.Cookie.complete("Cookie", fault); len(faults) == faultless { // else each of them has the same fault
+		c.completeFormer(fault)
+	}
 	if c.Header != "" && !headerName.MatchString(c.Header) {
 		fault("Header", "%q is not a header name: use letters, digits and -", c.Header)
 	}
@@ -247,13 +252,15 @@ func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
 func (c *Config) completeFormer(fault func(field, format string, args ...any)) {
 	former := make([]Cookie, len(c.FormerCookies))
 	for i, f := range c.FormerCookies {
-		f.Name, f.SameSite, f.Insecure = strings.TrimPrefix(strings.TrimPrefix(c.Cookie.Name, hostPrefix), securePrefix), c.Cookie.SameSite, c.Cookie.Insecure
-		f.complete(fmt.Sprintf("FormerCookies[%d]", i), fault)
-		if f.Name != c.Cookie.Name {
-			fault(fmt.Sprintf("FormerCookies[%d]", i), "is a cookie of another name (%s, not %s), which needs no clearing: leave it out", f.Name, c.Cookie.Name)
-		}
-		if f == c.Cookie {
-			fault(fmt.Sprintf("FormerCookies[%d]", i), "is the scope of Cookie itself: leave it out")
+		field := fmt.Sprintf("FormerCookies[%d]", i)
+		f.Name = strings.TrimPrefix(strings.TrimPrefix(c.Cookie.Name, hostPrefix), securePrefix)
+		f.SameSite, f.Insecure = c.Cookie.SameSite, c.Cookie.Insecure
+		f.complete(field, fault)
+		switch {
+		case f.Name != c.Cookie.Name:
+			fault(field, "is a cookie of another name (%s, not %s), which needs no clearing: leave it out", f.Name, c.Cookie.Name)
+		case f == c.Cookie:
+			fault(field, "is the scope of Cookie itself: leave it out")
 		}
 		former[i] = f
 	}
@@ -265,7 +272,7 @@ func (c *Config) completeFormer(fault func(field, format string, args ...any)) {
 		bytes += len(f.with(f.Name, "", -1))
 	}
 	if bytes > mostBytes/2 && len(former) > 0 {
-		fault("FormerCookies", "has such long Domains and Paths that clearing them takes %d bytes of a header: at most %d are kept for it", bytes, mostBytes/2)
+		fault("FormerCookies", "has such long Domains and Paths that clearing them takes %d bytes of a header, of at most %d", bytes, mostBytes/2)
 	}
 	c.FormerCookies = former
 }

@@ -192,5 +192,5 @@ func (k *keyring) openData(key, field, stored string) (string, error) {
 			return string(plain), nil
 		}
 	}
-	return "", fmt.Errorf("%w: sealed data do not open: they were changed, or their secret is not in Config.Secrets", ErrUnreadable)
+	return "", fmt.Errorf("%w: no secret in Config.Secrets opens it: add the one that encrypted it, unless it was changed", ErrUnreadable)
 }

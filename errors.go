@@ -17,15 +17,16 @@ var (
 	ErrClaimed = errors.New("guest: this guest was claimed by an account; its next request starts a fresh guest")
 
 	// ErrGone: there is no such guest any more: it expired, or the visitor had it forgotten. From [Manager.ClaimTicket]
-	// and from data calls with the context of [Manager.AsGuest].
+	// from data calls with the context of [Manager.AsGuest], and from a write that comes too late for a fresh guest.
 	ErrGone = errors.New("guest: this guest is gone: it expired or was forgotten")
 
 	// ErrConflict: an Update function was tried many times, and each time the data had changed meanwhile.
 	ErrConflict = errors.New("guest: the data kept changing while it was updated: try again, or use Counters.Add, which needs no retry")
 
-	// ErrUnreadable: data are stored that this process cannot read. A claim stays Pending until a process that can
-	// read them finishes it.
-	ErrUnreadable = errors.New("guest: stored data cannot be read by this process: list their kind in Config.Data (or guest.Retired, if it is gone for good), add the secret that encrypted them to Config.Secrets, and encrypt what was stored in the clear (or see InsecureAcceptPlaintext)")
+	// ErrUnreadable: data are stored that this process cannot read: of a kind that is not in Config.Data, of a secret that
+	// is not in Config.Secrets, or in the clear where the kind is Sealed; the text says which. A claim stays Pending until
+	// a process that can read them finishes it.
+	ErrUnreadable = errors.New("guest: stored data cannot be read by this process")
 
 	// ErrQuota: the write would leave the record over Config.Quota. Nothing was written.
 	ErrQuota = errors.New("guest: the write would exceed Config.Quota: remove something first, or raise the quota")
@@ -44,7 +45,7 @@ var (
 
 	// ErrCrossOrigin: another origin's page sent the request with an unsafe method, so it proves nothing of the guest
 	// that its cookie names: that guest is not claimed, not forgotten, and put into no ticket.
-	ErrCrossOrigin = errors.New("guest: a cross-origin request proves nothing about the guest of its cookie (carry a ticket through the flow instead)")
+	ErrCrossOrigin = errors.New("guest: a page of another origin sent this request, so the guest of its cookie is left alone (send it from your own origin, or claim with a ticket that was made there)")
 
 	// ErrAmbiguous: the request carried two different guest cookies of one name. Others may have set one of them, so
 	// neither is claimed, forgotten or put into a ticket.

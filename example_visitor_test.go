@@ -354,3 +354,37 @@ func ExampleConfig_formerCookies() {
 	// cleared in shop.example
 	// cleared in www.shop.example
 }
+
+// Somebody at the help desk signs in as a customer, with a guest of their own in that browser.
+func ExampleConfig_autoClaim() {
+	actsForCustomer := func(r *http.Request) bool { return r.Header.Get("Agent") != "" } // your own sessions here
+	guests, err := guest.New(guest.Config{
+		Store:     memstore.New(memstore.Config{}),
+		Secrets:   [][]byte{[]byte("32 random bytes from your config")},
+		Data:      []guest.Kind{Cart},
+		Account:   func(r *http.Request) string { return r.Header.Get("User") },
+		AutoClaim: func(r *http.Request) bool { return !actsForCustomer(r) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+	mux.HandleFunc("GET /cart", func(w http.ResponseWriter, r *http.Request) { fmt.Println(Cart.All(r.Context())) })
+	app := guests.Middleware(mux)
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("POST", "/cart", nil))
+	page := func(header ...string) {
+		r := httptest.NewRequest("GET", "/cart", nil)
+		r.AddCookie(w.Result().Cookies()[0])
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		app.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	page("User", "customer", "Agent", "ann")
+	page()
+	// Output:
+	// map[] <nil>
+	// map[tea:1] <nil>
+}

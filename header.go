@@ -36,7 +36,7 @@ func (v *Visitor) carry() {
 	}
 	if v.m.byHeader(v.request) { // scripts can read it, so it is sent to those who ask for it
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
-			v.line(headerLine{v.m.header, "", value})
+			v.line(headerLine{v.m.cfg.Header, "", value})
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (v *Visitor) wipe(h http.Header) {
 func (v *Visitor) withhold() (putBack func()) {
 	h, marked := v.header, v.marked(v.header)
 	was := http.Header{}
-	for _, name := range [...]string{"Set-Cookie", "Cache-Control", "Vary", http.CanonicalHeaderKey(v.m.cfg.Header)} {
+	for _, name := range [...]string{"Set-Cookie", "Cache-Control", "Vary", v.m.cfg.Header} {
 		if lines, ok := h[name]; ok {
 			was[name] = lines
 			h[name] = slices.Clone(lines)

@@ -44,8 +44,8 @@ type Hooks struct {
 const (
 	RefusedToken       = "invalid_token"      // a cookie or header does not verify
 	RefusedCookies     = "different_cookies"  // two different guest cookies of one name; the first is served
-	RefusedAmbiguous   = "ambiguous_claim"    // a claim with such cookies
-	RefusedCrossOrigin = "cross_origin_claim" // a claim that another site's page sent
+	RefusedAmbiguous   = "ambiguous_claim"    // a claim, ticket or Forget with such cookies
+	RefusedCrossOrigin = "cross_origin_claim" // a claim, ticket or Forget that another origin's page sent
 	RefusedClaimed     = "claimed_by_other"   // a claim of a guest that another account has
 	RefusedTicket      = "invalid_ticket"     // a ticket was tampered with, has expired, or is another audience's
 )

@@ -69,7 +69,8 @@ func unkeptFields(t reflect.Type, seen map[reflect.Type]bool) string {
 		}
 	}
 	if !kept {
-		return t.String() + " has no exported field, and MarshalJSON and UnmarshalJSON (or MarshalText and UnmarshalText) are not both its own, the first with a receiver that is no pointer: it would be stored as {}"
+		return t.String() + " has no exported field, so it would be stored as {}: export one, or give it UnmarshalJSON " +
+			"and MarshalJSON, the latter not with a pointer as its receiver"
 	}
 	return ""
 }

@@ -90,7 +90,7 @@ func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]strin
 // open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.
 func (k *kind) open(ring *keyring, key, field, stored string) (string, error) {
 	if k.sealed && !k.lenient && stored != "" && stored[0] != sealedMark {
-		return "", k.fault(fmt.Errorf("%w: the kind is Sealed, what is stored is not", ErrUnreadable))
+		return "", k.fault(fmt.Errorf("%w: the kind is Sealed, but what is stored is not: use InsecureAcceptPlaintext until it has been written anew", ErrUnreadable))
 	}
 	plain, err := ring.openData(key, field, stored)
 	return plain, k.wrap(err)
@@ -290,8 +290,11 @@ func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 	if v == nil {
 		return nil, k.fault(ErrNoVisitor)
 	}
-	if v.m.kinds[k.name] != k {
-		return nil, k.invalid("it is not listed in Config.Data, so a claim would lose it: list it there")
+	if declared := v.m.kinds[k.name]; declared != k {
+		if declared != nil && declared.retired {
+			return nil, k.invalid("Config.Data lists it as Retired")
+		}
+		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Sealed and InsecureAcceptPlaintext return another one)")
 	}
 	return v, nil
 }

@@ -169,7 +169,7 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 	case k.retired:
 		return k.dropped(guest, target), nil
 	case k.merge == nil:
-		return receipt, k.fault(fmt.Errorf("%w: it is not in Config.Data", ErrUnreadable))
+		return receipt, k.fault(fmt.Errorf("%w: it is not in Config.Data: list it there, or as guest.Retired if it is gone for good", ErrUnreadable))
 	}
 	guestItems, err := k.items(m.ring, guestKey, guest)
 	if err != nil {

@@ -19,12 +19,11 @@ type Manager struct {
 	attributes, attributesOfSpare string // of our cookies
 
 	seen   recent[string, token]      // what verified cookies say, as verifying is most of what a known visitor costs
-	moved  recent[guestID, departure] // guests known to be claimed, and where they went
+	moved  recent[guestID, departure] // guests known to be claimed or forgotten, and where they went
 	later  recent[guestID, retry]     // claims that failed, and when a request may try them again
 	hooks  hookCalls
 	warned atomic.Int64
 	began  time.Time // when New made the Manager
-	header string    // Config.Header in its canonical form
 }
 
 // New returns a Manager, or all faults of the Config at once, joined; each is a [*ConfigError]. errors.As finds the first;
@@ -36,7 +35,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, kinds: map[string]*kind{}, ring: newKeyring(cfg.Secrets, cfg.App, cfg.TTL),
-		began: time.Now(), header: http.CanonicalHeaderKey(cfg.Header),
+		began: time.Now(),
 	}
 	for _, k := range cfg.Data {
 		def := k.define()

@@ -34,11 +34,11 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	v.mu.Unlock()
 	held, err := v.claimable()
 	if err != nil {
-		m.refuse(ctx, err)
+		m.refusedUnproven(ctx, err)
 		return err
 	}
 	for _, p := range held {
-		if !unknown && !m.settled(p, held) {
+		if !unknown && !m.isOver(p, held) {
 			if err := m.eraseGuest(ctx, p.id); err != nil && err != ErrClaimed { // then there is nothing of it left to erase
 				return err
 			}
@@ -66,7 +66,7 @@ func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	return m.eraseGuest(ctx, id)
 }
 
-// eraseGuest leaves of the guest a tombstone of nobody. A record that is sealed or buried is left alone: it is the
+// eraseGuest replaces the guest's record by a tombstone without an owner. A record that is sealed or buried is left alone: it is the
 // claim's, and goes by itself.
 func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
 	ctx = context.WithoutCancel(ctx)

@@ -38,7 +38,7 @@ const (
 	claimed            // by this owner, now or earlier
 	lost               // the guest is another's
 	notSealed          // the guest stays open: finishOnly met it so, or the sibling that was to absorb it is forgotten
-	gone               // the guest was forgotten, or has no record and mustExist
+	noGuest            // the guest was forgotten, or has no record and mustExist
 	failed             // err says why; the guest is kept
 )
 
@@ -278,7 +278,7 @@ func (c claim) found(guest Fields) claim {
 	state := guest[fieldState]
 	switch {
 	case state == forgotten, c.missing && c.mustExist:
-		c.phase, c.outcome = done, gone
+		c.phase, c.outcome = done, noGuest
 	case c.only != "" && c.incarnation != c.only:
 		c.phase, c.outcome = done, notSealed
 	case state == "" && c.finishOnly:

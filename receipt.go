@@ -9,11 +9,11 @@ import (
 
 // A Receipt says what a claim did. Its JSON form is in snake case.
 type Receipt struct {
-	ID        string        `json:"id,omitempty"` // of the claim; every repetition of it has the same: the idempotency key
-	GuestID   string        `json:"guest_id"`     // the guest that was claimed
-	AccountID string        `json:"account_id"`   // by this account
-	At        time.Time     `json:"at,omitzero"`  // when it was claimed, by the store's clock
-	Kinds     []KindReceipt `json:"kinds"`        // what became of the guest's data; empty if it had none, or if it is Replayed and long done
+	ID        string        `json:"id,omitempty"`       // of the claim; every repetition of it has the same: the idempotency key
+	GuestID   string        `json:"guest_id,omitempty"` // the guest that was claimed
+	AccountID string        `json:"account_id"`         // by this account
+	At        time.Time     `json:"at,omitzero"`        // when it was claimed, by the store's clock
+	Kinds     []KindReceipt `json:"kinds"`              // what became of the guest's data; empty if it had none, or if it is Replayed and long done
 
 	Claimed  bool `json:"claimed"`  // the guest is the account's; false: there was no guest to claim, or see Pending
 	Replayed bool `json:"replayed"` // an earlier claim did it, this one changed nothing

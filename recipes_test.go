@@ -186,6 +186,8 @@ func TestACartByLink(t *testing.T) {
 		switch {
 		case errors.Is(err, guest.ErrTicket):
 			fmt.Fprint(w, "This link is too old, or was sent to another address.")
+		case errors.Is(err, guest.ErrGone):
+			fmt.Fprint(w, "What was in this cart is gone.")
 		case err != nil:
 			slog.WarnContext(r.Context(), "the cart did not come along", "error", err) // signed in all the same
 		case receipt.Replayed:

@@ -47,7 +47,7 @@ func (m *Manager) foreign(r *http.Request) bool {
 
 // byHeader reports whether the client uses Config.Header. It says so by sending it, empty before it has a token.
 func (m *Manager) byHeader(r *http.Request) bool {
-	return m.cfg.Header != "" && len(r.Header[m.header]) > 0
+	return m.cfg.Header != "" && len(r.Header[m.cfg.Header]) > 0
 }
 
 // headerClientKey tells Browsers that a client has no cookies that a new guest could overwrite.
@@ -91,9 +91,9 @@ func departureOf(record Fields) (gone departure) {
 	return gone
 }
 
-// settled reports whether this process knows that the guest of this cookie has nothing left, so that the cookie can
-// be cleared without asking the store: an account has it, or a sibling that the request names too.
-func (m *Manager) settled(p presented, held []presented) bool {
+// isOver reports whether this process knows that the guest of this cookie has nothing left, so that the cookie can
+// be cleared without asking the store: an account has it, it was forgotten, or a sibling that the request names too has it.
+func (m *Manager) isOver(p presented, held []presented) bool {
 	gone, known := m.moved.get(p.id)
 	return known && (gone.sibling.id == (guestID{}) ||
 		slices.ContainsFunc(held, func(o presented) bool { return o.id == gone.sibling.id }))
@@ -297,7 +297,7 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 // those that are left; their cookies stay, and the next request goes on with them.
 func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, others []presented) (left []presented) {
 	for _, p := range others {
-		if p.id != main.id && m.siblings(p.token, main) && !m.settled(p, v.held) {
+		if p.id != main.id && m.siblings(p.token, main) && !m.isOver(p, v.held) {
 			if !v.mayWork() {
 				left = append(left, p)
 				continue
@@ -415,7 +415,7 @@ func (m *Manager) held(r *http.Request, now time.Time, room []presented) (h held
 		h.junk = append(h.junk, unproven...)
 	}
 	if len(h.tokens) == 0 && m.cfg.Header != "" {
-		if value := r.Header.Get(m.header); value != "" && m.present(r.Context(), &h, name, value, now) {
+		if value := r.Header.Get(m.cfg.Header); value != "" && m.present(r.Context(), &h, name, value, now) {
 			h.tokens[0].name, h.tokens[0].header = "", true
 		}
 	}

@@ -27,7 +27,7 @@ const (
 	sealedBy = "s"
 	buriedBy = "b"
 
-	// forgotten is the state of a guest that its visitor had erased: a tombstone of nobody, so that no copy of its
+	// forgotten is the state of a guest that its visitor had erased: a tombstone without an owner, so that no copy of its
 	// token brings it back to life, and no ticket finds anything.
 	forgotten = buriedBy
 )

@@ -30,10 +30,10 @@ func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration
 		return "", fmt.Errorf("%w: a ticket needs an audience, and a ttl of up to Config.TombstoneTTL (%v)", ErrInvalid, m.cfg.TombstoneTTL)
 	}
 	v.mu.Lock()
-	err := v.proves()
+	err := v.unproven()
 	v.mu.Unlock()
 	if err != nil {
-		m.refuse(ctx, err)
+		m.refusedUnproven(ctx, err)
 		return "", err
 	}
 	id, err := v.outlast(context.WithoutCancel(ctx), ttl)
@@ -47,7 +47,7 @@ func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration
 	return m.ring.tickets[0].Encode("ticket", append(b, to[:]...))
 }
 
-// outlast makes the guest's record live at least that long, if the store can be reached, and returns whose it is.
+// outlast makes the guest's record live at least that long, if the store can be reached, and returns the guest's ID.
 func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, err error) {
 	for range mostHops {
 		v.mu.Lock()

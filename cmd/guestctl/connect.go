@@ -24,7 +24,7 @@ type connection struct {
 	SentinelMaster string `env:"GUEST_REDIS_SENTINEL_MASTER" placeholder:"NAME" help:"The URL is of a Sentinel, with the Sentinel's password if it has one; this is the master's name."`
 	Prefix         string `env:"GUEST_PREFIX" default:"guest" help:"redisstore.Config.Prefix of the app."`
 	App            string `env:"GUEST_APP" help:"Config.App of the app, if it has one."`
-	SecretsFile    string `env:"GUEST_SECRETS_FILE" type:"path" placeholder:"FILE" help:"The app's secrets: one a line in base64, newest first. Or put them in GUEST_SECRETS."`
+	SecretsFile    string `env:"GUEST_SECRETS_FILE" type:"path" placeholder:"FILE" help:"The app's secrets: one a line in base64, the one that signs first. Or put them in GUEST_SECRETS."`
 }
 
 // Nobody waits for a page here.

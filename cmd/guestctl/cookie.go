@@ -148,7 +148,7 @@ func explain(t *tabwriter.Writer, info cookieInfo) {
 	row(t, "verdict", verdicts[info.Verdict])
 	switch {
 	case info.Secret == 0:
-		row(t, "signed by", "secret 1 of "+strconv.Itoa(info.Secrets)+", the newest")
+		row(t, "signed by", "secret 1 of "+strconv.Itoa(info.Secrets)+", the one that signs")
 	case info.Secret > 0:
 		row(t, "signed by", "secret "+strconv.Itoa(info.Secret+1)+" of "+strconv.Itoa(info.Secrets)+", an older one")
 	}

@@ -49,7 +49,7 @@ func TestCookie(t *testing.T) {
 			t.Errorf("%q: %+v\nwant %+v", input, got, want)
 		}
 	}
-	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid", "signed by secret 1 of 1, the newest",
+	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid", "signed by secret 1 of 1, the one that signs",
 		"guest "+id, "issued "+stamp(want[0].Issued), "born "+stamp(want[0].Born), "expires "+stamp(want[0].Expires), "provisional no")
 
 	// A first cookie has a name of its own, which the value alone does not tell.
@@ -70,7 +70,7 @@ func TestCookie(t *testing.T) {
 	table(t, d.want(0, header, "cookie"), "signed by secret 2 of 2, an older one")
 	file := filepath.Join(t.TempDir(), "secrets")
 	os.WriteFile(file, []byte(old+"\n"), 0o600)
-	table(t, d.want(0, header, "cookie", "--secrets-file", file), "signed by secret 1 of 1, the newest")
+	table(t, d.want(0, header, "cookie", "--secrets-file", file), "signed by secret 1 of 1, the one that signs")
 	d.onDuty["GUEST_SECRETS"] = fresh
 	for _, name := range []string{"", "guest="} {
 		if got := decode[[]cookieInfo](d, 1, name+token, "cookie"); len(got) != 1 || got[0].Verdict != guest.TokenForged || got[0].GuestID != id {

@@ -93,7 +93,7 @@ var states = map[string]string{
 	guest.StateSealed: "sealed: a claim is under way, the data are on their way to the account",
 	guest.StateBuried: "buried: it was claimed, its data are its owner's",
 
-	guest.StateForgotten: "forgotten: its visitor had it erased",
+	guest.StateForgotten: "forgotten: its visitor, or an operator, had it erased",
 }
 
 func (c *show) Run(s *session) error {
