@@ -192,8 +192,8 @@ func (m *Manager) visitorIn(ctx context.Context) *Visitor {
 	return nil
 }
 
-// guests returns those that a claim or Forget is about: the one that this request made and kept something under, else those that it named,
-// claimed ones too, as a claim may be repeated. The caller holds v.mu.
+// guests returns those that a claim or Forget is about: the one that this request made and kept something under,
+// else those that it named, claimed ones too, as a claim may be repeated. The caller holds v.mu.
 func (v *Visitor) guests() []presented {
 	if v.isNew && v.used() {
 		return []presented{{token: v.guest}}

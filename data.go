@@ -7,7 +7,8 @@ import (
 )
 
 // A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can write and read
-// back; New refuses others. Its methods are safe for concurrent use; each is one atomic step and one round trip (Update: two or more).
+// back; New refuses others. Its methods are safe for concurrent use; each is one atomic step and one round trip
+// (Update: two or more).
 type Value[T any] struct{ *kind }
 
 // NewValue declares a value. merge is called in a claim when both the account and the guest hold one.
@@ -139,8 +140,9 @@ func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
 	return c
 }
 
-// Add adds n, which may be negative, to the item and returns the new amount, which may fall below 0. If the reply was lost and the store had to
-// be asked again, that is the amount by then, with what others added meanwhile; n itself is added once.
+// Add adds n, which may be negative, to the item and returns the new amount, which may fall below 0. If the reply
+// was lost and the store had to be asked again, that is the amount by then, with what others added meanwhile; n
+// itself is added once.
 func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error) {
 	if n == 0 {
 		return c.Get(ctx, item)

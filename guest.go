@@ -71,10 +71,10 @@ func (v *Visitor) in(ctx context.Context) context.Context {
 	return &visitorContext{ctx, v}
 }
 
-// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it then. It
-// is no secret and no proof: nothing in this package accepts it from a request. The ID of a guest that this request made is
-// nobody's if the page turns out to be cacheable by others, or is a 304, as the visitor then gets no cookie. A claim in that request is
-// one of a guest only if its ID was asked for, or data were written.
+// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it
+// then. It is no secret and no proof: nothing in this package accepts it from a request. The ID of a guest that
+// this request made is nobody's if the page turns out to be cacheable by others, or is a 304, as the visitor then
+// gets no cookie. A claim in that request is one of a guest only if its ID was asked for, or data were written.
 func (v *Visitor) GuestID() string {
 	if v == nil {
 		return ""

@@ -66,8 +66,8 @@ func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	return m.eraseGuest(ctx, id)
 }
 
-// eraseGuest replaces the guest's record by a tombstone without an owner. A record that is sealed or buried is left alone: it is the
-// claim's, and goes by itself.
+// eraseGuest replaces the guest's record by a tombstone without an owner. A record that is sealed or buried is
+// left alone: it is the claim's, and goes by itself.
 func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
 	ctx = context.WithoutCancel(ctx)
 	key := guestKey(id)

@@ -30,7 +30,7 @@ const (
 	Moved   = "moved"   // the account had none: the guest's data became the account's
 	Merged  = "merged"  // the merge rule made something new of both
 	Kept    = "kept"    // the merge rule chose the account's data as they were
-	Dropped = "dropped" // the guest's data were not taken: they have another type than the account's, or than the kind has now, or the kind is Retired
+	Dropped = "dropped" // the guest's were not taken: they are of another type than the account's, or their kind is Retired
 )
 
 // A KindReceipt says what became of one kind of data. Items are what a Map or Counters hold; a Value is one item.

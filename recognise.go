@@ -371,7 +371,10 @@ type held struct {
 	ambiguous bool        // two different guests under the main name
 	lapsed    bool        // one was ours but its life is over
 	newer     bool        // the main cookie does not verify, but may be one of a newer process: see maybeNewer
-	junk      []string    // names of spare cookies that have no token's form; and of those that do not verify, if there are too many to look at all
+
+	// Names of spare cookies that have no token's form; and of those that do not verify, if there are too many to
+	// look at all of them.
+	junk []string
 }
 
 const mostPresented = 64 // cookies of ours looked at in a request

@@ -76,11 +76,12 @@ func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, e
 	return id, nil
 }
 
-// ClaimTicket claims the guest that a ticket names, as [Manager.Claim] does for the guest of the cookie. The app must
-// have verified the audience in this very flow. A ticket that was tampered with, has expired or is another
-// audience's is [ErrTicket], and nothing is claimed. If the guest has expired, or was forgotten, the error is [ErrGone]. A guest that this browser itself has is left alone, unless it
-// is the same one. If the store fails before the claim is noted, nothing retries a claim by ticket, since the cookie is
-// elsewhere: the guest stays with the browser that it started in, and the ticket can be used again until it expires.
+// ClaimTicket claims the guest that a ticket names, as [Manager.Claim] does for the guest of the cookie. The app
+// must have verified the audience in this very flow. A ticket that was tampered with, has expired or is another
+// audience's is [ErrTicket], and nothing is claimed. If the guest has expired, or was forgotten, the error is
+// [ErrGone]. A guest that this browser itself has is left alone, unless it is the same one. If the store fails
+// before the claim is noted, nothing retries a claim by ticket, since the cookie is elsewhere: the guest stays
+// with the browser that it started in, and the ticket can be used again until it expires.
 func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
 	return m.claimNamed(r.Context(), m.visitorOf(r), w.Header(), ticket, audience, accountID, opts)
 }
