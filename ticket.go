@@ -49,6 +49,7 @@ func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration
 
 // outlast makes the guest's record live at least that long, if the store can be reached, and returns the guest's ID.
 func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, err error) {
+	stored := false
 	for range mostHops {
 		v.mu.Lock()
 		key, missing := v.key, v.lost
@@ -62,7 +63,8 @@ func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, e
 			v.m.warn("a guest's life was not extended to its ticket's", err)
 			break
 		}
-		if res.Applied || v.AccountID() != "" { // a member's guest whose claim is under way goes into the ticket as it is
+		stored = res.Applied
+		if stored || v.AccountID() != "" { // a member's guest whose claim is under way goes into the ticket as it is
 			break
 		}
 		if err := v.follow(ctx, key, res.Fields[fieldState], false); err != nil {
@@ -72,7 +74,7 @@ func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, e
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// The page may hold the ticket, so it is as private as one that wrote data; and the guest is kept.
-	v.stored, v.wrote = true, true
+	v.stored, v.wrote = v.stored || stored, true
 	return id, nil
 }
 
