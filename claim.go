@@ -291,7 +291,7 @@ func (m *Manager) claimAll(ctx context.Context, v *Visitor, held []presented, ac
 			receipt = r
 		}
 		err = errors.Join(err, e)
-		if e == nil || errors.Is(e, ErrClaimed) || errors.Is(e, ErrGone) {
+		if e == nil || errors.Is(e, ErrClaimed) { // of one that is gone the cookie says the same, or knows better
 			gone := departure{}
 			if !r.At.IsZero() {
 				gone.at = r.At.UnixMilli()
@@ -419,6 +419,7 @@ func (m *Manager) newClaim(guest string, o owner) claim {
 		now:          time.Now().UnixMilli(),
 		tombstoneTTL: m.cfg.TombstoneTTL,
 		targetTTL:    ttl,
+		accountTTL:   m.cfg.AccountTTL,
 		generation:   newGeneration(),
 		mostMarkers:  mostMarkers,
 		merge:        m.mergeWith(guest, nil),

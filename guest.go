@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,21 +158,27 @@ func (v *Visitor) become(t token) {
 	v.key = guestKey(t.id)
 }
 
-// mint makes the visitor a new guest, under a cookie name of its own. The caller holds v.mu or is alone.
-func (v *Visitor) mint() {
+// mint makes the visitor a new guest, under a cookie name of its own. It is born after that time (Unix
+// milliseconds by the store's clock), at which the guest before it was claimed: else it would be taken for one of
+// its siblings. The caller holds v.mu or is alone.
+func (v *Visitor) mint(after int64) {
 	now := time.Now()
-	v.become(token{id: newGuestID(), born: now.UnixMilli(), issued: now.Unix(), provisional: true, heir: v.replaced})
+	born := max(now.UnixMilli(), after+1)
+	v.become(token{id: newGuestID(), born: born, issued: now.Unix(), provisional: true, heir: v.replaced})
 	v.isNew, v.unsaid, v.stored, v.lost, v.told = true, true, false, nil, false
 	v.carry()
 }
 
-// replace gives the visitor of a claimed guest a fresh one, if its cookie can still be sent and the request is admitted:
-// a dead cookie is worth no more than none. It is not cleared: should this response be late, it would clear what another
-// one has put in its place. The caller holds v.mu or is alone.
-func (v *Visitor) replace() {
+// replace gives the visitor of a guest that was claimed at that time (0: not known) a fresh one, if its cookie can
+// still be sent and the request is admitted: a dead cookie is worth no more than none. It is not cleared: should
+// this response be late, it would clear what another one has put in its place. The caller holds v.mu or is alone.
+func (v *Visitor) replace(after int64) {
 	v.replaced = true
+	v.lines = slices.DeleteFunc(v.lines, func(l headerLine) bool { // of a sibling that had absorbed it: it is claimed, too
+		return l.header == "Set-Cookie" && l.name == v.m.cfg.Cookie.Name && v.rank(l) == rankToken
+	})
 	if v.open && v.m.admits(v.request) {
-		v.mint()
+		v.mint(after)
 		return
 	}
 	v.key = ""
@@ -266,6 +273,9 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 				u.markFirst(fieldFilled)
 			}
 		}
+		if t.guest && !v.keeps(t.key) {
+			continue
+		}
 		res, err := v.m.update(ctx, t.key, u)
 		v.version.Add(1)
 		if err != nil {
@@ -279,7 +289,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 		}
 		if res.Applied && t.guest {
 			v.mu.Lock()
-			v.stored, v.wrote = true, true
+			v.stored = true
 			v.mu.Unlock()
 			v.announce(ctx)
 			if res.first(u, fieldFilled) {
@@ -289,6 +299,16 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 		return t.key, res, nil
 	}
 	return "", res, fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+}
+
+// keeps notes that guest data are about to be written, before they are, so that no other call of the request takes a
+// new guest back meanwhile. It reports whether the visitor still is the guest of that record.
+func (v *Visitor) keeps(key string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	same := v.key == key
+	v.wrote = v.wrote || same
+	return same
 }
 
 // follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed it, the account
@@ -309,8 +329,10 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 			v.carry()
 		}
 	default:
-		v.m.moved.put(v.guest.id, departure{})
-		v.replace()
+		if !holderOf(state).sealed { // else the owner's next request with this cookie goes on with the claim
+			v.m.moved.put(v.guest.id, departure{nobody: state == forgotten})
+		}
+		v.replace(0)
 		if state == forgotten && v.lost != nil {
 			v.lost = ErrGone
 		}
@@ -334,6 +356,7 @@ func (m *Manager) resolve(ctx context.Context, key, state string, writing bool) 
 // adopt makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
 func (v *Visitor) adopt(sibling token) {
 	sibling.issued = time.Now().Add(-v.m.slideAfter()).Unix() // its record's life is due to be lengthened
+	sibling.provisional, sibling.heir = false, false
 	v.become(sibling)
 	v.stored, v.isNew = true, false
 }

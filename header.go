@@ -34,7 +34,7 @@ func (v *Visitor) carry() {
 	if !v.keepMain && !v.guest.provisional {
 		v.dropFormer()
 	}
-	if v.m.byHeader(v.request) { // scripts can read it, so it is sent to those who ask for it
+	if v.m.byHeader(v.request) && !v.keepMain { // scripts can read it, so it is sent to those who ask for it
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
 			v.line(headerLine{v.m.cfg.Header, "", value})
 		}
@@ -50,10 +50,19 @@ func (v *Visitor) drop(name string) {
 	}
 }
 
+// within reports whether a browser sends a cookie of this Path with a request of that path (RFC 6265bis, section 5.1.4).
+func within(cookie, path string) bool {
+	rest, ok := strings.CutPrefix(path, cookie)
+	return ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(cookie, "/"))
+}
+
 // dropFormer clears the main cookie in its former scopes.
 func (v *Visitor) dropFormer() {
 	name := v.m.cfg.Cookie.Name
 	for i, former := range v.m.cfg.FormerCookies {
+		if !within(former.Path, v.request.URL.Path) { // it would not have come, so we do not know whose it is
+			continue
+		}
 		v.line(headerLine{"Set-Cookie", name + strconv.Itoa(i), former.with(name, "", -1)})
 	}
 }

@@ -68,7 +68,7 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 				t.Fatal(err)
 			}
 			request := func(method string, cookies []string, user string) *http.Request {
-				r := httptest.NewRequest(method, "/", nil)
+				r := httptest.NewRequest(method, "/shop", nil)
 				r.Header.Set("Cookie", strings.Join(cookies, "; "))
 				r.Header.Set("User", user)
 				if tt.header != "" {

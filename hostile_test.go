@@ -507,7 +507,7 @@ func TestFormerCookies(t *testing.T) {
 			cookie := at(before, at(before, "", add("tea")), add("tea"))
 			after := make(tt.is, tt.was)
 			lines := func(f http.HandlerFunc) (cleared, set []string) {
-				r := httptest.NewRequest("POST", "/", nil)
+				r := httptest.NewRequest("POST", "/shop/new/cart", nil)
 				r.Header.Set("Cookie", cookie)
 				w := httptest.NewRecorder()
 				after.Middleware(f).ServeHTTP(w, r)

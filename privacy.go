@@ -30,7 +30,7 @@ func (m *Manager) ForgetContext(ctx context.Context) error {
 
 func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) error {
 	v.mu.Lock()
-	unknown := v.isNew && !v.stored // its token was never sent, so there is nothing to erase
+	unknown := v.isNew && !v.stored && !v.wrote // its token was never sent, so there is nothing to erase
 	v.mu.Unlock()
 	held, err := v.claimable()
 	if err != nil {
@@ -39,10 +39,10 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 	}
 	for _, p := range held {
 		if !unknown && !m.isOver(p, held) {
-			if err := m.eraseGuest(ctx, p.id); err != nil && err != ErrClaimed { // then there is nothing of it left to erase
+			if err := m.eraseHeld(ctx, p.id); err != nil {
 				return err
 			}
-			m.moved.put(p.id, departure{})
+			m.moved.put(p.id, departure{nobody: true})
 		}
 		v.release(p)
 	}
@@ -53,6 +53,29 @@ func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) er
 		v.stamp(header)
 	}
 	return nil
+}
+
+// eraseHeld erases the guest, or the sibling that absorbed it. Of one that an account has nothing is left to erase.
+func (m *Manager) eraseHeld(ctx context.Context, id guestID) error {
+	for range mostHops {
+		if err := m.eraseGuest(ctx, id); err != ErrClaimed {
+			return err
+		}
+		key := guestKey(id)
+		record, err := m.get(context.WithoutCancel(ctx), key, fieldState)
+		if err != nil {
+			return err
+		}
+		sibling, absorbed := holderOf(record[fieldState]).owner.guest()
+		if !absorbed {
+			return nil
+		}
+		if err := m.resolve(ctx, key, record[fieldState], false); err != nil {
+			return err
+		}
+		id = sibling.id
+	}
+	return fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
 }
 
 // EraseGuest erases what is held on the guest, as [Manager.Forget] does: for jobs and tools, as [Manager.AsGuest]. A

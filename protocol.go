@@ -55,6 +55,7 @@ type claim struct {
 	mostMarkers int    // that a target has before old ones are looked at
 
 	tombstoneTTL, targetTTL time.Duration
+	accountTTL              time.Duration // in place of targetTTL, if the owner is a guest that an account has claimed
 	merge                   func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
 
 	rounds int // how often the target or the guest changed under our hands
@@ -125,7 +126,7 @@ func (c claim) command() command {
 		u := Update{
 			If:        Fields{fieldState: ""},
 			Default:   Fields{fieldMarkers: markers{generation: c.generation}.String()},
-			TTL:       c.targetTTL,
+			TTL:       c.lifeOfTarget(),
 			Reserve:   true,
 			ReturnAll: true,
 		}
@@ -397,6 +398,13 @@ func (c claim) ready() claim {
 	return c
 }
 
+func (c claim) lifeOfTarget() time.Duration {
+	if owner(c.target).isAccount() {
+		return c.accountTTL
+	}
+	return c.targetTTL
+}
+
 // prepare says what to change in the target.
 func (c claim) prepare() claim {
 	u, kinds, err := c.merge(c.data, c.target, c.targetHeld)
@@ -412,7 +420,7 @@ func (c claim) prepare() claim {
 	if strings.HasPrefix(c.target, "g:") {
 		u.If[fieldState] = ""
 	}
-	u.TTL = c.targetTTL
+	u.TTL = c.lifeOfTarget()
 	u.Reserve = true
 	c.change, c.targetHeld, c.marked = u, nil, markers{}
 	c.phase = merge

@@ -26,7 +26,7 @@ func (m *Manager) visit(r *http.Request) *Visitor {
 	switch {
 	case len(held.tokens) == 0:
 		if v.account == "" && m.admits(r) {
-			v.mint()
+			v.mint(0)
 		}
 	case held.ambiguous:
 		m.serveUnclaimed(r.Context(), v, held.tokens)
@@ -82,11 +82,13 @@ func (v *Visitor) mayWork() bool {
 type departure struct {
 	sibling token // that absorbed it; zero: an account has it, or it was forgotten
 	at      int64 // when it was claimed, Unix milliseconds by the store's clock; 0: not known
+	nobody  bool  // it was forgotten
 }
 
 // departureOf reads the record of a guest that is claimed.
 func departureOf(record Fields) (gone departure) {
 	gone.sibling, _ = holderOf(record[fieldState]).owner.guest()
+	gone.nobody = record[fieldState] == forgotten
 	gone.at, _ = strconv.ParseInt(record[fieldClaimedAt], 10, 64)
 	return gone
 }
@@ -105,6 +107,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 	if m.known(v, held) {
 		return
 	}
+	keep := false // the main cookie
 	for rest := held.tokens; ; {
 		main := rest[0]
 		rest = rest[1:]
@@ -135,11 +138,13 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 			since, _ := slices.BinarySearchFunc(rest, gone.at, func(p presented, at int64) int { return cmp.Compare(p.born, at) })
 			if len(m.absorb(ctx, v, v.guest, rest[:since])) == 0 {
 				v.dropSpare(main)
+			} else if !m.isSpare(main) {
+				keep = true // it tells the next request, too, whose those are that are left
 			}
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
 			}
-			v.replace()
+			v.replace(gone.at)
 			return
 		}
 		// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed by then.
@@ -147,7 +152,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 			rest[0], rest[i] = rest[i], rest[0]
 		}
 		left := m.absorb(ctx, v, v.guest, rest)
-		if len(left) == 0 || m.isSpare(left[0]) {
+		if !keep && (len(left) == 0 || m.isSpare(left[0])) {
 			v.carry()
 			if !(main.heir && young && main.id == v.guest.id) {
 				v.dropSpare(main)
@@ -235,7 +240,7 @@ func (m *Manager) known(v *Visitor, held held) bool {
 		v.held = []presented{main}
 	} else {
 		v.become(t)
-		v.replace()
+		v.replace(gone.at)
 	}
 	v.dropSpare(held.tokens[0])
 	return true
@@ -246,6 +251,7 @@ func (m *Manager) known(v *Visitor, held held) bool {
 // one of them is claimed, our cookie takes its place, and it is cleared in the scopes that the cookie had formerly.
 func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []presented) {
 	var mains, open []presented
+	unseen := false
 	for _, p := range tokens {
 		if !m.isSpare(p) {
 			mains = append(mains, p)
@@ -261,7 +267,8 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 		looked := open
 		open = nil
 		for _, p := range looked {
-			if !v.mayWork() { // it is taken for one that is not claimed
+			if !v.mayWork() {
+				unseen = true
 				open = append(open, p)
 				continue
 			}
@@ -270,9 +277,10 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 				m.warn("of two guest cookies none was chosen", err) // the first is served and nothing is cleared
 				return
 			}
-			if record[fieldState] == "" {
+			switch state := record[fieldState]; {
+			case state == "":
 				open = append(open, p)
-			} else {
+			case !holderOf(state).sealed: // else its claim goes on
 				m.moved.put(p.id, departureOf(record))
 			}
 		}
@@ -281,14 +289,16 @@ func (m *Manager) serveUnclaimed(ctx context.Context, v *Visitor, tokens []prese
 	case len(open) == len(mains):
 	case len(open) > 0:
 		v.become(open[0].token)
-		v.carry()
+		if len(open) == 1 && !unseen { // else ours might take the place of another one that is not claimed
+			v.carry()
+		}
 	default:
 		v.drop(m.cfg.Cookie.Name)
 		if gone, _ := m.moved.get(mains[0].id); gone.sibling.id != (guestID{}) {
 			v.adopt(gone.sibling)
 			v.carry()
 		} else if v.account == "" {
-			v.replace()
+			v.replace(0)
 		}
 	}
 }
@@ -310,8 +320,15 @@ func (m *Manager) absorb(ctx context.Context, v *Visitor, main token, others []p
 			case notSealed:
 				left = append(left, p)
 				continue
+			case claimed:
+				m.moved.put(p.id, departure{sibling: main})
+			case lost: // somebody has it already
+				gone := departure{}
+				gone.sibling, _ = c.holder.owner.guest()
+				m.moved.put(p.id, gone)
+			case noGuest:
+				m.moved.put(p.id, departure{nobody: true})
 			}
-			m.moved.put(p.id, departure{sibling: main})
 		}
 		v.dropSpare(p)
 	}
