@@ -420,11 +420,16 @@ func TestNoDeadGuestsCookieIsSet(t *testing.T) {
 		s := newSite(t, nil).forgetting()
 		elder, younger := s.minted("tea"), s.minted("cup")
 		main := mainOf(s.request("GET", "/page", elder+"; "+younger))
-		s.request("POST", end, main)
-		s = newSite(t, func(c *guest.Config) { c.Store = s.store })
-		w := s.request("POST", "/add/next", younger)
-		if c := mainOf(w); c != "" {
-			t.Errorf("%s: the response sets %q: cart %v", end, c, s.show(c).Cart)
+		another := newSite(t, func(c *guest.Config) { c.Store = s.store }).forgetting()
+		another.request("POST", end, main)
+		for name, s := range map[string]*site{ // one knows that the elder has absorbed it, one nothing
+			"knows": s, "new": newSite(t, func(c *guest.Config) { c.Store = s.store }),
+		} {
+			for method, path := range map[string]string{"POST": "/add/next", "GET": "/static"} {
+				if c := mainOf(s.request(method, path, younger)); c != "" {
+					t.Errorf("%s, %s, %s: the response sets %q: cart %v", end, name, path, c, s.show(c).Cart)
+				}
+			}
 		}
 	}
 }

@@ -15,6 +15,9 @@ import (
 // Claim binds the guest of the request to an account and makes the visitor a member for the rest of the request.
 // Call it once the app knows who signed in. It is done exactly once: repeat it as you like.
 //
+// Of several guests, as parallel first requests of one browser make them, the receipt is the main one's. A request
+// claims eight of them at most; the account's next requests claim the others.
+//
 // It is never a reason to fail a login. If Receipt.Pending is set, the guest and its cookie are kept and the claim
 // goes on by itself. The error is [ErrClaimed] if another account has the guest, [ErrCrossOrigin] or
 // [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account ID is empty or over 512 bytes, or

@@ -104,8 +104,16 @@ func (m *Manager) isOver(p presented, held []presented) bool {
 // recognise makes the visitor the guest that it was: of several the oldest, which absorbs the others. All requests
 // of a browser choose alike, whatever part of its cookies they carry, so no two guests ever absorb each other.
 func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time.Time) {
-	if m.known(v, held) {
-		return
+	only := len(held.tokens) == 1
+	var moved bool
+	if only {
+		var gone departure
+		if gone, moved = m.moved.get(held.tokens[0].id); moved && gone.sibling.id == (guestID{}) { // the store is spared
+			v.become(held.tokens[0].token)
+			v.replace(gone.at)
+			v.dropSpare(held.tokens[0])
+			return
+		}
 	}
 	keep := false // the main cookie
 	for rest := held.tokens; ; {
@@ -117,7 +125,7 @@ func (m *Manager) recognise(ctx context.Context, v *Visitor, held held, now time
 		if main.spare != "" && !(main.heir && young) {
 			v.drop(main.spare)
 		}
-		if !main.provisional && !m.dueToSlide(main.token, now) && len(held.tokens) == 1 {
+		if only && !moved && !main.provisional && !m.dueToSlide(main.token, now) {
 			return
 		}
 		if held.newer { // as it is: see maybeNewer
@@ -221,30 +229,6 @@ func (m *Manager) slideAfter() time.Duration { return min(day, m.cfg.TTL/2) }
 // lateResponse is how long the response of a claim may be under way. It clears the main cookie, which by then may be
 // that of the next guest; so for that long the browser keeps the next guest's spare cookie too.
 const lateResponse = 2 * time.Minute
-
-// known spares the store when this process has seen the guest's end already.
-func (m *Manager) known(v *Visitor, held held) bool {
-	if len(held.tokens) != 1 {
-		return false
-	}
-	t := held.tokens[0].token
-	gone, known := m.moved.get(t.id)
-	if !known {
-		return false
-	}
-	if gone.sibling.id != (guestID{}) {
-		v.adopt(gone.sibling)
-		v.carry()
-		main := held.tokens[0]
-		main.token = v.guest
-		v.held = []presented{main}
-	} else {
-		v.become(t)
-		v.replace(gone.at)
-	}
-	v.dropSpare(held.tokens[0])
-	return true
-}
 
 // serveUnclaimed chooses between different guests under the main name, as a browser sends them that has cookies of two
 // scopes: the first one that is not claimed. None of them may be claimed by this request, as others may have set one. If
