@@ -419,7 +419,7 @@ func (m *Manager) newClaim(guest string, o owner) claim {
 		now:          time.Now().UnixMilli(),
 		tombstoneTTL: m.cfg.TombstoneTTL,
 		targetTTL:    ttl,
-		generation:   newGeneration(),
+		first:        firstGeneration(),
 		mostMarkers:  mostMarkers,
 		merge:        m.mergeWith(guest, nil),
 	}
