@@ -423,7 +423,7 @@ func (m *Manager) newClaim(guest string, o owner) claim {
 		tombstoneTTL: m.cfg.TombstoneTTL,
 		targetTTL:    ttl,
 		accountTTL:   m.cfg.AccountTTL,
-		generation:   newGeneration(),
+		first:        firstGeneration(),
 		mostMarkers:  mostMarkers,
 		merge:        m.mergeWith(guest, nil),
 	}

@@ -211,7 +211,7 @@ func FuzzStoredFields(f *testing.F) {
 		{"\x00", "\x00x", "\x00"},
 		{"x\x00", "x\x00\x00", "//\x00"},
 		{"email\x00\x01abc", "email\x00\x01", "g:/\x00\x00"},
-		{".s\x00sa:ann\x00.i\x00abc\x00cart\x001", ".c\x0010|abc x 0 cart=m,zzzz", ""},
+		{".s\x00sa:ann\x00.i\x00abc\x00cart\x001", ".c\x0010\x00.cabc\x00x 0 cart=mzzzz", ""},
 		{".s\x00bg:AAAAAAAAAAAAAAAAAAAAAA@0\x00.t\x00x", ".s\x00s", "g:AAAAAAAAAAAAAAAAAAAAAA/x/g:AAAAAAAAAAAAAAAAAAAAAA@1\x001"},
 		{".s\x00s", ".s\x00b", ".s\x00"},
 		{"cart/\x001\x00cart\x002\x00wishes/a\x00{}\x00wishes/b\x00null", "cart/\xff\x009223372036854775807\x00wishes/a\x00[]", ""},

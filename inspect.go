@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,9 @@ type RecordInfo struct {
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
 	AccountID string     `json:"account_id,omitempty"` // of a sealed guest: the account; a tombstone has only its key
 	Kinds     []KindInfo `json:"kinds"`
-	Claims    []Receipt  `json:"claims"` // the latest that brought data into this record, with what is remembered of them: ID, GuestID, At, Kinds
+	// The latest claims that brought data into this record, the oldest first, with what is remembered
+	// of them: ID, GuestID, At, Kinds.
+	Claims []Receipt `json:"claims"`
 }
 
 // A KindInfo is what a record holds of one kind of data.
@@ -181,19 +184,20 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 		}
 		info.Kinds = append(info.Kinds, kind)
 	}
-	marked, err := unpackMarkers(fields[fieldMarkers])
-	if err != nil {
+	if _, err := generationOf(fields); err != nil { // it has the version
 		return RecordInfo{}, err
 	}
-	for _, k := range marked.list {
-		kinds, err := unpackKinds(k.kinds)
+	for _, incarnation := range markersIn(fields) {
+		k, err := markerOf(fields, incarnation)
 		if err != nil {
 			return RecordInfo{}, err
 		}
 		info.Claims = append(info.Claims, Receipt{
-			ID: k.incarnation, GuestID: strings.TrimPrefix(k.guest, "g:"), At: time.Unix(k.at, 0).UTC(), Kinds: kinds, Claimed: true,
+			ID: incarnation, GuestID: strings.TrimPrefix(k.guest, "g:"), At: time.Unix(k.at, 0).UTC(),
+			Kinds: k.kinds, Claimed: true,
 		})
 	}
+	slices.SortStableFunc(info.Claims, func(a, b Receipt) int { return a.At.Compare(b.At) })
 	return info, nil
 }
 
@@ -259,15 +263,12 @@ func (i Inspector) stateOf(ctx context.Context, n note) (string, error) {
 	case state != sealedBy+string(n.owner):
 		return ClaimLost, nil
 	}
-	target, err := i.m.get(ctx, n.owner.key(), fieldMarkers)
+	marked := fieldMarker + n.incarnation
+	target, err := i.m.get(ctx, n.owner.key(), marked)
 	if err != nil {
 		return "", err
 	}
-	marked, err := unpackMarkers(target[fieldMarkers])
-	if err != nil {
-		return "", err
-	}
-	if _, merged := marked.of(n.incarnation); merged {
+	if target[marked] != "" {
 		return ClaimMerged, nil
 	}
 	return ClaimSealed, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -145,6 +146,31 @@ func TestInspectRecords(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+func TestInspectTellsClaimsInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := replica(t, memstore.New(memstore.Config{}), [][]byte{secret}, Cart)
+		var want, got []string
+		for range 6 {
+			time.Sleep(time.Minute)
+			at(m, "", func(w http.ResponseWriter, r *http.Request) {
+				Cart.Add(r.Context(), "tea", 1)
+				receipt, err := m.Claim(w, r, "ann")
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, receipt.ID)
+			})
+		}
+		account, err := m.Inspect().Account(t.Context(), "ann")
+		for _, receipt := range account.Claims {
+			got = append(got, receipt.ID)
+		}
+		if !slices.Equal(got, want) || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	})
 }
 
 // A claim is shown where it stopped, and RecoverClaim finishes that one.

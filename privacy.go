@@ -147,7 +147,7 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 		_, err := m.settle(ctx, c, n, made, now)
 		return err
 	})
-	// A merge that was prepared before does not apply after this: its markers are not those of a new record.
+	// A merge that was prepared before does not apply after this: its generation is not that of a new record.
 	_, err := m.update(ctx, accountKey(accountID), Update{Drop: true})
 	return errors.Join(pending, err)
 }

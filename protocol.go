@@ -51,7 +51,7 @@ type claim struct {
 	mustExist   bool   // a guest without a record has expired: it is no empty one
 	fresh       string // the incarnation to give a guest without a record
 	now         int64  // Unix milliseconds, for markers only
-	generation  int64  // the first one of new markers, random
+	first       string // generation of a target that has none
 	mostMarkers int    // that a target has before old ones are looked at
 
 	tombstoneTTL, targetTTL time.Duration
@@ -71,15 +71,16 @@ type run struct {
 	missing     bool // the guest has no record yet
 	empty       bool // the guest had no data before it was sealed
 	noted       time.Time
-	at          string // when it was sealed
-	frozen      bool   // the guest is sealed for this owner
-	data        Fields // the guest's, frozen
-	holder      holder // if lost: whose the guest is
-	target      string // record key: the owner's, or where the owner itself has gone since
-	targetHeld  Fields // what the target held when it was read, until the merge is prepared; nil: not read
-	marked      markers
-	looked      int    // at how many guests of marked
-	change      Update // to the target
+	at          string   // when it was sealed
+	frozen      bool     // the guest is sealed for this owner
+	data        Fields   // the guest's, frozen
+	holder      holder   // if lost: whose the guest is
+	target      string   // record key: the owner's, or where the owner itself has gone since
+	targetHeld  Fields   // what the target held when it was read, until the merge is prepared; nil: not read
+	look        []marker // of the target, at whose guests to look before the merge
+	needless    []string // fields of markers whose guests are known to be claimed or gone
+	generation  uint64   // of the target
+	change      Update   // to the target
 	kinds       []KindReceipt
 	merged      bool // the data are the owner's
 	replayed    bool
@@ -125,7 +126,7 @@ func (c claim) command() command {
 		}
 		u := Update{
 			If:        Fields{fieldState: ""},
-			Default:   Fields{fieldMarkers: markers{generation: c.generation}.String()},
+			Default:   Fields{fieldGeneration: c.first},
 			TTL:       c.lifeOfTarget(),
 			Reserve:   true,
 			ReturnAll: true,
@@ -136,7 +137,7 @@ func (c claim) command() command {
 		return command{do: doUpdate, key: c.target, update: u}
 
 	case tidy:
-		return command{do: doGet, key: c.marked.list[0].guest, names: []string{fieldState, fieldIncarnation}}
+		return command{do: doGet, key: c.look[0].guest, names: []string{fieldState, fieldIncarnation}}
 
 	case seal: // from here on the guest is this owner's, and its data do not change
 		u := Update{
@@ -328,14 +329,15 @@ func (c claim) readMarkers(target Fields) claim {
 		return c.fail(errNewer)
 	}
 	var err error
-	if c.marked, err = unpackMarkers(target[fieldMarkers]); err != nil {
+	if c.generation, err = generationOf(target); err != nil {
 		return c.fail(err)
 	}
-	if m, ok := c.marked.of(c.incarnation); ok || c.replayed {
-		if c.kinds, err = unpackKinds(m.kinds); err != nil {
-			return c.fail(err)
-		}
-		c.merged, c.marked = true, markers{}
+	m, err := markerOf(target, c.incarnation)
+	if err != nil {
+		return c.fail(err)
+	}
+	if m.incarnation != "" || c.replayed {
+		c.kinds, c.merged = m.kinds, true
 		switch {
 		case c.replayed:
 			c.phase, c.outcome = done, claimed
@@ -351,7 +353,7 @@ func (c claim) readMarkers(target Fields) claim {
 			c.phase, c.outcome = done, notSealed
 			return c
 		}
-		c.merged, c.marked = true, markers{} // forgotten with the target, whose these data are
+		c.merged = true // forgotten with the target, whose these data are
 		c.phase = callHook
 		return c
 	}
@@ -364,8 +366,16 @@ func (c claim) readMarkers(target Fields) claim {
 	if c.targetHeld == nil {
 		c.targetHeld = Fields{}
 	}
-	c.looked = 0
-	if len(c.marked.list) > c.mostMarkers {
+	c.look, c.needless = nil, nil
+	if held := markersIn(target); len(held) > c.mostMarkers {
+		// One comes, so two must go, now and then: others each time, as some may have to stay.
+		for i := range min(2, len(held)) {
+			m, err := markerOf(target, held[(c.generation+uint64(i))%uint64(len(held))])
+			if err != nil {
+				return c.fail(err)
+			}
+			c.look = append(c.look, m)
+		}
 		c.phase = tidy
 		return c
 	}
@@ -374,16 +384,15 @@ func (c claim) readMarkers(target Fields) claim {
 
 const mostMarkers = 8
 
-// tidied keeps the first marker, as the last one, or removes it, by what its guest is now. It is never removed by count or
-// age: while its guest can still be merged, the marker is what prevents that.
+// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. It is never
+// removed by count or age: while its guest can still be merged, the marker is what prevents that.
 func (c claim) tidied(guest Fields) claim {
-	first := c.marked.list[0]
-	c.marked.list = slices.Clone(c.marked.list[1:])
-	state := guest[fieldState]
-	if guest[fieldIncarnation] == first.incarnation && !strings.HasPrefix(state, buriedBy) {
-		c.marked.list = append(c.marked.list, first)
+	m := c.look[0]
+	c.look = c.look[1:]
+	if guest[fieldIncarnation] != m.incarnation || strings.HasPrefix(guest[fieldState], buriedBy) {
+		c.needless = append(slices.Clip(c.needless), fieldMarker+m.incarnation)
 	}
-	if c.looked++; c.looked < 2 && c.looked < len(c.marked.list) { // one comes, so two must go, now and then
+	if len(c.look) > 0 {
 		return c
 	}
 	return c.ready()
@@ -412,17 +421,18 @@ func (c claim) prepare() claim {
 		return c.fail(err)
 	}
 	c.kinds = kinds
-	marked := c.marked
-	marked.generation++
-	marked.list = append(slices.Clone(marked.list), marker{c.incarnation, c.guest, c.now / 1000, packKinds(kinds)})
-	u.If[fieldMarkers] = c.targetHeld[fieldMarkers]
-	u.Set[fieldMarkers] = marked.String()
+	field := fieldMarker + c.incarnation
+	u.If[fieldGeneration] = c.targetHeld[fieldGeneration]
+	u.If[field] = "" // a server that was rolled back gives out a generation again
+	u.Set[fieldGeneration] = generation(c.generation + 1)
+	u.Set[field] = marker{c.incarnation, c.guest, c.now / 1000, kinds}.String()
+	u.Unset = slices.Concat(u.Unset, c.needless)
 	if strings.HasPrefix(c.target, "g:") {
 		u.If[fieldState] = ""
 	}
 	u.TTL = c.lifeOfTarget()
 	u.Reserve = true
-	c.change, c.targetHeld, c.marked = u, nil, markers{}
+	c.change, c.targetHeld, c.needless = u, nil, nil
 	c.phase = merge
 	return c
 }

@@ -199,8 +199,8 @@ func whatIs(u Update, key int) string {
 		return "a note"
 	case key == outboxRecord:
 		return "a strike"
-	case key != theGuest && u.Set[fieldMarkers] == "":
-		return "an empty list of markers"
+	case key != theGuest && u.Set[fieldGeneration] == "":
+		return "the first generation"
 	case key != theGuest:
 		return "a merge"
 	case strings.HasPrefix(u.Set[fieldState], sealedBy):
@@ -263,7 +263,7 @@ func (m *model) claim(owner string, finish bool, fresh string) claim {
 	}
 	return claim{
 		guest: "g:guest", owner: ownerAccount(owner), finishOnly: finish, fresh: fresh, now: modelStart.UnixMilli(), merge: m.merge,
-		mostMarkers: 0, // old markers are looked at in every merge
+		first: generation(0), mostMarkers: 0, // old markers are looked at in every merge
 	}
 }
 
@@ -272,7 +272,7 @@ func (p *process) set(c claim) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %d %s %s %v %d %s %s %v %v %s|", c.phase, c.outcome, c.owner, c.incarnation, c.missing, c.noted.UnixMilli(), c.at, c.target, c.merged, c.replayed, c.holder.key)
 	b.WriteString(c.guest + encodeFields(c.data) + "|" + encodeFields(c.targetHeld) + "|")
-	fmt.Fprintf(&b, "%v %v %v %d|", c.frozen, c.empty, c.marked, c.looked)
+	fmt.Fprintf(&b, "%v %v %v %v|", c.frozen, c.empty, c.look, c.needless)
 	if c.phase == merge {
 		b.WriteString(encodeFields(c.change.If) + encodeFields(c.change.Set) + strings.Join(c.change.Unset, ","))
 	}
@@ -350,14 +350,17 @@ func (m *model) mutate(c claim, u Update) *Update {
 	switch {
 	case m.broken == noMarker && c.phase == merge:
 		u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
-		delete(u.If, fieldMarkers)
-		delete(u.Set, fieldMarkers)
+		for _, field := range []string{fieldGeneration, fieldMarker + c.incarnation} {
+			delete(u.If, field)
+			delete(u.Set, field)
+		}
 	case m.broken == noIncarnationCheck && c.phase == seal:
 		delete(u.If, fieldIncarnation)
 	case m.broken == strikeByGuest && c.phase == strike:
 		u.Unset, u.UnsetPrefix = nil, []string{c.guest + "/"}
 	case m.broken == noCompareAndSet && c.phase == merge:
-		u.If = Fields{fieldMarkers: u.If[fieldMarkers]}
+		u.If = maps.Clone(u.If)
+		maps.DeleteFunc(u.If, func(field, _ string) bool { return isData(field) })
 	}
 	return &u
 }
@@ -372,7 +375,10 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		c.rounds = 0
 		switch {
 		case m.broken == removeByCount && c.phase == tidy:
-			c.marked.list = nil
+			for _, incarnation := range markersIn(c.targetHeld) {
+				c.needless = append(c.needless, fieldMarker+incarnation)
+			}
+			c.look = nil
 			c = c.ready()
 		case (m.broken == noConfirm || m.broken == readTargetLate) && c.phase == confirm:
 			c = c.prepare()
@@ -858,14 +864,14 @@ func TestWhatFailoverBreaks(t *testing.T) {
 		"a burial":          {early, sealedYet},
 		"a strike":          nil,
 
-		"an empty list of markers": nil,
+		"the first generation": nil,
 		// of the only server there is; what visitors wrote meanwhile is forgotten too, and is not counted here
-		"a visitor's write and all after it":        {early, lost, sealedYet, twice},
-		"an empty list of markers and all after it": {early, lost, sealedYet, older, twice},
-		"a note and all after it":                   {early, lost, sealedYet, older, twice},
-		"a seal and all after it":                   {early, lost, sealedYet, older, twice},
-		"a merge and all after it":                  {early, lost, sealedYet, older},
-		"a burial and all after it":                 {early, sealedYet},
+		"a visitor's write and all after it":    {early, lost, sealedYet, twice},
+		"the first generation and all after it": {early, lost, sealedYet, older, twice},
+		"a note and all after it":               {early, lost, sealedYet, older, twice},
+		"a seal and all after it":               {early, lost, sealedYet, older, twice},
+		"a merge and all after it":              {early, lost, sealedYet, older},
+		"a burial and all after it":             {early, sealedYet},
 	}
 	broke := map[string][]string{}
 	for _, s := range []scenario{

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -90,23 +89,24 @@ func (k *kind) total(items map[string]string) (sum int64) {
 	return sum
 }
 
-// What a claim leaves in the account's record is the kinds of its receipt, short enough for Redis's compact
-// encoding in the usual case: "name=outcome,7 numbers in base 36 without trailing zeros;…".
+// What a marker keeps of a receipt is its kinds, with semicolons between them: the name, "=", a letter
+// for the outcome, and 7 numbers in base 36, with commas between them. A 0 is empty, and the commas
+// at the end are left out.
 var outcomeLetters = map[string]string{Moved: "m", Merged: "x", Kept: "k", Dropped: "d"}
 
 func packKinds(kinds []KindReceipt) string {
-	var b strings.Builder
+	var packed []string
 	for _, r := range kinds {
-		line := r.Name + "=" + outcomeLetters[r.Outcome]
-		for _, n := range r.numbers() {
-			line += "," + strconv.FormatInt(n, 36)
+		var numbers [7]string
+		for i, n := range r.numbers() {
+			if n != 0 {
+				numbers[i] = strconv.FormatInt(n, 36)
+			}
 		}
-		for strings.HasSuffix(line, ",0") {
-			line = strings.TrimSuffix(line, ",0")
-		}
-		b.WriteString(line + ";")
+		line := r.Name + "=" + outcomeLetters[r.Outcome] + strings.Join(numbers[:], ",")
+		packed = append(packed, strings.TrimRight(line, ","))
 	}
-	return b.String()
+	return strings.Join(packed, ";")
 }
 
 func (r *KindReceipt) numbers() []int64 {
@@ -115,24 +115,23 @@ func (r *KindReceipt) numbers() []int64 {
 
 func unpackKinds(s string) (kinds []KindReceipt, err error) {
 	for line := range strings.SplitSeq(s, ";") {
-		if line == "" {
-			continue
-		}
 		name, rest, _ := strings.Cut(line, "=")
-		parts := strings.Split(rest, ",")
+		if rest == "" {
+			return nil, errMarkers
+		}
 		r := KindReceipt{Name: name}
 		for outcome, letter := range outcomeLetters {
-			if letter == parts[0] {
+			if letter == rest[:1] {
 				r.Outcome = outcome
 			}
 		}
 		var n [7]int64
-		for i, p := range parts[1:] {
-			if i >= len(n) {
-				break
+		for i, number := range strings.SplitN(rest[1:], ",", len(n)) {
+			if number == "" {
+				continue
 			}
-			if n[i], err = strconv.ParseInt(p, 36, 64); err != nil {
-				return nil, fmt.Errorf("guest: the marker of a claim does not decode: %w", err)
+			if n[i], err = strconv.ParseInt(number, 36, 64); err != nil {
+				return nil, errMarkers
 			}
 		}
 		r.GuestItems, r.AccountItems, r.ResultItems, r.DroppedItems = int(n[0]), int(n[1]), int(n[2]), int(n[3])

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"hash/fnv"
 	"slices"
@@ -20,7 +21,8 @@ const (
 	fieldClaimedAt   = ".t" // a guest's: when it was sealed
 	fieldConfirmed   = ".r" // a guest's, with Hooks.Confirmed: random, set when its cookie came back
 	fieldFilled      = ".w" // a guest's, with Hooks.Filled: random, set with its first data
-	fieldMarkers     = ".c" // an owner's: which guests' data are in here; see markers
+	fieldGeneration  = ".c" // an owner's: grows with every merge; see generation
+	fieldMarker      = ".c" // and an incarnation, an owner's: that guest's data are in here; see marker
 )
 
 const (
@@ -181,75 +183,77 @@ func fieldNames(fields Fields) []string {
 	return names
 }
 
-// Markers say which guests' data are in a record. The generation grows with every change, so that a merge that was
-// prepared before a change never applies after it, also if a marker was removed meanwhile. It begins at random: the
-// record may be a new one in place of one that was erased.
-type markers struct {
-	generation int64
-	list       []marker // the next to be looked at is the first
-}
-
-// A marker is of one claim. It is kept until its guest is known to be claimed or gone: while the guest is frozen, a
-// claimer may come and merge it again.
+// A marker says that the data of one claimed guest are in a record. It is kept until its guest is
+// known to be claimed or gone: while the guest is frozen, a claimer may come and merge it again. Each
+// is a field of its own, and short: a value of more than 64 bytes takes a record out of Redis's
+// compact encoding.
 type marker struct {
-	incarnation string
+	incarnation string // it names the field
 	guest       string // record key
 	at          int64  // when it was merged, Unix seconds
-	kinds       string // of the receipt, packed
+	kinds       []KindReceipt
 }
 
 var errMarkers = errors.New("guest: the markers of the claims do not decode")
 
-// unpackMarkers reads what String makes: the version of its form, the generation, then the markers, each after a bar.
-func unpackMarkers(s string) (m markers, err error) {
-	if s == "" {
-		return m, nil
+// markerOf returns the marker of a claim, one without an incarnation if the record has none.
+func markerOf(record Fields, incarnation string) (k marker, err error) {
+	value := record[fieldMarker+incarnation]
+	if value == "" {
+		return k, nil
 	}
-	if s[0] != recordVersion {
-		return m, errNewer
+	words := strings.SplitN(value, " ", 3)
+	if len(words) != 3 {
+		return k, errMarkers
 	}
-	parts := strings.Split(s[1:], "|")
-	if m.generation, err = strconv.ParseInt(parts[0], 36, 64); err != nil {
-		return m, errMarkers
+	k.incarnation, k.guest = incarnation, "g:"+words[0]
+	if k.at, err = strconv.ParseInt(words[1], 36, 64); err != nil {
+		return k, errMarkers
 	}
-	for _, part := range parts[1:] {
-		words := strings.Split(part, " ")
-		if len(words) != 4 {
-			return m, errMarkers
+	k.kinds, err = unpackKinds(words[2])
+	return k, err
+}
+
+func (k marker) String() string {
+	id, at := strings.TrimPrefix(k.guest, "g:"), strconv.FormatInt(k.at, 36)
+	return id + " " + at + " " + packKinds(k.kinds)
+}
+
+// markersIn returns the incarnations whose markers a record has, sorted.
+func markersIn(record Fields) (incarnations []string) {
+	for field := range record {
+		if i, is := strings.CutPrefix(field, fieldMarker); is && i != "" {
+			incarnations = append(incarnations, i)
 		}
-		at, err := strconv.ParseInt(words[2], 36, 64)
-		if err != nil {
-			return m, errMarkers
-		}
-		m.list = append(m.list, marker{words[0], "g:" + words[1], at, words[3]})
 	}
-	return m, nil
+	slices.Sort(incarnations)
+	return incarnations
 }
 
-func (m markers) String() string {
-	s := string(recordVersion) + strconv.FormatInt(m.generation, 36)
-	for _, k := range m.list {
-		s += "|" + k.incarnation + " " + strings.TrimPrefix(k.guest, "g:") + " " + strconv.FormatInt(k.at, 36) + " " + k.kinds
+// generation is the stored form, in front of it the version of the record's form. A generation grows
+// with every merge, so that one that was prepared before a change of the markers never applies after
+// it, also if a marker was removed meanwhile.
+func generation(n uint64) string { return string(recordVersion) + strconv.FormatUint(n, 36) }
+
+// generationOf is the reverse; a record without one has 0.
+func generationOf(record Fields) (uint64, error) {
+	s := record[fieldGeneration]
+	switch {
+	case s == "":
+		return 0, nil
+	case s[0] != recordVersion:
+		return 0, errNewer
 	}
-	return s
+	n, err := strconv.ParseUint(s[1:], 36, 64)
+	if err != nil {
+		return 0, errMarkers
+	}
+	return n, nil
 }
 
-// of returns the marker of a claim.
-func (m markers) of(incarnation string) (marker, bool) {
-	i := slices.IndexFunc(m.list, func(k marker) bool { return k.incarnation == incarnation })
-	if i < 0 {
-		return marker{}, false
-	}
-	return m.list[i], true
-}
-
-// newGeneration is a first one.
-func newGeneration() int64 {
-	var b [5]byte
-	rand.Read(b[:])
-	n := int64(0)
-	for _, c := range b {
-		n = n<<8 | int64(c)
-	}
-	return n
+// firstGeneration is random: the record may be a new one in place of one that was erased.
+func firstGeneration() string {
+	var b [8]byte
+	rand.Read(b[3:])
+	return generation(binary.BigEndian.Uint64(b[:]))
 }

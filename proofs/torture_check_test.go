@@ -85,9 +85,10 @@ func (a *audit) home(key string) string {
 // markersOf are the incarnations whose markers a record has: see docs/redis.md.
 func markersOf(fields guest.Fields) map[string]bool {
 	marked := map[string]bool{}
-	for _, marker := range strings.Split(fields[".c"], "|")[1:] {
-		incarnation, _, _ := strings.Cut(marker, " ")
-		marked[incarnation] = true
+	for name := range fields {
+		if incarnation, is := strings.CutPrefix(name, ".c"); is && incarnation != "" {
+			marked[incarnation] = true
+		}
 	}
 	return marked
 }

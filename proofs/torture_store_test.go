@@ -321,8 +321,9 @@ var mutants = map[string]func(key string, u *guest.Update){
 	"updates have no operation ID": func(_ string, u *guest.Update) { u.Once = false },
 	"merges leave no marker": func(_ string, u *guest.Update) {
 		if isMerge(u) {
-			delete(u.If, ".c")
-			delete(u.Set, ".c")
+			isMarker := func(field, _ string) bool { return strings.HasPrefix(field, ".c") }
+			maps.DeleteFunc(u.If, isMarker)
+			maps.DeleteFunc(u.Set, isMarker)
 		}
 	},
 	"writes do not look whether the guest is claimed": func(_ string, u *guest.Update) {

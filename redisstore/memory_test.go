@@ -1,6 +1,9 @@
 package redisstore_test
 
 import (
+	"context"
+	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -44,4 +47,57 @@ func TestMemory(t *testing.T) {
 		apply(t, s, record, guest.Update{Set: guest.Fields{"theme": strings.Repeat("x", 100)}, TTL: time.Hour, Once: true})
 	}
 	measure("a guest with 100 B, written 8 times", 550)
+}
+
+// An account that guests were claimed into keeps Redis's compact encoding, markers and all.
+func TestMemoryOfAnAccount(t *testing.T) {
+	rdb := server.Client()
+	cfg := patient(t)
+	store := redisstore.New(rdb, cfg)
+	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
+	theme := guest.NewValue("theme", guest.PreferGuest[string])
+	m, err := guest.New(guest.Config{
+		Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart, theme},
+		ClaimTimeout: time.Minute, Patience: 20 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := 0
+	add := func(ctx context.Context, n int) {
+		t.Helper()
+		for range n {
+			items++
+			if _, err := cart.Add(ctx, fmt.Sprint("sku-", items), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	add(m.As(ctx, "ann"), 14)
+	for claims := range 3 {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil)
+		r = m.Identify(w, r)
+		add(r.Context(), 2)
+		if err := theme.Set(r.Context(), "dark"); err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := m.Claim(w, r, "ann")
+		if err != nil || !receipt.Claimed || len(receipt.Kinds) != 2 {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		info, err := m.Inspect().Account(ctx, "ann")
+		if err != nil || len(info.Claims) != claims+1 {
+			t.Fatalf("%+v, %v", info.Claims, err)
+		}
+		key := cfg.Prefix + ":" + info.Key
+		encoding := rdb.ObjectEncoding(ctx, key).Val()
+		t.Logf("an account after %d claims: %d fields, %d bytes, %s", claims+1,
+			rdb.HLen(ctx, key).Val(), rdb.MemoryUsage(ctx, key).Val(), encoding)
+		if encoding != "listpack" && encoding != "ziplist" { // before Redis 7
+			t.Errorf("after %d claims the encoding is %s", claims+1, encoding)
+		}
+	}
+	if all, err := cart.All(m.As(ctx, "ann")); len(all) != 20 || err != nil {
+		t.Errorf("%d items, %v", len(all), err)
+	}
 }
