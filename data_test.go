@@ -445,7 +445,7 @@ func TestPrefetchIsOneManagers(t *testing.T) {
 }
 
 type (
-	hidden   struct{ sku string }
+	hidden   struct{ _ string }
 	byMethod struct{ sku string }
 	halfway  struct{ sku string }
 	tree     struct{ Left, Right *tree }
