@@ -205,8 +205,8 @@ func TestExactCounts(t *testing.T) {
 		`guest_claims_total{outcome="replayed"}`:                         "1",
 		`guest_claims_total{outcome="pending"}`:                          "1",
 		`guest_claims_total{outcome="refused"}`:                          "1",
-		`guest_store_call_duration_seconds_count{op="get"}`:              "6",
-		`guest_store_call_duration_seconds_count{op="update"}`:           "14",
+		`guest_store_call_duration_seconds_count{op="get"}`:              "5",
+		`guest_store_call_duration_seconds_count{op="update"}`:           "15",
 		`guest_store_call_errors_total{error="unavailable",op="get"}`:    "1",
 		`guest_store_call_errors_total{error="unavailable",op="update"}`: "1",
 	}
