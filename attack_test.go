@@ -356,33 +356,6 @@ func TestAWriteBesideAClaimInOneRequest(t *testing.T) {
 	}
 }
 
-// A client of the header has one token; an older process does not make it forget a newer one's.
-func TestAnOlderProcessLeavesAHeaderTokenAlone(t *testing.T) {
-	store := newStore()
-	make := func(secrets ...[]byte) *guest.Manager {
-		m, err := guest.New(guest.Config{Store: store, Secrets: secrets, Data: []guest.Kind{Cart}, Header: "Guest"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	older, newer := make(secret), make([]byte("a newer secret of 32 bytes......"), secret)
-	send := func(m *guest.Manager, token string) string {
-		r := httptest.NewRequest("POST", "/", nil)
-		r.Header["Guest"] = []string{token}
-		w := httptest.NewRecorder()
-		m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })).ServeHTTP(w, r)
-		if said := w.Header()["Guest"]; len(said) > 0 {
-			return said[0]
-		}
-		return token
-	}
-	token := send(newer, send(newer, ""))
-	if again := send(older, token); again != token {
-		t.Error("the newer token is lost")
-	}
-}
-
 // What follows an absorbed guest into an account makes no record that ends with the guest's life.
 func TestAnAccountMadeByASiblingLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

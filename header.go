@@ -34,7 +34,7 @@ func (v *Visitor) carry() {
 	if !v.keepMain && !v.guest.provisional {
 		v.dropFormer()
 	}
-	if v.m.byHeader(v.request) && !v.keepMain { // scripts can read it, so it is sent to those who ask for it
+	if v.m.byHeader(v.request) { // scripts can read it, so it is sent to those who ask for it
 		if value, err := v.m.ring.sealToken(cfg.Cookie.Name, v.guest); err == nil {
 			v.line(headerLine{v.m.cfg.Header, "", value})
 		}
