@@ -14,7 +14,11 @@ import (
 
 // All that a handler may call with a context, at once, by many goroutines, and on after the response.
 func TestEverythingAtOnceInOneRequest(t *testing.T) {
-	s := newSite(t, func(c *guest.Config) { c.Header = "Guest"; c.FormerCookies = []guest.Cookie{{Path: "/x"}} })
+	s := newSite(t, func(c *guest.Config) {
+		c.Header = "Guest"
+		c.FormerCookies = []guest.Cookie{{Path: "/x"}}
+		c.Quota = guest.Quota{Fields: 10_000, Bytes: 10 << 20} // ann gets what a hundred requests bring
+	})
 	var wg sync.WaitGroup
 	acked := map[string]int{}
 	var mu sync.Mutex
