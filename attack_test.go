@@ -73,15 +73,7 @@ func TestTheNextGuestDoesNotFollowAnAbsorbedOne(t *testing.T) {
 
 // The same from nothing but a rolling deployment that changes the cookie's scope, a real jar, and two people.
 func TestTheNextGuestInARollingChangeOfScope(t *testing.T) {
-	store := newStore()
-	make := func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
-		c.Insecure = true
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
+	make := scopes(t)
 	older, newer := make(guest.Cookie{}), make(guest.Cookie{Domain: "shop.test"}, guest.Cookie{})
 	jar, _ := cookiejar.New(nil)
 	u, _ := url.Parse("http://www.shop.test/")
@@ -236,15 +228,7 @@ func TestForgettingAnAbsorbedGuest(t *testing.T) {
 
 // A page outside the Path of a former cookie does not know its guest, so it must not clear it.
 func TestAFormerCookieOfAnotherPathIsKept(t *testing.T) {
-	store := newStore()
-	make := func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
-		c.Insecure = true
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
+	make := scopes(t)
 	before, after := make(guest.Cookie{Path: "/shop"}), make(guest.Cookie{}, guest.Cookie{Path: "/shop"})
 	jar, _ := cookiejar.New(nil)
 	visit := func(m *guest.Manager, path string, f http.HandlerFunc) {
@@ -491,5 +475,20 @@ func TestAnHeirIsNotTakenForASiblingByASlowClock(t *testing.T) {
 	s = newSite(t, func(c *guest.Config) { c.Store = store })
 	if p := s.show(mine + "; " + next); p.Cart["next"] != 1 {
 		t.Errorf("the next person sees %v, ann has %v", p.Cart, s.account("ann"))
+	}
+}
+
+// scopes returns a function that makes Managers on one store whose cookies have these scopes, and had those formerly.
+func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+	store := newStore()
+	return func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+		c.Insecure = true
+		m, err := guest.New(guest.Config{
+			Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"reflect"
 	"strconv"
 	"strings"
@@ -73,18 +74,26 @@ func kindFields(kinds []*kind) (names []string) {
 // items returns the decrypted fields of the kind, by item.
 func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]string, error) {
 	items := map[string]string{}
-	for field, stored := range fields {
-		name, item := splitField(field)
-		if name != k.name || k.field(item) != field || stored == "" { // of a Value that is a Map now, or the reverse
-			continue
-		}
-		plain, err := k.open(ring, key, field, stored)
+	for item, stored := range k.stored(fields) {
+		plain, err := k.open(ring, key, k.field(item), stored)
 		if err != nil {
 			return nil, err
 		}
 		items[item] = plain
 	}
 	return items, nil
+}
+
+// stored yields the kind's fields by item, but for those of another shape: of a Value that is a Map now, or the reverse.
+func (k *kind) stored(fields Fields) iter.Seq2[string, string] {
+	return func(yield func(item, stored string) bool) {
+		for field, stored := range fields {
+			name, item := splitField(field)
+			if name == k.name && k.field(item) == field && stored != "" && !yield(item, stored) {
+				return
+			}
+		}
+	}
 }
 
 // open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.

@@ -179,12 +179,8 @@ func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error
 // export returns what can be read of the kind, or nil. The error says that it is not all.
 func (k *kind) export(ring *keyring, key string, fields Fields) (shown json.RawMessage, err error) {
 	object := map[string]json.RawMessage{}
-	for field, stored := range fields {
-		name, item := splitField(field)
-		if name != k.name || k.field(item) != field || stored == "" {
-			continue
-		}
-		switch plain, fault := k.open(ring, key, field, stored); {
+	for item, stored := range k.stored(fields) {
+		switch plain, fault := k.open(ring, key, k.field(item), stored); {
 		case fault != nil:
 			err = fault // of each item the same
 		case !json.Valid([]byte(plain)):
