@@ -1346,7 +1346,7 @@ func TestAServerThatIsRolledBackDuringOnClaim(t *testing.T) {
 			if err != nil || !receipt.Claimed || receipt.Pending || hooks != row.hooks {
 				t.Errorf("%+v, %v, OnClaim was called %d times", receipt, err, hooks)
 			}
-			if info, err := m.Inspect().Guest(t.Context(), receipt.GuestID); info.State != guest.StateBuried || len(info.Kinds) > 0 {
+			if info, err := m.Inspect().Guest(t.Context(), receipt.GuestID); info.State != guest.StateClaimed || len(info.Kinds) > 0 {
 				t.Errorf("the receipt says claimed, and the guest is %+v, %v", info, err)
 			}
 			if cups, err := Cart.Get(m.As(t.Context(), "ann"), "tea"); cups != row.cups || err != nil {

@@ -17,7 +17,7 @@ type Config struct {
 	// Store keeps the records: redisstore.New or memstore.New. Required.
 	Store Store
 
-	// Secrets sign the cookies and tickets and encrypt Sealed data: at least 32 random bytes each. The first one signs
+	// Secrets sign the cookies and tickets and encrypt encrypted data: at least 32 random bytes each. The first one signs
 	// and encrypts; all of them verify and decrypt. A rotation takes two deployments, as a process cannot read what a
 	// secret has signed that it does not have: first add the new one behind the others, and when every process has it,
 	// put it in front. Remove the old one when Config.TTL has passed since; what it sealed must have been written anew by
@@ -25,7 +25,7 @@ type Config struct {
 	Secrets [][]byte
 
 	// App is a name that tells this app from others that are given the same Secrets: then none accepts another's
-	// cookies and tickets or opens its Sealed data. Changing it is like changing all Secrets at once. "": none, which is
+	// cookies and tickets or opens its encrypted data. Changing it is like changing all Secrets at once. "": none, which is
 	// right where each app has secrets of its own.
 	App string
 
@@ -76,10 +76,10 @@ type Config struct {
 	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
 	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
 
-	// Patience is how long a request waits for calls of the store that fail, all of them together. What the store's
+	// StoreBudget is how long a request waits for calls of the store that fail, all of them together. What the store's
 	// own deadline gives to the first is not cut; later ones get what is left, or fail at once. 0: 240 ms, so that the
 	// first pages of an outage take a quarter of a second.
-	Patience time.Duration
+	StoreBudget time.Duration
 
 	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to twice that.
 	Quota Quota
@@ -170,7 +170,7 @@ func (c Config) complete() (Config, error) {
 		case !def.hasRule:
 			fault("Data", "kind %q has no merge rule: give one, such as guest.PreferAccount", def.name)
 		case def.lenient && !def.sealed:
-			fault("Data", "kind %q accepts plaintext but is not Sealed: call Sealed, too", def.name)
+			fault("Data", "kind %q accepts plaintext but is not Encrypted: call Encrypted, too", def.name)
 		case def.typ != nil && unkept(def.typ) != "":
 			fault("Data", "kind %q: %s; give it another type", def.name, unkept(def.typ))
 		}
@@ -219,7 +219,7 @@ func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
 		{"TombstoneTTL", &c.TombstoneTTL, 0},
 		{"AccountTTL", &c.AccountTTL, 0},
 		{"ClaimTimeout", &c.ClaimTimeout, 2 * time.Second},
-		{"Patience", &c.Patience, 240 * time.Millisecond},
+		{"StoreBudget", &c.StoreBudget, 240 * time.Millisecond},
 	} {
 		if *t.d < 0 {
 			fault(t.field, "is negative (%v): 0 is the default", *t.d)

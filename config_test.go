@@ -25,7 +25,7 @@ func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 		TombstoneTTL:   time.Hour,
 		AccountTTL:     -1,
 		ClaimTimeout:   -1,
-		Patience:       -1,
+		StoreBudget:    -1,
 		Quota:          guest.Quota{Fields: -1},
 	})
 	var got []string
@@ -38,7 +38,7 @@ func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 		got = append(got, fault.Field)
 	}
 	slices.Sort(got)
-	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name", "Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "Patience", "ProvisionalTTL", "Quota", "Secrets", "Store", "TTL", "TombstoneTTL"}
+	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name", "Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "ProvisionalTTL", "Quota", "Secrets", "Store", "StoreBudget", "TTL", "TombstoneTTL"}
 	if !slices.Equal(got, want) {
 		t.Errorf("faults of %v\nwant      %v\n%v", got, want, err)
 	}

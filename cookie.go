@@ -55,7 +55,7 @@ const (
 
 var errToken = errors.New("guest: not a token of ours")
 
-// A keyring seals and opens tokens, tickets and Sealed data. Each use has a key of its own from each secret.
+// A keyring seals and opens tokens, tickets and encrypted data. Each use has a key of its own from each secret.
 type keyring struct {
 	cookies []securecookie.Codec
 	lapsed  []securecookie.Codec // the same keys without an age limit: tells an expired cookie from a forged one
@@ -165,7 +165,7 @@ func canonical(value string) bool {
 	return err == nil && strings.IndexByte(value, '\r') < 0 && strings.IndexByte(value, '\n') < 0 // which the decoder skips
 }
 
-// Sealed data begin with this byte, which no JSON text and no number begins with.
+// encrypted data begin with this byte, which no JSON text and no number begins with.
 const sealedMark = '\x01'
 
 // sealData encrypts a value for one field of one record: moved to another field or record it does not open.

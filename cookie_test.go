@@ -99,7 +99,7 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 	minted := 0
 	s := newSite(t, func(c *guest.Config) {
 		c.Create = guest.OnFirstWrite
-		c.Hooks.Minted = func(context.Context) { minted++ }
+		c.Hooks.Created = func(context.Context) { minted++ }
 	})
 	genuine := strings.TrimPrefix(cookieHeader(confirmed(s)), "guest=")
 	other := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret of somebody else, 32 b.")} })
@@ -266,7 +266,7 @@ func TestAsGuestOfWhatIsNoID(t *testing.T) {
 	}
 }
 
-// Apps that were given one secret share nothing if they have names: neither cookies, nor tickets, nor Sealed data.
+// Apps that were given one secret share nothing if they have names: neither cookies, nor tickets, nor encrypted data.
 func TestAppsThatShareASecret(t *testing.T) {
 	store := newStore()
 	app := func(name string) *guest.Manager {

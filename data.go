@@ -18,16 +18,16 @@ func NewValue[T any](name string, merge Merge[T]) *Value[T] {
 	return v
 }
 
-// Sealed returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from Config.Secrets,
+// Encrypted returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from Config.Secrets,
 // bound to the record and the field. For personal data. What is stored in the clear is refused: [ErrUnreadable].
-func (v *Value[T]) Sealed() *Value[T] {
+func (v *Value[T]) Encrypted() *Value[T] {
 	k := *v.kind
 	k.sealed = true
 	return &Value[T]{&k}
 }
 
-// InsecureAcceptPlaintext returns the Sealed value such that it also reads what is stored in the clear; the next write
-// encrypts it, and so does a claim that moves it. It is for the time after a kind became Sealed. While it is on, whoever
+// InsecureAcceptPlaintext returns the encrypted value such that it also reads what is stored in the clear; the next write
+// encrypts it, and so does a claim that moves it. It is for the time after a kind became Encrypted. While it is on, whoever
 // can write to the store can put values of their own in place of encrypted ones, which are refused otherwise:
 // [ErrUnreadable].
 func (v *Value[T]) InsecureAcceptPlaintext() *Value[T] {
@@ -66,14 +66,14 @@ func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
 	return m
 }
 
-// Sealed returns the map with its values, not the names of its items, encrypted at rest. See [Value.Sealed].
-func (m *Map[T]) Sealed() *Map[T] {
+// Encrypted returns the map with its values, not the names of its items, encrypted at rest. See [Value.Encrypted].
+func (m *Map[T]) Encrypted() *Map[T] {
 	k := *m.kind
 	k.sealed = true
 	return &Map[T]{&k}
 }
 
-// InsecureAcceptPlaintext returns the Sealed map such that it also reads items that are stored in the clear: see
+// InsecureAcceptPlaintext returns the encrypted map such that it also reads items that are stored in the clear: see
 // [Value.InsecureAcceptPlaintext].
 func (m *Map[T]) InsecureAcceptPlaintext() *Map[T] {
 	k := *m.kind

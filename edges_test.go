@@ -98,7 +98,7 @@ func TestAHeaderTokenSignsInAtItsReturn(t *testing.T) {
 func TestATicketElsewhereLeavesNoGuest(t *testing.T) {
 	var minted, claimed, moved int
 	s := newSite(t, func(c *guest.Config) {
-		c.Hooks.Minted = func(context.Context) { minted++ }
+		c.Hooks.Created = func(context.Context) { minted++ }
 		c.Hooks.Claimed = func(context.Context, guest.Receipt) { claimed++ }
 		c.OnClaim = func(context.Context, guest.Receipt) error { moved++; return nil }
 	})

@@ -24,7 +24,7 @@ var (
 	ErrConflict = errors.New("guest: the data kept changing while it was updated: try again, or use Counters.Add, which needs no retry")
 
 	// ErrUnreadable: data are stored that this process cannot read: of a kind that is not in Config.Data, of a secret that
-	// is not in Config.Secrets, or in the clear where the kind is Sealed; the text says which. A claim stays Pending until
+	// is not in Config.Secrets, or in the clear where the kind is Encrypted; the text says which. A claim stays Pending until
 	// a process that can read them finishes it.
 	ErrUnreadable = errors.New("guest: stored data cannot be read by this process")
 

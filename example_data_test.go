@@ -311,8 +311,8 @@ func ExampleMap_Clear() {
 }
 
 // Addresses are encrypted in the store, the names "home" and "work" are not.
-func ExampleMap_Sealed() {
-	addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Sealed()
+func ExampleMap_Encrypted() {
+	addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	store := memstore.New(memstore.Config{})
 	guests, err := guest.New(guest.Config{
 		Store:   store,

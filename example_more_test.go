@@ -76,8 +76,8 @@ func ExampleManager_EraseAccount() {
 }
 
 // Personal data are encrypted in the store.
-func ExampleValue_Sealed() {
-	email := guest.NewValue("contact", guest.PreferGuest[string]).Sealed()
+func ExampleValue_Encrypted() {
+	email := guest.NewValue("contact", guest.PreferGuest[string]).Encrypted()
 	guests, err := guest.New(guest.Config{
 		Store:   memstore.New(memstore.Config{}),
 		Secrets: [][]byte{[]byte("32 random bytes from your config")},
@@ -97,8 +97,8 @@ func ExampleValue_Sealed() {
 
 // Two observers of one Manager.
 func ExampleHooks_And() {
-	count := guest.Hooks{Minted: func(context.Context) { fmt.Println("counted") }}
-	trace := guest.Hooks{Minted: func(context.Context) { fmt.Println("traced") }}
+	count := guest.Hooks{Created: func(context.Context) { fmt.Println("counted") }}
+	trace := guest.Hooks{Created: func(context.Context) { fmt.Println("traced") }}
 	guests, err := guest.New(guest.Config{
 		Store:   memstore.New(memstore.Config{}),
 		Secrets: [][]byte{[]byte("32 random bytes from your config")},

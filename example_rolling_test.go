@@ -38,7 +38,7 @@ func ExampleValue_InsecureAcceptPlaintext() {
 	plain := guest.NewValue("phone", guest.PreferGuest[string])
 	plain.Set(processOn(store, plain).As(context.Background(), "ann"), "555 0100")
 
-	sealed := plain.Sealed()
+	sealed := plain.Encrypted()
 	_, err := sealed.Get(processOn(store, sealed).As(context.Background(), "ann"))
 	fmt.Println(errors.Is(err, guest.ErrUnreadable))
 
@@ -55,7 +55,7 @@ func ExampleMap_InsecureAcceptPlaintext() {
 	plain := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string]))
 	plain.Set(processOn(store, plain).As(context.Background(), "ann"), "home", "1 Main Street")
 
-	migrating := plain.Sealed().InsecureAcceptPlaintext()
+	migrating := plain.Encrypted().InsecureAcceptPlaintext()
 	ctx := processOn(store, migrating).As(context.Background(), "ann")
 	addresses, err := migrating.All(ctx)
 	if err != nil {
@@ -67,7 +67,7 @@ func ExampleMap_InsecureAcceptPlaintext() {
 			log.Fatal(err)
 		}
 	}
-	sealed := plain.Sealed()
+	sealed := plain.Encrypted()
 	fmt.Println(sealed.Get(processOn(store, sealed).As(context.Background(), "ann"), "home"))
 	// Output: 1 Main Street <nil>
 }

@@ -47,7 +47,7 @@ func ExampleInspector_Guest() {
 	visit(app, map[string]*http.Cookie{}, "POST", "/")
 	// Output:
 	// open {"tea":2} <nil>
-	// buried 0 <nil>
+	// claimed 0 <nil>
 }
 
 // Where did these data come from?
@@ -154,11 +154,11 @@ func ExampleHooks() {
 		Secrets: [][]byte{[]byte("32 random bytes from your config")},
 		Data:    []guest.Kind{Cart},
 		Hooks: guest.Hooks{
-			Minted:    func(context.Context) { fmt.Println("a new guest") },
-			Confirmed: func(context.Context) { fmt.Println("with a cookie") },
-			Filled:    func(context.Context) { fmt.Println("with data") },
-			Claimed:   func(_ context.Context, r guest.Receipt) { fmt.Println("claimed by", r.AccountID) },
-			Refused:   func(_ context.Context, reason string) { fmt.Println("refused:", reason) },
+			Created:    func(context.Context) { fmt.Println("a new guest") },
+			Returned:   func(context.Context) { fmt.Println("with a cookie") },
+			FirstWrite: func(context.Context) { fmt.Println("with data") },
+			Claimed:    func(_ context.Context, r guest.Receipt) { fmt.Println("claimed by", r.AccountID) },
+			Refused:    func(_ context.Context, reason string) { fmt.Println("refused:", reason) },
 		},
 	})
 	if err != nil {

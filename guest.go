@@ -24,7 +24,7 @@ type Visitor struct {
 	guest     token  // valid if key is a guest's
 	key       string // of the guest's record; "" without a guest
 	isNew     bool   // minted by this request
-	unsaid    bool   // Hooks.Minted has not heard of it
+	unsaid    bool   // Hooks.Created has not heard of it
 	replaced  bool
 	lost      error         // why there is no record: the guest turned out claimed and no fresh one could be given, or see As
 	request   *http.Request // by which Admit decides on a fresh one; nil outside a request
@@ -269,7 +269,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 				u.If[fieldState] = ""
 			}
 			u.Default = Fields{fieldIncarnation: newIncarnation()} // it may have expired: see lateIncarnation in the model
-			if v.m.cfg.Hooks.Filled != nil && len(u.Set)+len(u.Add) > 0 {
+			if v.m.cfg.Hooks.FirstWrite != nil && len(u.Set)+len(u.Add) > 0 {
 				u.markFirst(fieldFilled)
 			}
 		}
@@ -293,7 +293,7 @@ func (v *Visitor) update(ctx context.Context, build func(key string) Update) (ke
 			v.mu.Unlock()
 			v.announce(ctx)
 			if res.first(u, fieldFilled) {
-				v.m.cfg.Hooks.Filled(ctx)
+				v.m.cfg.Hooks.FirstWrite(ctx)
 			}
 		}
 		return t.key, res, nil

@@ -26,7 +26,7 @@ var (
 	Theme  = guest.NewValue("theme", guest.PreferAccount[string])
 	Cart   = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 	Wishes = guest.NewMap("wishes", guest.EachItem(guest.PreferAccount[wish]))
-	Email  = guest.NewValue("email", guest.PreferGuest[string]).Sealed()
+	Email  = guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
 )
 
 type wish struct {

@@ -13,16 +13,16 @@ import (
 //
 // adapters/promguest and adapters/otelguest make Hooks; [Hooks.And] joins them.
 type Hooks struct {
-	// Minted: a new guest. It is told when the guest's token goes out or its first data are stored, whichever is
+	// Created: a new guest. It is told when the guest's token goes out or its first data are stored, whichever is
 	// first: a guest that the same request takes back, as it claims or its page is public, was none.
-	Minted func(context.Context)
+	Created func(context.Context)
 
-	// Confirmed: a guest's cookie came back for the first time, however many requests bring it. A guest is claimed
+	// Returned: a guest's cookie came back for the first time, however many requests bring it. A guest is claimed
 	// without it if Config.Account names an account on that very request. Adds some 20 bytes to the guest's record.
-	Confirmed func(context.Context)
+	Returned func(context.Context)
 
-	// Filled: a guest's first data were stored. Adds some 20 bytes to the guest's record.
-	Filled func(context.Context)
+	// FirstWrite: a guest's first data were stored. Adds some 20 bytes to the guest's record.
+	FirstWrite func(context.Context)
 
 	// Refused: a token or a claim was turned away. reason is one of the constants, such as [RefusedToken].
 	Refused func(ctx context.Context, reason string)
@@ -53,13 +53,13 @@ const (
 // And returns Hooks that call first h and then other.
 func (h Hooks) And(other Hooks) Hooks {
 	return Hooks{
-		Minted:    both1(h.Minted, other.Minted),
-		Confirmed: both1(h.Confirmed, other.Confirmed),
-		Filled:    both1(h.Filled, other.Filled),
-		Refused:   both2(h.Refused, other.Refused),
-		Claimed:   both2(h.Claimed, other.Claimed),
-		Stuck:     both3(h.Stuck, other.Stuck),
-		StoreCall: both4(h.StoreCall, other.StoreCall),
+		Created:    both1(h.Created, other.Created),
+		Returned:   both1(h.Returned, other.Returned),
+		FirstWrite: both1(h.FirstWrite, other.FirstWrite),
+		Refused:    both2(h.Refused, other.Refused),
+		Claimed:    both2(h.Claimed, other.Claimed),
+		Stuck:      both3(h.Stuck, other.Stuck),
+		StoreCall:  both4(h.StoreCall, other.StoreCall),
 	}
 }
 
@@ -127,7 +127,7 @@ func StoreErrorClass(err error) string {
 
 // announce tells of a new guest, unless it was taken back or told of.
 func (v *Visitor) announce(ctx context.Context) {
-	if v.m.cfg.Hooks.Minted == nil {
+	if v.m.cfg.Hooks.Created == nil {
 		return
 	}
 	v.mu.Lock()
@@ -137,7 +137,7 @@ func (v *Visitor) announce(ctx context.Context) {
 	}
 	v.mu.Unlock()
 	if due {
-		v.m.cfg.Hooks.Minted(ctx)
+		v.m.cfg.Hooks.Created(ctx)
 	}
 }
 

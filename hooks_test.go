@@ -57,10 +57,10 @@ func (l *told) count() map[string]int {
 
 func (l *told) hooks() guest.Hooks {
 	return guest.Hooks{
-		Minted:    func(ctx context.Context) { l.note("minted") },
-		Confirmed: func(context.Context) { l.note("confirmed") },
-		Filled:    func(context.Context) { l.note("filled") },
-		Refused:   func(_ context.Context, reason string) { l.note("refused: %s", reason) },
+		Created:    func(ctx context.Context) { l.note("minted") },
+		Returned:   func(context.Context) { l.note("confirmed") },
+		FirstWrite: func(context.Context) { l.note("filled") },
+		Refused:    func(_ context.Context, reason string) { l.note("refused: %s", reason) },
 		Claimed: func(_ context.Context, r guest.Receipt) {
 			switch {
 			case r.Pending:
@@ -185,7 +185,7 @@ func TestHooksKnowTheVisitor(t *testing.T) {
 		}
 	}
 	s := newSite(t, func(c *guest.Config) {
-		c.Hooks = guest.Hooks{Minted: note("minted"), Confirmed: note("confirmed"), Filled: note("filled")}
+		c.Hooks = guest.Hooks{Created: note("minted"), Returned: note("confirmed"), FirstWrite: note("filled")}
 	})
 	b := s.browser()
 	id := b.page().Guest
@@ -317,9 +317,9 @@ func TestHooksAnd(t *testing.T) {
 	var a, b told
 	both := a.hooks().And(guest.Hooks{}).And(b.hooks())
 	ctx := t.Context()
-	both.Minted(ctx)
-	both.Confirmed(ctx)
-	both.Filled(ctx)
+	both.Created(ctx)
+	both.Returned(ctx)
+	both.FirstWrite(ctx)
 	both.Refused(ctx, "why")
 	both.Claimed(ctx, guest.Receipt{})
 	both.Stuck(ctx, guest.Receipt{}, nil)
@@ -330,7 +330,7 @@ func TestHooksAnd(t *testing.T) {
 
 	var none guest.Hooks
 	none = none.And(guest.Hooks{})
-	if none.Minted != nil || none.Confirmed != nil || none.Filled != nil || none.Refused != nil || none.Claimed != nil ||
+	if none.Created != nil || none.Returned != nil || none.FirstWrite != nil || none.Refused != nil || none.Claimed != nil ||
 		none.Stuck != nil || none.StoreCall != nil {
 		t.Error("nothing and nothing is something")
 	}

@@ -88,10 +88,10 @@ func unverified(value string) (token, bool) {
 
 // States of a record. An account's is none or open.
 const (
-	StateNone   = "none"   // there is no record
-	StateOpen   = "open"   // it can be read and written
-	StateSealed = "sealed" // a guest whose claim is under way: its data are its owner's, but not there yet
-	StateBuried = "buried" // a guest that was claimed: a tombstone without data
+	StateNone    = "none"    // there is no record
+	StateOpen    = "open"    // it can be read and written
+	StateFrozen  = "sealed"  // a guest whose claim is under way: its data are its owner's, but not there yet
+	StateClaimed = "claimed" // a guest that was claimed: a tombstone without data
 
 	StateForgotten = "forgotten" // a guest that its visitor had erased: a tombstone without data
 )
@@ -99,7 +99,7 @@ const (
 // A RecordInfo is what is stored of a guest or an account.
 type RecordInfo struct {
 	Key       string     `json:"key"`   // in the Store
-	State     string     `json:"state"` // StateNone, StateOpen, StateSealed, StateBuried or StateForgotten
+	State     string     `json:"state"` // StateNone, StateOpen, StateFrozen, StateClaimed or StateForgotten
 	ClaimID   string     `json:"claim_id,omitempty"`
 	ClaimedAt time.Time  `json:"claimed_at,omitzero"`
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
@@ -112,12 +112,12 @@ type RecordInfo struct {
 
 // A KindInfo is what a record holds of one kind of data.
 type KindInfo struct {
-	Name    string          `json:"name"`
-	PerItem bool            `json:"per_item"` // a Map or Counters
-	Sealed  bool            `json:"sealed"`
-	Items   int             `json:"items"`
-	Bytes   int             `json:"bytes"`          // names and values, as stored
-	Data    json.RawMessage `json:"data,omitempty"` // as of Manager.Export; absent if it is sealed and no secret opens it
+	Name      string          `json:"name"`
+	PerItem   bool            `json:"per_item"` // a Map or Counters
+	Encrypted bool            `json:"encrypted"`
+	Items     int             `json:"items"`
+	Bytes     int             `json:"bytes"`          // names and values, as stored
+	Data      json.RawMessage `json:"data,omitempty"` // as of Manager.Export; absent if it is sealed and no secret opens it
 }
 
 // Guest tells what is stored of a guest. The error is [ErrInvalid] if guestID has not the form of an ID, or wraps
@@ -160,9 +160,9 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 		info.State = StateForgotten
 	case state != "":
 		h := holderOf(state)
-		info.State = StateBuried
+		info.State = StateClaimed
 		if h.sealed {
-			info.State = StateSealed
+			info.State = StateFrozen
 		}
 		info.OwnerKey, info.AccountID = h.key, h.owner.account()
 		if milli, _ := strconv.ParseInt(fields[fieldClaimedAt], 10, 64); milli > 0 {
@@ -176,7 +176,7 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 			if name, _ := splitField(field); name == k.name {
 				kind.Items++
 				kind.Bytes += len(field) + len(stored)
-				kind.Sealed = kind.Sealed || stored[0] == sealedMark
+				kind.Encrypted = kind.Encrypted || stored[0] == sealedMark
 			}
 		}
 		if shown, err := k.export(i.m.ring, key, data); err == nil && json.Valid(shown) {
@@ -203,11 +203,11 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 
 // Where a claim is that was noted and not struck.
 const (
-	ClaimNoted  = "noted"  // its guest is open: it is about to be sealed, or its claimer died
-	ClaimSealed = "sealed" // its guest is frozen, the data are not the owner's yet
-	ClaimMerged = "merged" // the data are the owner's; OnClaim is due, or the burial
-	ClaimBuried = "buried" // it is done but for the note
-	ClaimLost   = "lost"   // its guest is another's, or lives anew: only the note is left
+	ClaimStarted  = "started"  // its guest is open: it is about to be sealed, or its claimer died
+	ClaimFrozen   = "frozen"   // its guest is frozen, the data are not the owner's yet
+	ClaimMerged   = "merged"   // the data are the owner's; OnClaim is due, or the burial
+	ClaimFinished = "finished" // it is done but for the note
+	ClaimLost     = "lost"     // its guest is another's, or lives anew: only the note is left
 )
 
 // A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left half done.
@@ -216,8 +216,8 @@ type PendingClaim struct {
 	GuestID   string        `json:"guest_id"`
 	AccountID string        `json:"account_id,omitempty"` // that claims it
 	SiblingID string        `json:"sibling_id,omitempty"` // or the guest of the same browser that absorbs it
-	State     string        `json:"state"`                // ClaimNoted, ClaimSealed, ClaimMerged, ClaimBuried or ClaimLost
-	Noted     time.Time     `json:"noted"`                // when it began, by the store's clock
+	State     string        `json:"state"`                // ClaimStarted, ClaimFrozen, ClaimMerged, ClaimFinished or ClaimLost
+	Started   time.Time     `json:"started"`              // when it began, by the store's clock
 	Age       time.Duration `json:"-"`                    // since then, by the same clock
 
 	note note
@@ -233,11 +233,11 @@ func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err err
 			ID:        n.incarnation,
 			GuestID:   strings.TrimPrefix(n.guest, "g:"),
 			AccountID: n.owner.account(),
-			Noted:     time.UnixMilli(milli).UTC(),
+			Started:   time.UnixMilli(milli).UTC(),
 			note:      n,
 			made:      made,
 		}
-		p.Age = now.Sub(p.Noted)
+		p.Age = now.Sub(p.Started)
 		if isSibling {
 			p.SiblingID = sibling.id.String()
 		}
@@ -255,11 +255,11 @@ func (i Inspector) stateOf(ctx context.Context, n note) (string, error) {
 	}
 	switch state := guest[fieldState]; {
 	case state == "":
-		return ClaimNoted, nil
+		return ClaimStarted, nil
 	case guest[fieldIncarnation] != n.incarnation:
 		return ClaimLost, nil
 	case state == n.owner.tombstone():
-		return ClaimBuried, nil
+		return ClaimFinished, nil
 	case state != sealedBy+string(n.owner):
 		return ClaimLost, nil
 	}
@@ -271,5 +271,5 @@ func (i Inspector) stateOf(ctx context.Context, n note) (string, error) {
 	if target[marked] != "" {
 		return ClaimMerged, nil
 	}
-	return ClaimSealed, nil
+	return ClaimFrozen, nil
 }

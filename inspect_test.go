@@ -108,18 +108,18 @@ func TestInspectRecords(t *testing.T) {
 		t.Errorf("%d calls, want 1", n)
 	}
 	got, _ := json.Marshal(info.Kinds[:2])
-	if want := `[{"name":"theme","per_item":false,"sealed":false,"items":1,"bytes":11,"data":"dark"},` +
-		`{"name":"cart","per_item":true,"sealed":false,"items":2,"bytes":18,"data":{"cup":1,"tea":2}}]`; string(got) != want {
+	if want := `[{"name":"theme","per_item":false,"encrypted":false,"items":1,"bytes":11,"data":"dark"},` +
+		`{"name":"cart","per_item":true,"encrypted":false,"items":2,"bytes":18,"data":{"cup":1,"tea":2}}]`; string(got) != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if k := info.Kinds[2]; k.Name != "email" || !k.Sealed || string(k.Data) != `"ann@example.com"` {
+	if k := info.Kinds[2]; k.Name != "email" || !k.Encrypted || string(k.Data) != `"ann@example.com"` {
 		t.Errorf("%+v", k)
 	}
 	foreign := newSite(t, func(c *guest.Config) {
 		c.Store, c.Secrets, c.Data = s.store, [][]byte{[]byte("another secret of the tests, 32 b")}, nil
 	})
 	info, err = foreign.guests.Inspect().Guest(t.Context(), id)
-	if k := info.Kinds[1]; err != nil || k.Name != "email" || !k.Sealed || k.Items != 1 || k.Data != nil {
+	if k := info.Kinds[1]; err != nil || k.Name != "email" || !k.Encrypted || k.Items != 1 || k.Data != nil {
 		t.Errorf("without the secret: %+v, %v", info.Kinds, err)
 	}
 	if k := info.Kinds[0]; k.Name != "cart" || !k.PerItem || string(k.Data) != `{"cup":1,"tea":2}` {
@@ -128,7 +128,7 @@ func TestInspectRecords(t *testing.T) {
 
 	receipt := b.login("ann").Receipt
 	info, err = s.guests.Inspect().Guest(t.Context(), id)
-	if err != nil || info.State != guest.StateBuried || info.AccountID != "" || len(info.Kinds) != 0 || !info.ClaimedAt.Equal(receipt.At) || info.ClaimID != receipt.ID {
+	if err != nil || info.State != guest.StateClaimed || info.AccountID != "" || len(info.Kinds) != 0 || !info.ClaimedAt.Equal(receipt.At) || info.ClaimID != receipt.ID {
 		t.Errorf("after the claim: %+v, %v", info, err)
 	}
 	account, err := s.guests.Inspect().Account(t.Context(), "ann")
@@ -180,10 +180,10 @@ func TestInspectPendingClaims(t *testing.T) {
 		state string
 		stop  func(op, key string, u guest.Update) bool // before this call
 	}{
-		{guest.ClaimNoted, func(op, key string, u guest.Update) bool { return op == "update" && u.Stamp == ".t" }},
-		{guest.ClaimSealed, func(op, key string, u guest.Update) bool { return u.Set[".c"] != "" }},
+		{guest.ClaimStarted, func(op, key string, u guest.Update) bool { return op == "update" && u.Stamp == ".t" }},
+		{guest.ClaimFrozen, func(op, key string, u guest.Update) bool { return u.Set[".c"] != "" }},
 		{guest.ClaimMerged, func(op, key string, u guest.Update) bool { return strings.HasPrefix(u.Set[".s"], "b") }},
-		{guest.ClaimBuried, func(op, key string, u guest.Update) bool { return strings.HasPrefix(key, "o:") && len(u.Unset) > 0 }},
+		{guest.ClaimFinished, func(op, key string, u guest.Update) bool { return strings.HasPrefix(key, "o:") && len(u.Unset) > 0 }},
 	} {
 		t.Run(row.state, func(t *testing.T) {
 			s := newSite(t, nil)
@@ -208,11 +208,11 @@ func TestInspectPendingClaims(t *testing.T) {
 				t.Errorf("%+v, want %s", p, row.state)
 			}
 			info, err := s.guests.Inspect().Guest(t.Context(), id)
-			if want := map[string]string{guest.ClaimSealed: "ann", guest.ClaimMerged: "ann"}[row.state]; err != nil || info.AccountID != want {
+			if want := map[string]string{guest.ClaimFrozen: "ann", guest.ClaimMerged: "ann"}[row.state]; err != nil || info.AccountID != want {
 				t.Errorf("%+v, %v", info, err)
 			}
 			finished, err := s.guests.RecoverClaim(t.Context(), p)
-			if want := row.state != guest.ClaimNoted; finished != want || err != nil {
+			if want := row.state != guest.ClaimStarted; finished != want || err != nil {
 				t.Errorf("finished: %v, %v", finished, err)
 			}
 			if left := outbox(t, s.store); (left == 0) != finished {

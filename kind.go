@@ -99,7 +99,7 @@ func (k *kind) stored(fields Fields) iter.Seq2[string, string] {
 // open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.
 func (k *kind) open(ring *keyring, key, field, stored string) (string, error) {
 	if k.sealed && !k.lenient && stored != "" && stored[0] != sealedMark {
-		return "", k.fault(fmt.Errorf("%w: the kind is Sealed, but what is stored is not: use InsecureAcceptPlaintext until it has been written anew", ErrUnreadable))
+		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but what is stored is not: use InsecureAcceptPlaintext until it has been written anew", ErrUnreadable))
 	}
 	plain, err := ring.openData(key, field, stored)
 	return plain, k.wrap(err)
@@ -303,7 +303,7 @@ func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 		if declared != nil && declared.retired {
 			return nil, k.invalid("Config.Data lists it as Retired")
 		}
-		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Sealed and InsecureAcceptPlaintext return another one)")
+		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Encrypted and InsecureAcceptPlaintext return another one)")
 	}
 	return v, nil
 }

@@ -138,7 +138,7 @@ func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (stri
 	return all
 }
 
-// A merger computes what a claim changes in the target's record. It is pure but for the nonces of Sealed data.
+// A merger computes what a claim changes in the target's record. It is pure but for the nonces of encrypted data.
 type merger struct {
 	ring  *keyring
 	kinds []*kind

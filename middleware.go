@@ -115,7 +115,7 @@ func (m *Manager) call(ctx context.Context, op string, ask func(context.Context)
 	} else if v.request != nil {
 		p = &v.patience
 	}
-	limited, cancel, err := p.limit(ctx, m.cfg.Patience, start)
+	limited, cancel, err := p.limit(ctx, m.cfg.StoreBudget, start)
 	if err == nil {
 		err = ask(limited)
 		cancel()

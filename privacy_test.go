@@ -231,7 +231,7 @@ func TestAsGuestOfAClaimedGuest(t *testing.T) {
 
 // What cannot be read does not keep the rest from whoever asks for their data.
 func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
-	Addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	Addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	data := func(c *guest.Config) { c.Data = append(c.Data, Addresses) }
 	s := newSite(t, data)
 	ctx := s.guests.As(t.Context(), "ann")

@@ -89,7 +89,7 @@ func TestRenderingOnAServer(t *testing.T) {
 			minted := 0
 			m, mux := shopOf(t, func(c *guest.Config) {
 				c.Admit = tt.admit
-				c.Hooks.Minted = func(context.Context) { minted++ }
+				c.Hooks.Created = func(context.Context) { minted++ }
 			})
 			app := m.Middleware(mux)
 			api := httptest.NewServer(app)

@@ -187,7 +187,7 @@ func (m *Manager) confirm(ctx context.Context, v *Visitor, main presented) (gone
 			}
 			u := live(m.cfg.TTL)
 			u.Return = []string{fieldClaimedAt}
-			if m.cfg.Hooks.Confirmed != nil && main.provisional && main.id == v.guest.id {
+			if m.cfg.Hooks.Returned != nil && main.provisional && main.id == v.guest.id {
 				u.markFirst(fieldConfirmed)
 			}
 			res, err := m.update(ctx, v.key, u)
@@ -198,7 +198,7 @@ func (m *Manager) confirm(ctx context.Context, v *Visitor, main presented) (gone
 				return nil, err
 			}
 			if res.first(u, fieldConfirmed) {
-				m.cfg.Hooks.Confirmed(v.in(ctx))
+				m.cfg.Hooks.Returned(v.in(ctx))
 			}
 			if res.Applied {
 				v.guest.provisional = false

@@ -19,8 +19,8 @@ const (
 	fieldIncarnation = ".i" // a guest's: random, set when the record is made; the ID of its one claim
 	fieldState       = ".s" // a guest's: absent while open, then "s"+owner, then "b"+key of the owner's record
 	fieldClaimedAt   = ".t" // a guest's: when it was sealed
-	fieldConfirmed   = ".r" // a guest's, with Hooks.Confirmed: random, set when its cookie came back
-	fieldFilled      = ".w" // a guest's, with Hooks.Filled: random, set with its first data
+	fieldConfirmed   = ".r" // a guest's, with Hooks.Returned: random, set when its cookie came back
+	fieldFilled      = ".w" // a guest's, with Hooks.FirstWrite: random, set with its first data
 	fieldGeneration  = ".c" // an owner's: grows with every merge; see generation
 	fieldMarker      = ".c" // and an incarnation, an owner's: that guest's data are in here; see marker
 )

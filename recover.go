@@ -24,7 +24,7 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 
 // RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the claim is finished.
 func (m *Manager) RecoverClaim(ctx context.Context, p PendingClaim) (finished bool, err error) {
-	return m.settle(ctx, m.newClaim(p.note.guest, p.note.owner).finish(), p.note, p.made, p.Noted.Add(p.Age))
+	return m.settle(ctx, m.newClaim(p.note.guest, p.note.owner).finish(), p.note, p.made, p.Started.Add(p.Age))
 }
 
 const stuckAfter = 24 * time.Hour

@@ -703,7 +703,7 @@ func TestA304MintsNoGuest(t *testing.T) {
 				m, err := guest.New(guest.Config{
 					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
 					Admit: func(*http.Request) bool { return true }, // HEAD too
-					Hooks: guest.Hooks{Minted: func(context.Context) { minted++ }},
+					Hooks: guest.Hooks{Created: func(context.Context) { minted++ }},
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -49,7 +49,7 @@ func record(t *testing.T, store guest.Store, prefix string) guest.Fields {
 // arrives: a claim by the one that cannot is pending until the other finishes it.
 func TestARollingDeployLosesNothing(t *testing.T) {
 	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
-	secretNotes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	secretNotes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	newer := []byte("a newer secret of 32 bytes......")
 	both := [][]byte{newer, secret}
 	for _, row := range []struct {
@@ -157,7 +157,7 @@ func TestAnOlderTypeKeepsTheBytesOfWhatItsRuleReturnedUnchanged(t *testing.T) {
 				oldValue, newValue := guest.NewValue("look", row.rule), guest.NewValue("look", guest.PreferAccount[newer])
 				oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)), guest.NewMap("looks", guest.PreferAccount[map[string]newer])
 				if sealed {
-					oldValue, newValue, oldMap, newMap = oldValue.Sealed(), newValue.Sealed(), oldMap.Sealed(), newMap.Sealed()
+					oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(), oldMap.Encrypted(), newMap.Encrypted()
 				}
 				old := replica(t, store, [][]byte{secret}, oldValue, oldMap)
 				new := replica(t, store, [][]byte{secret}, newValue, newMap)
@@ -209,8 +209,8 @@ func TestAnUnchangedAmountKeepsItsBytes(t *testing.T) {
 // Whoever writes plaintext into the store puts nothing into a kind that is encrypted.
 func TestASealedKindRefusesPlaintext(t *testing.T) {
 	store := newStore()
-	email := guest.NewValue("email", guest.PreferGuest[string]).Sealed()
-	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	email := guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	m := replica(t, store, [][]byte{secret}, email, notes)
 	lenientEmail, lenientNotes := email.InsecureAcceptPlaintext(), notes.InsecureAcceptPlaintext()
 	lenient := replica(t, store, [][]byte{secret}, lenientEmail, lenientNotes)
@@ -279,7 +279,7 @@ func TestASealedKindRefusesPlaintext(t *testing.T) {
 func TestAKindThatIsNoLongerSealed(t *testing.T) {
 	store := newStore()
 	plain := guest.NewValue("email", guest.PreferGuest[string])
-	sealed := plain.Sealed()
+	sealed := plain.Encrypted()
 	before, after := replica(t, store, [][]byte{secret}, sealed), replica(t, store, [][]byte{secret}, plain)
 	cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { sealed.Set(r.Context(), "ann@example.com") })
 	if _, err := claimBy(after, cookie, "ann"); err != nil {
@@ -293,7 +293,7 @@ func TestAKindThatIsNoLongerSealed(t *testing.T) {
 // A kind that is gone for good does not hold up claims, and cannot be used.
 func TestARetiredKind(t *testing.T) {
 	store := newStore()
-	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	before := replica(t, store, [][]byte{[]byte("a secret that was thrown away...")}, notes)
 	undecided, after := replica(t, store, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret}, guest.Retired("notes"), Cart)
 	var id string

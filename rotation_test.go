@@ -15,7 +15,7 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// Three rotations lose none of ten thousand guests (under -race a tenth), nor their Sealed data. When the secret that
+// Three rotations lose none of ten thousand guests (under -race a tenth), nor their encrypted data. When the secret that
 // made their cookies is removed they begin anew, without an error.
 func TestRotations(t *testing.T) {
 	n := 10_000
@@ -48,7 +48,7 @@ func TestRotations(t *testing.T) {
 			ids[p.Guest] = i
 			if i%100 == 0 {
 				if got, err := Email.Get(s.guests.AsGuest(t.Context(), p.Guest)); got != fmt.Sprint(i) || err != nil {
-					t.Fatalf("rotation %d: Sealed data of guest %d: %q, %v", round+1, i, got, err)
+					t.Fatalf("rotation %d: encrypted data of guest %d: %q, %v", round+1, i, got, err)
 				}
 			}
 		}

@@ -33,7 +33,7 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 	hooks := 0
 	m, err := guest.New(guest.Config{
 		Store: redisstore.New(rdb, redisstore.Config{Prefix: "p"}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
-		ClaimTimeout: 30 * time.Second, Patience: 20 * time.Second,
+		ClaimTimeout: 30 * time.Second, StoreBudget: 20 * time.Second,
 		OnClaim: func(context.Context, guest.Receipt) error {
 			if hooks++; hooks > 1 {
 				return nil
@@ -69,7 +69,7 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 			check := func(receipt guest.Receipt, err error) {
 				g, e := m.Inspect().Guest(ctx, receipt.GuestID)
 				must(t, e)
-				if err == nil && !receipt.Pending && (!receipt.Claimed || g.State != guest.StateBuried || len(g.Kinds) > 0) {
+				if err == nil && !receipt.Pending && (!receipt.Claimed || g.State != guest.StateClaimed || len(g.Kinds) > 0) {
 					t.Errorf("the receipt says claimed: %+v; the guest is %s and holds %+v", receipt, g.State, g.Kinds)
 				}
 			}

@@ -30,9 +30,9 @@ const (
 var (
 	privateColour  = guest.NewValue("colour", guest.PreferAccount[string])
 	privateCart    = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
-	privateEmail   = guest.NewValue("email", guest.PreferGuest[string]).Sealed()
+	privateEmail   = guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
 	privateBirth   = guest.NewValue("birth", guest.PreferGuest[time.Time])
-	privateAddress = guest.NewMap("address", guest.EachItem(guest.PreferGuest[string])).Sealed()
+	privateAddress = guest.NewMap("address", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 )
 
 type privateSite struct {
@@ -130,7 +130,7 @@ func none(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// What Redis holds: Sealed data never in the clear; after Forget of a guest a tombstone; after EraseAccount nothing of an
+// What Redis holds: encrypted data never in the clear; after Forget of a guest a tombstone; after EraseAccount nothing of an
 // account's ID and values, and all that Export had shown is gone. Both can be repeated.
 func TestPrivacy(t *testing.T) {
 	s := newPrivateSite(t, redistest.Single(t), &syncBuffer{})
@@ -143,7 +143,7 @@ func TestPrivacy(t *testing.T) {
 	forget := func(w http.ResponseWriter, r *http.Request) error { return s.m.Forget(w, r) }
 	cookie := s.request("", "", s.fill)
 	cookie = s.request(cookie, "", s.fill)
-	none(t, "a guest's Sealed data", s.dump(), "private-sealed")
+	none(t, "a guest's encrypted data", s.dump(), "private-sealed")
 	if !strings.Contains(s.dump(), "private colour") {
 		t.Fatal("the guest's data are not there: ", s.dump())
 	}
@@ -168,7 +168,7 @@ func TestPrivacy(t *testing.T) {
 		}
 		return err
 	})
-	none(t, "Sealed data after a claim", s.dump(), "private-sealed", privateAccount)
+	none(t, "encrypted data after a claim", s.dump(), "private-sealed", privateAccount)
 	exported, err := s.m.Export(as)
 	must(err)
 	shown, err := json.Marshal(exported)

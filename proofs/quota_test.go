@@ -161,7 +161,7 @@ func quotaHoldsInClaims(t *rapid.T) {
 	}).Draw(t, "rule of maps")
 	theme, notes := guest.NewValue("theme", rule), guest.NewMap("notes", whole)
 	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
-	private := guest.NewMap("private", guest.EachItem(rule)).Sealed()
+	private := guest.NewMap("private", guest.EachItem(rule)).Encrypted()
 	store := memstore.New(memstore.Config{})
 	manager := func(quota guest.Quota) *guest.Manager {
 		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{theme, notes, cart, private}, Quota: quota})

@@ -58,7 +58,7 @@ func TestMemoryOfAnAccount(t *testing.T) {
 	theme := guest.NewValue("theme", guest.PreferGuest[string])
 	m, err := guest.New(guest.Config{
 		Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart, theme},
-		ClaimTimeout: time.Minute, Patience: 20 * time.Second,
+		ClaimTimeout: time.Minute, StoreBudget: 20 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)

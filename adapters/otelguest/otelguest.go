@@ -4,8 +4,8 @@
 //	guests, err := guest.New(guest.Config{ …, Hooks: hooks })
 //
 // Each store call is a client span below the request's span, and is in the histogram db.client.operation.duration, as
-// the semantic conventions for databases have it. What guests do is counted in guest.minted, guest.confirmed,
-// guest.filled, guest.refused (guest.refused.reason), guest.claims (guest.claim.outcome: claimed, replayed, pending,
+// the semantic conventions for databases have it. What guests do is counted in guest.created, guest.returned,
+// guest.first_writes, guest.refused (guest.refused.reason), guest.claims (guest.claim.outcome: claimed, replayed, pending,
 // refused) and guest.claims.stuck; refusals and claims are events of the request's span, too. No attribute has an ID, an
 // account, a value or the text of an error.
 package otelguest
@@ -47,9 +47,9 @@ func New(cfg Config) (guest.Hooks, error) {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
 	meter := instruments{meter: cfg.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))}
-	minted := meter.counter("guest.minted", "{guest}", "New guests: the token went out, or data were stored.")
-	confirmed := meter.counter("guest.confirmed", "{guest}", "Guests whose cookie came back for the first time.")
-	filled := meter.counter("guest.filled", "{guest}", "Guests that stored their first data.")
+	minted := meter.counter("guest.created", "{guest}", "New guests: the token went out, or data were stored.")
+	confirmed := meter.counter("guest.returned", "{guest}", "Guests whose cookie came back for the first time.")
+	filled := meter.counter("guest.first_writes", "{guest}", "Guests that stored their first data.")
 	refused := meter.counter("guest.refused", "{refusal}", "Tokens and claims that were turned away.")
 	claims := meter.counter("guest.claims", "{claim}", "Claims, by outcome.")
 	stuck := meter.counter("guest.claims.stuck", "{failure}", "Times that Recover failed to finish a claim over 24 hours old.")
@@ -67,9 +67,9 @@ func New(cfg Config) (guest.Hooks, error) {
 	}
 	calls := storeCalls{cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)), duration, cfg.System}
 	return guest.Hooks{
-		Minted:    func(ctx context.Context) { minted.Add(ctx, 1) },
-		Confirmed: func(ctx context.Context) { confirmed.Add(ctx, 1) },
-		Filled:    func(ctx context.Context) { filled.Add(ctx, 1) },
+		Created:    func(ctx context.Context) { minted.Add(ctx, 1) },
+		Returned:   func(ctx context.Context) { confirmed.Add(ctx, 1) },
+		FirstWrite: func(ctx context.Context) { filled.Add(ctx, 1) },
 		Refused: func(ctx context.Context, reason string) {
 			event(ctx, refused, "guest.refused", attribute.String("guest.refused.reason", reason))
 			if reason != guest.RefusedToken && reason != guest.RefusedCookies {

@@ -164,9 +164,9 @@ func TestSpansAndMetrics(t *testing.T) {
 	s.guests.Recover(t.Context()) // 16 gets, of no request
 
 	want := map[string]int64{
-		"guest.minted ":    3,
-		"guest.confirmed ": 1,
-		"guest.filled ":    1,
+		"guest.created ":      3,
+		"guest.returned ":     1,
+		"guest.first_writes ": 1,
 		"guest.refused guest.refused.reason=invalid_token":                                                     1,
 		"guest.claims guest.claim.outcome=claimed":                                                             1,
 		"db.client.operation.duration s db.operation.name=get,db.system.name=memory":                           17,

@@ -20,9 +20,9 @@ import (
 // Each Manager of a process needs a Registerer of its own, such as prometheus.WrapRegistererWith makes. The error is
 // the Registerer's; nothing is registered then.
 func New(reg prometheus.Registerer) (guest.Hooks, error) {
-	minted := counter("guest_minted_total", "New guests: the token went out, or data were stored.")
-	confirmed := counter("guest_confirmed_total", "Guests whose cookie came back for the first time.")
-	filled := counter("guest_filled_total", "Guests that stored their first data.")
+	minted := counter("guest_created_total", "New guests: the token went out, or data were stored.")
+	confirmed := counter("guest_returned_total", "Guests whose cookie came back for the first time.")
+	filled := counter("guest_first_writes_total", "Guests that stored their first data.")
 	refused := counters("guest_refused_total", "Tokens and claims that were turned away, by reason.", "reason")
 	claims := counters("guest_claims_total", "Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
 	stuck := counter("guest_stuck_claims_total", "Times that Recover failed to finish a claim over 24 hours old.")
@@ -51,9 +51,9 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 	}
 
 	return guest.Hooks{
-		Minted:    func(context.Context) { minted.Inc() },
-		Confirmed: func(context.Context) { confirmed.Inc() },
-		Filled:    func(context.Context) { filled.Inc() },
+		Created:    func(context.Context) { minted.Inc() },
+		Returned:   func(context.Context) { confirmed.Inc() },
+		FirstWrite: func(context.Context) { filled.Inc() },
 		Refused: func(_ context.Context, reason string) {
 			refused.WithLabelValues(reason).Inc()
 			if reason != guest.RefusedToken && reason != guest.RefusedCookies {

@@ -196,9 +196,9 @@ func TestExactCounts(t *testing.T) {
 	s.play()
 	got, _ := s.metrics()
 	want := map[string]string{
-		`guest_minted_total`:                                             "4",
-		`guest_confirmed_total`:                                          "2",
-		`guest_filled_total`:                                             "1",
+		`guest_created_total`:                                            "4",
+		`guest_returned_total`:                                           "2",
+		`guest_first_writes_total`:                                       "1",
 		`guest_refused_total{reason="invalid_token"}`:                    "1",
 		`guest_refused_total{reason="claimed_by_other"}`:                 "1",
 		`guest_claims_total{outcome="claimed"}`:                          "1",

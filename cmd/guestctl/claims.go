@@ -68,7 +68,7 @@ func (s *session) pending(store guest.Store) ([]pendingInfo, error) {
 	for _, p := range found {
 		claims = append(claims, pendingInfo{PendingClaim: p, AgeSeconds: int64(p.Age.Seconds())})
 	}
-	slices.SortFunc(claims, func(a, b pendingInfo) int { return a.Noted.Compare(b.Noted) })
+	slices.SortFunc(claims, func(a, b pendingInfo) int { return a.Started.Compare(b.Started) })
 	return claims, nil
 }
 
@@ -106,7 +106,7 @@ func (c *recovery) Run(s *session) error {
 	left, unavailable := false, error(nil)
 	for i := range claims {
 		p := &claims[i]
-		if p.Age < c.Older || p.State == guest.ClaimNoted && p.Age < noteLife {
+		if p.Age < c.Older || p.State == guest.ClaimStarted && p.Age < noteLife {
 			p.Outcome, p.Why, left = "left", "its claimer may be at work", true
 			continue
 		}
@@ -151,7 +151,7 @@ func (c *recovery) Run(s *session) error {
 	return nil
 }
 
-// noteLife: after it a claim that has not sealed its guest cannot do so any more, and Recover strikes its note.
+// noteLife: after it a claim that has not frozen its guest cannot do so any more, and Recover removes its outbox entry.
 const noteLife = 10 * time.Minute
 
 // finish finishes one claim, if it needs no more of the app than it was given.
@@ -162,7 +162,7 @@ func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (
 	}
 	var kinds []guest.Kind
 	var due []string                  // kinds whose rule was asked for but not given
-	if p.State != guest.ClaimMerged { // nor is a claim that is only noted merged; but somebody may be sealing its guest now
+	if p.State != guest.ClaimMerged { // a claim that has only started is not merged either; but its guest may be about to be frozen
 		if kinds, err = c.kinds(s, probe, p, &due); err != nil {
 			return false, err
 		}
@@ -194,7 +194,7 @@ func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (
 
 const longestTTL = 400 * 24 * time.Hour
 
-// kinds declares what the sealed guest holds, by what is stored, under the operator's rules. Sealed data must open, on
+// kinds declares what the frozen guest holds, by what is stored, under the operator's rules. Encrypted data must open, on
 // both sides, or a merge would drop them.
 func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due *[]string) (kinds []guest.Kind, err error) {
 	source, err := m.Inspect().Guest(s.ctx, p.GuestID)
@@ -217,7 +217,7 @@ func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due
 	for _, k := range source.Kinds {
 		other, both := held[k.Name]
 		if k.Data == nil || both && other.Data == nil {
-			return nil, fmt.Errorf("%s is sealed: give the app's secrets", k.Name)
+			return nil, fmt.Errorf("%s is encrypted: give the app's secrets", k.Name)
 		}
 		kind, err := declare(k, other, c.Rule[k.Name], func() { *due = append(*due, k.Name) })
 		if err != nil {
@@ -230,14 +230,14 @@ func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due
 
 // declare makes a kind of what is stored of it. Without a rule its merge calls due, and refuses.
 func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, error) {
-	sealed := k.Sealed || other.Sealed
+	encrypted := k.Encrypted || other.Encrypted
 	if rule == "sum" || rule == "max" {
 		var numbers guest.Merge[int64] = guest.Sum[int64]
 		if rule == "max" {
 			numbers = guest.Max[int64]
 		}
 		switch {
-		case !whole(k) || other.Data != nil && !whole(other) || sealed:
+		case !whole(k) || other.Data != nil && !whole(other) || encrypted:
 			return nil, fmt.Errorf("--rule %s=%s: %s holds other things than whole numbers", k.Name, rule, k.Name)
 		case k.PerItem:
 			return guest.NewCounters(k.Name, guest.EachItem(numbers)), nil
@@ -258,14 +258,14 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 	}
 	if k.PerItem {
 		kind := guest.NewMap(k.Name, perItem(merge, rule == ""))
-		if sealed {
-			return kind.Sealed(), nil
+		if encrypted {
+			return kind.Encrypted(), nil
 		}
 		return kind, nil
 	}
 	kind := guest.NewValue(k.Name, merge)
-	if sealed {
-		return kind.Sealed(), nil
+	if encrypted {
+		return kind.Encrypted(), nil
 	}
 	return kind, nil
 }

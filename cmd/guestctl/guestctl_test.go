@@ -109,7 +109,7 @@ func TestShowExportErase(t *testing.T) {
 		shown := decode[record](d, 0, "", "show", "guest", id)
 		var kinds []string
 		for _, k := range shown.Kinds {
-			kinds = append(kinds, fmt.Sprint(k.Name, " ", k.Items, " ", k.PerItem, " ", k.Sealed))
+			kinds = append(kinds, fmt.Sprint(k.Name, " ", k.Items, " ", k.PerItem, " ", k.Encrypted))
 			if k.Data != nil {
 				t.Errorf("data of %s", k.Name)
 			}
@@ -122,7 +122,7 @@ func TestShowExportErase(t *testing.T) {
 		}
 		table(t, d.want(0, "", "show", "guest", id), "guest "+id, "state open", "lives until "+stamp(*shown.Lives)+"…",
 			"memory "+size(float64(shown.Memory)), "KIND ITEMS BYTES", "cart 2 21", "theme 1 20", "wishes 1 24",
-			fmt.Sprint("email 1 ", shown.Kinds[1].Bytes, " sealed"))
+			fmt.Sprint("email 1 ", shown.Kinds[1].Bytes, " encrypted"))
 		table(t, d.want(0, "", "show", "guest", id, "--data"), `{"cup":1,"oolong":2}`, `"midnight-blue"`, `{"pot":"gift for bob"}`, `"ann@home.example"`)
 
 		x := d.want(0, "", "export", "guest", id)
@@ -142,7 +142,7 @@ func TestShowExportErase(t *testing.T) {
 		if x := d.want(1, "", "export", "guest", id); !strings.Contains(x.err, "email") || strings.Contains(x.out, "ann@home.example") || !strings.Contains(x.out, "midnight-blue") {
 			t.Errorf("without secrets: %s%s", x.out, x.err)
 		}
-		table(t, d.want(0, "", "show", "guest", id, "--data"), "not shown: the secret that sealed it is not among these")
+		table(t, d.want(0, "", "show", "guest", id, "--data"), "not shown: the secret that encrypted it is not among these")
 		d.onDuty["GUEST_SECRETS"] = secrets
 
 		if after := d.snapshot(); !maps.Equal(before, after) {
@@ -165,13 +165,13 @@ func TestShowExportErase(t *testing.T) {
 		d.post(b, "/login/ann@home")
 		tomb := decode[record](d, 0, "", "show", "guest", id)
 		account := decode[record](d, 0, "", "show", "account", "ann@home")
-		if tomb.State != guest.StateBuried || tomb.OwnerKey != account.Key || len(tomb.Kinds) != 0 {
+		if tomb.State != guest.StateClaimed || tomb.OwnerKey != account.Key || len(tomb.Kinds) != 0 {
 			t.Errorf("%+v", tomb)
 		}
 		if account.Lives != nil || len(account.Claims) != 1 || account.Claims[0].ID != tomb.ClaimID {
 			t.Errorf("%+v", account)
 		}
-		table(t, d.want(0, "", "show", "guest", id), "state buried: it was claimed, its data are its owner's", "by "+account.Key)
+		table(t, d.want(0, "", "show", "guest", id), "state claimed: it was claimed, its data are its owner's", "by "+account.Key)
 		table(t, d.want(0, "", "show", "account", "ann@home"), "account ann@home", "lives for ever", "claim "+tomb.ClaimID+" at …")
 		d.want(1, "", "erase", "guest", id, "--yes")
 		if d.account("ann@home")["oolong"] != 2 {
@@ -230,7 +230,7 @@ func TestPendingAndRecover(t *testing.T) {
 			}
 			return states
 		}
-		want := map[string]string{moves: "sealed ann", meets: "sealed bob", secret: "sealed eve"}
+		want := map[string]string{moves: "frozen ann", meets: "frozen bob", secret: "frozen eve"}
 		if got := pending(0); !maps.Equal(got, want) {
 			t.Errorf("pending: %v, want %v", got, want)
 		}
@@ -241,7 +241,7 @@ func TestPendingAndRecover(t *testing.T) {
 		if r := decode[record](d, 0, "", "show", "account", "ann"); len(r.Pending) != 1 || r.Pending[0].GuestID != moves {
 			t.Errorf("%+v", r.Pending)
 		}
-		if r := decode[record](d, 0, "", "show", "guest", moves); r.State != guest.StateSealed || r.AccountID != "ann" {
+		if r := decode[record](d, 0, "", "show", "guest", moves); r.State != guest.StateFrozen || r.AccountID != "ann" {
 			t.Errorf("%+v", r)
 		}
 
@@ -273,10 +273,10 @@ func TestPendingAndRecover(t *testing.T) {
 		secrets := d.onDuty["GUEST_SECRETS"]
 		d.onDuty["GUEST_SECRETS"] = ""
 		got := recovered("--older", "0s")
-		if !strings.Contains(got[moves], "OnClaim is due") || !strings.Contains(got[meets], "both hold cart") || !strings.Contains(got[secret], "email is sealed") {
+		if !strings.Contains(got[moves], "OnClaim is due") || !strings.Contains(got[meets], "both hold cart") || !strings.Contains(got[secret], "email is encrypted") {
 			t.Errorf("%v", got)
 		}
-		want = map[string]string{moves: "merged ann", meets: "sealed bob", secret: "sealed eve"}
+		want = map[string]string{moves: "merged ann", meets: "frozen bob", secret: "frozen eve"}
 		if got := pending(0); !maps.Equal(got, want) {
 			t.Errorf("pending: %v, want %v", got, want)
 		}
@@ -298,7 +298,7 @@ func TestPendingAndRecover(t *testing.T) {
 			t.Errorf("ann holds %v, bob %v", ann, bob)
 		}
 		if email, err := Email.Get(d.guests.As(t.Context(), "eve")); email != "ann@home.example" || err != nil {
-			t.Errorf("sealed data became %q, %v", email, err)
+			t.Errorf("encrypted data became %q, %v", email, err)
 		}
 		// The claim was done once: the app's own retry finds it done.
 		var receipt guest.Receipt

@@ -66,7 +66,7 @@ var (
 	Theme  = guest.NewValue("theme", guest.PreferAccount[string])
 	Cart   = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 	Wishes = guest.NewMap("wishes", guest.EachItem(guest.PreferAccount[string]))
-	Email  = guest.NewValue("email", guest.PreferGuest[string]).Sealed()
+	Email  = guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
 )
 
 // What the app keeps; none of it is printed unless asked for.

@@ -88,10 +88,10 @@ func (r *record) holdsNothing() bool {
 }
 
 var states = map[string]string{
-	guest.StateNone:   "none: there is no record, so nothing is held",
-	guest.StateOpen:   "open",
-	guest.StateSealed: "sealed: a claim is under way, the data are on their way to the account",
-	guest.StateBuried: "buried: it was claimed, its data are its owner's",
+	guest.StateNone:    "none: there is no record, so nothing is held",
+	guest.StateOpen:    "open",
+	guest.StateFrozen:  "frozen: a claim is under way, the data are on their way to the account",
+	guest.StateClaimed: "claimed: it was claimed, its data are its owner's",
 
 	guest.StateForgotten: "forgotten: its visitor, or an operator, had it erased",
 }
@@ -117,7 +117,7 @@ func (c *show) table(t *tabwriter.Writer, r record) {
 	row(t, r.Whose, plain(r.ID))
 	row(t, "key", r.Key)
 	row(t, "state", states[r.State])
-	if r.State == guest.StateSealed || r.State == guest.StateBuried {
+	if r.State == guest.StateFrozen || r.State == guest.StateClaimed {
 		row(t, "claimed", stamp(r.ClaimedAt))
 		owner := r.OwnerKey
 		if r.AccountID != "" {
@@ -147,15 +147,15 @@ func (c *show) table(t *tabwriter.Writer, r record) {
 	row(t)
 	row(t, "KIND", "ITEMS", "BYTES", "")
 	for _, k := range r.Kinds {
-		sealed := ""
-		if k.Sealed {
-			sealed = "sealed"
+		encrypted := ""
+		if k.Encrypted {
+			encrypted = "encrypted"
 		}
-		row(t, k.Name, k.Items, k.Bytes, sealed)
+		row(t, k.Name, k.Items, k.Bytes, encrypted)
 		if c.Data {
 			data := string(k.Data)
 			if k.Data == nil {
-				data = "not shown: the secret that sealed it is not among these"
+				data = "not shown: the secret that encrypted it is not among these"
 			}
 			row(t, "  "+plain(data))
 		}
@@ -184,7 +184,7 @@ type exported struct {
 	State    string                     `json:"state"`
 	Lives    *time.Time                 `json:"lives_until"`
 	Data     map[string]json.RawMessage `json:"data"`
-	Unopened []string                   `json:"unopened"` // sealed kinds whose secret was not given
+	Unopened []string                   `json:"unopened"` // encrypted kinds whose secret was not given
 	Pending  []guest.PendingClaim       `json:"pending"`  // claims under way: what their guests hold is on its way here
 }
 
@@ -206,7 +206,7 @@ func (c *export) Run(s *session) error {
 		return err
 	}
 	if len(x.Unopened) > 0 {
-		fmt.Fprintln(s.err, "guestctl: not complete: these are sealed, and no secret that was given opens them:", strings.Join(x.Unopened, ", "))
+		fmt.Fprintln(s.err, "guestctl: not complete: these are encrypted, and no secret that was given opens them:", strings.Join(x.Unopened, ", "))
 		return negative{}
 	}
 	if r.State == guest.StateNone && len(r.Pending) == 0 {
@@ -230,7 +230,7 @@ func (c *erase) Run(s *session) error {
 	}
 	result := erased{Whose: c.Whose, ID: c.ID, NotClaimed: []string{}}
 	switch {
-	case r.Whose == "guest" && (r.State == guest.StateSealed || r.State == guest.StateBuried):
+	case r.Whose == "guest" && (r.State == guest.StateFrozen || r.State == guest.StateClaimed):
 		fmt.Fprintln(s.err, "guestctl: this guest was claimed: its data are its owner's; erase the account")
 		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
 	case r.holdsNothing():
@@ -247,7 +247,7 @@ func (c *erase) Run(s *session) error {
 		err = m.EraseGuest(s.ctx, c.ID)
 	} else {
 		for _, p := range r.Pending {
-			if p.State == guest.ClaimSealed || p.State == guest.ClaimMerged {
+			if p.State == guest.ClaimFrozen || p.State == guest.ClaimMerged {
 				result.NotClaimed = append(result.NotClaimed, p.GuestID)
 			}
 		}

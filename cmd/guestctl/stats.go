@@ -38,7 +38,7 @@ type guestStats struct {
 	Open        figure `json:"open"`
 	Provisional figure `json:"provisional"` // open, and at the end of its life within ProvisionalTTL
 	WithData    figure `json:"with_data"`
-	Sealed      figure `json:"sealed"`
+	Frozen      figure `json:"frozen"`
 	Tombstones  figure `json:"tombstones"`
 	Memory      figure `json:"memory"` // bytes
 }
@@ -183,14 +183,14 @@ func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *
 	return nil
 }
 
-const fieldState = ".s" // of a guest: begins with s if sealed, with b if buried; see docs/redis.md
+const fieldState = ".s" // of a guest: begins with s if frozen, with b if claimed; see docs/redis.md
 
 func isData(field string) bool {
 	return !strings.HasPrefix(field, ".") && !strings.HasPrefix(field, "!")
 }
 
 func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, g *guestStats) error {
-	var open, provisional, withData, sealed, tombstones int
+	var open, provisional, withData, frozen, tombstones int
 	var bytes []float64
 	err := look(s, rdb, pace, bar, of, func(pipe redis.Pipeliner, key string) func(int64) {
 		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key), pipe.PTTL(s.ctx, key)
@@ -203,7 +203,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 					provisional++
 				}
 			case state[0] == 's':
-				sealed++
+				frozen++
 			default:
 				tombstones++
 			}
@@ -220,7 +220,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 		total = float64(n)
 	}
 	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total), share(withData, n, total),
-		share(sealed, n, total), share(tombstones, n, total), sum(bytes, total)}
+		share(frozen, n, total), share(tombstones, n, total), sum(bytes, total)}
 	return nil
 }
 
@@ -240,7 +240,7 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 	row(t, "guests", count(float64(g.Count)))
 	row(t, "  open", number(g.Open))
 	row(t, "    provisional", number(g.Provisional), "end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
-	row(t, "  sealed", number(g.Sealed), "being claimed")
+	row(t, "  frozen", number(g.Frozen), "being claimed")
 	row(t, "  tombstones", number(g.Tombstones), "claimed or forgotten")
 	row(t, "  with data", number(g.WithData))
 	row(t, "  memory", bytes(g.Memory))

@@ -48,13 +48,13 @@ func TestStatsOfAFew(t *testing.T) {
 		want := statsInfo{
 			Keys: got.Keys, Masters: map[bool]int{true: 3, false: 1}[strings.Contains(d.onDuty["GUEST_REDIS"], "cluster")],
 			Guests: guestStats{Count: 5, Sampled: 5, Open: exactly(3), Provisional: exactly(1), WithData: exactly(3),
-				Sealed: exactly(1), Tombstones: exactly(1), Memory: figure{Value: memory[0]}},
+				Frozen: exactly(1), Tombstones: exactly(1), Memory: figure{Value: memory[0]}},
 			Accounts: accountStats{Count: 2, Sampled: 2, Memory: figure{Value: memory[1]}}, // of bob only the markers
 		}
 		if got != want {
 			t.Errorf("%+v\nwant %+v", got, want)
 		}
-		table(t, d.want(0, "", "stats"), "guests 5", "open 3", "provisional 1 end within 1 h: …", "sealed 1 being claimed",
+		table(t, d.want(0, "", "stats"), "guests 5", "open 3", "provisional 1 end within 1 h: …", "frozen 1 being claimed",
 			"tombstones 1 claimed or forgotten", "with data 3", "memory "+size(memory[0]), "accounts 2", "memory "+size(memory[1]))
 	})
 }
@@ -66,7 +66,7 @@ func TestStatsOfMany(t *testing.T) {
 	bare, _ := d.visit()
 	tomb, b := d.visit("cup")
 	d.post(b, "/login/ann")
-	sealed, b := d.visit("cup")
+	frozen, b := d.visit("cup")
 	d.store.dieAt(beforeMerge)
 	d.post(b, "/login/bob")
 	d.store.dieAt(nil)
@@ -76,7 +76,7 @@ func TestStatsOfMany(t *testing.T) {
 		life   time.Duration
 		copies int
 	}{{life: 700 * time.Hour, copies: 12_000}, {life: 30 * time.Minute, copies: 5_000}, {life: 700 * time.Hour, copies: 2_900}, {life: 700 * time.Hour, copies: 100}}
-	for i, id := range []string{full, bare, tomb, sealed} {
+	for i, id := range []string{full, bare, tomb, frozen} {
 		var err error
 		if kinds[i].dump, err = d.rdb.Dump(t.Context(), key(id)).Result(); err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestStatsOfMany(t *testing.T) {
 	}
 	g := all.Guests
 	if g.Count != 20_000 || g.Sampled != 20_000 || g.Open != exactly(17_000) || g.Provisional != exactly(5_000) ||
-		g.WithData != exactly(12_100) || g.Sealed != exactly(100) || g.Tombstones != exactly(2_900) || g.Memory.PlusMinus != 0 {
+		g.WithData != exactly(12_100) || g.Frozen != exactly(100) || g.Tombstones != exactly(2_900) || g.Memory.PlusMinus != 0 {
 		t.Errorf("%+v", g)
 	}
 
@@ -137,7 +137,7 @@ func TestStatsOfMany(t *testing.T) {
 		name      string
 		got, want figure
 	}{{"open", some.Open, g.Open}, {"provisional", some.Provisional, g.Provisional}, {"with data", some.WithData, g.WithData},
-		{"sealed", some.Sealed, g.Sealed}, {"tombstones", some.Tombstones, g.Tombstones}, {"memory", some.Memory, g.Memory}} {
+		{"frozen", some.Frozen, g.Frozen}, {"tombstones", some.Tombstones, g.Tombstones}, {"memory", some.Memory, g.Memory}} {
 		t.Logf("%s: %.0f ± %.0f, it is %.0f", f.name, f.got.Value, f.got.PlusMinus, f.want.Value)
 		if math.Abs(f.got.Value-f.want.Value) > f.got.PlusMinus {
 			t.Errorf("%s: %+v, but it is %v", f.name, f.got, f.want.Value)

@@ -40,9 +40,9 @@ func (t *tally) hooks() guest.Hooks {
 		}
 	}
 	return guest.Hooks{
-		Minted:    count(&t.minted),
-		Confirmed: count(&t.back),
-		Filled:    count(&t.filled),
+		Created:    count(&t.minted),
+		Returned:   count(&t.back),
+		FirstWrite: count(&t.filled),
 		Claimed: func(_ context.Context, r guest.Receipt) {
 			t.mu.Lock()
 			defer t.mu.Unlock()

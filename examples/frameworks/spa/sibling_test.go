@@ -105,7 +105,7 @@ func TestASiblingSubdomainTakesNoGuest(t *testing.T) {
 }
 
 func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
-	address := guest.NewValue("address", guest.PreferGuest[string]).Sealed()
+	address := guest.NewValue("address", guest.PreferGuest[string]).Encrypted()
 	guests, err := guest.New(guest.Config{
 		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("change me: 32 random bytes or more")},
 		Data: []guest.Kind{Cart, address},

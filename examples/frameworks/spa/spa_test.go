@@ -37,7 +37,7 @@ func newShop(t *testing.T, app func(m *guest.Manager, port string) http.Handler)
 	t.Helper()
 	s := &shop{asked: map[string]int{}}
 	c := config(guest.Cookie{})
-	c.Hooks.Minted = func(context.Context) { s.minted.Add(1) }
+	c.Hooks.Created = func(context.Context) { s.minted.Add(1) }
 	guests, err := guest.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func (s *silent) Update(ctx context.Context, key string, u guest.Update) (guest.
 }
 
 // However many calls a page makes, it waits a quarter of a second for a store that does not answer.
-func TestPatience(t *testing.T) {
+func TestStoreBudget(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		own      time.Duration // deadline of the store
@@ -68,7 +68,7 @@ func TestPatience(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &silent{Store: memstore.New(memstore.Config{}), own: tt.own}
 				m, err := guest.New(guest.Config{
-					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Patience: tt.patience,
+					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, StoreBudget: tt.patience,
 					Account: func(r *http.Request) string { return r.Header.Get("Account") },
 				})
 				if err != nil {
@@ -112,7 +112,7 @@ func TestPatience(t *testing.T) {
 }
 
 // A slow store that answers uses up no patience, and a stream gets its patience back after a second.
-func TestPatienceReturns(t *testing.T) {
+func TestStoreBudgetReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &silent{Store: memstore.New(memstore.Config{}), own: time.Second}
 		slow := &slowly{Store: store, takes: 100 * time.Millisecond}

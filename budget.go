@@ -20,7 +20,7 @@ type patienceKey struct{}
 
 const patienceReturns = time.Second // after the last call in vain: redisstore's breaker keeps still as long
 
-var errImpatient = errors.New("earlier calls of this request were in vain, so the store is not asked again for a second; see Config.Patience")
+var errImpatient = errors.New("earlier calls of this request were in vain, so the store is not asked again for a second; see Config.StoreBudget")
 
 // limit returns the context for a call that begins now, or an error if there is no patience left. nil has no end of it.
 func (p *patience) limit(ctx context.Context, most time.Duration, now time.Time) (context.Context, context.CancelFunc, error) {
