@@ -40,6 +40,9 @@ func ahead(h http.Header) bool {
 		strings.EqualFold(h.Get("X-Moz"), "prefetch") // Firefox before 115
 }
 
+// headerClientKey tells Browsers that a client has no cookies that a new guest could overwrite.
+type headerClientKey struct{}
+
 // crossOrigin tells requests of other sites by Sec-Fetch-Site, else by Origin and Host. Safe methods pass.
 var crossOrigin = http.NewCrossOriginProtection()
 

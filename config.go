@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/guestkit/guest/internal/jsontype"
 )
 
 // Config says how a [Manager] works. Only Store and Secrets are required. New copies what it keeps.
@@ -100,17 +102,6 @@ const (
 	OnFirstWrite               // with the first data: a visitor who keeps nothing costs no memory and no round trip
 )
 
-// Cookie shapes the guest cookie. The zero value is right for a site served over https: it is then named
-// __Host-Http-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
-type Cookie struct {
-	Name        string        // without prefix; "": "guest". New adds __Host-Http-, or __Secure- if Domain or Path is set
-	Domain      string        // "": this host only; at most 253 bytes
-	Path        string        // "": "/"; at most 512 bytes, as every line that sets or clears a cookie has it
-	SameSite    http.SameSite // 0: Lax
-	Partitioned bool          // CHIPS: one guest per top-level site that embeds the app
-	Insecure    bool          // for plain http: no Secure attribute and no prefix, so any subdomain can set the cookie
-}
-
 // A ConfigError is one fault of a [Config]. New returns all of them, joined.
 type ConfigError struct {
 	Field string // the field of Config, such as "Cookie.Name"
@@ -121,15 +112,10 @@ func (e *ConfigError) Error() string { return "guest: Config." + e.Field + ": " 
 
 var (
 	kindName   = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
-	cookieName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 )
 
 const (
-	// Every browser lets only the very host set a cookie whose name begins with __Host-. Newer ones also refuse
-	// __Host-Http- without HttpOnly, so that no script can set it (draft-ietf-httpbis-rfc6265bis, layered cookies).
-	hostPrefix   = "__Host-Http-"
-	securePrefix = "__Secure-"
 	day          = 24 * time.Hour
 	longestTTL   = 400 * day // RFC 6265bis, section 5.5: user agents cut longer lives
 	shortestTTL  = time.Second
@@ -169,10 +155,10 @@ func (c Config) complete() (Config, error) {
 			fault("Data", "kind %q is declared twice: give one of them another name", def.name)
 		case !def.hasRule:
 			fault("Data", "kind %q has no merge rule: give one, such as guest.PreferAccount", def.name)
-		case def.lenient && !def.sealed:
+		case def.lenient && !def.encrypted:
 			fault("Data", "kind %q accepts plaintext but is not Encrypted: call Encrypted, too", def.name)
-		case def.typ != nil && unkept(def.typ) != "":
-			fault("Data", "kind %q: %s; give it another type", def.name, unkept(def.typ))
+		case def.typ != nil && jsontype.Fault(def.typ) != "":
+			fault("Data", "kind %q: %s; give it another type", def.name, jsontype.Fault(def.typ))
 		}
 		seen[def.name] = true
 	}
@@ -269,41 +255,10 @@ func (c *Config) completeFormer(fault func(field, format string, args ...any)) {
 	}
 	bytes := 0
 	for _, f := range append(former, c.Cookie) {
-		bytes += len(f.with(f.Name, "", -1))
+		bytes += len(f.clearing(f.Name))
 	}
-	if bytes > mostBytes/2 && len(former) > 0 {
-		fault("FormerCookies", "has such long Domains and Paths that clearing them takes %d bytes of a header, of at most %d", bytes, mostBytes/2)
+	if bytes > mostHeaderBytes/2 && len(former) > 0 {
+		fault("FormerCookies", "has such long Domains and Paths that clearing them takes %d bytes of a header, of at most %d", bytes, mostHeaderBytes/2)
 	}
 	c.FormerCookies = former
-}
-
-func (c *Cookie) complete(field string, fault func(field, format string, args ...any)) {
-	if c.Name == "" {
-		c.Name = "guest"
-	}
-	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
-		fault(field+".Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and -; leave __Host-Http- and __Secure- out, they are added", c.Name)
-	}
-	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") || len(c.Domain) > 253 {
-		fault(field+".Domain", "%q is not a domain name", c.Domain)
-	}
-	if c.Path == "" {
-		c.Path = "/"
-	}
-	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") || len(c.Path) > 512 {
-		fault(field+".Path", "%q must begin with /, hold no space or semicolon, and have 512 bytes at most", c.Path)
-	}
-	if c.SameSite == 0 {
-		c.SameSite = http.SameSiteLaxMode
-	}
-	if c.Insecure && (c.SameSite == http.SameSiteNoneMode || c.Partitioned) {
-		fault(field+".Insecure", "browsers refuse SameSite=None and Partitioned without Secure: serve https and leave Insecure false")
-	}
-	switch {
-	case c.Insecure:
-	case c.Domain == "" && c.Path == "/":
-		c.Name = hostPrefix + c.Name
-	default:
-		c.Name = securePrefix + c.Name
-	}
 }

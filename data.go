@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"strconv"
+	"time"
 )
 
 // A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can write and read
@@ -22,7 +23,7 @@ func NewValue[T any](name string, merge Merge[T]) *Value[T] {
 // bound to the record and the field. For personal data. What is stored in the clear is refused: [ErrUnreadable].
 func (v *Value[T]) Encrypted() *Value[T] {
 	k := *v.kind
-	k.sealed = true
+	k.encrypted = true
 	return &Value[T]{&k}
 }
 
@@ -54,6 +55,23 @@ func (v *Value[T]) Delete(ctx context.Context) error { return v.value().delete(c
 
 func (v *Value[T]) value() fieldOf[T] { return fieldOf[T]{k: v.kind} }
 
+func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
+	return func(account, guest map[string]string) (map[string]string, error) {
+		a, err := decode[T](v.kind, account[""])
+		if err != nil {
+			return nil, errUndecodable
+		}
+		g, err := decode[T](v.kind, guest[""])
+		if err != nil {
+			return nil, errUndecodable
+		}
+		mine, _ := encode(v.kind, a) // before the rule, which may change what a and g point to
+		theirs, _ := encode(v.kind, g)
+		merged, err := encode(v.kind, rule(a, g))
+		return map[string]string{"": sameBytes(merged, mine, account[""], theirs, guest[""])}, err
+	}
+}
+
 // A Map is data of type T by item, such as the notes of a wish list. An item's name is UTF-8 without control
 // characters, up to 128 bytes. Its methods are safe for concurrent use; each is one atomic step on the items it
 // names, and one round trip (Update: two or more).
@@ -69,7 +87,7 @@ func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
 // Encrypted returns the map with its values, not the names of its items, encrypted at rest. See [Value.Encrypted].
 func (m *Map[T]) Encrypted() *Map[T] {
 	k := *m.kind
-	k.sealed = true
+	k.encrypted = true
 	return &Map[T]{&k}
 }
 
@@ -127,6 +145,10 @@ func (m *Map[T]) Clear(ctx context.Context) error { return m.clear(ctx) }
 
 func (m *Map[T]) item(item string) fieldOf[T] { return fieldOf[T]{m.kind, item} }
 
+func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
+	return mergeItems(m.kind, rule, decode[T], encode[T])
+}
+
 // Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; at 0 the item is
 // gone. An item's name is UTF-8 without control characters, up to 128 bytes. The methods are safe for concurrent
 // use; each is one atomic step and one round trip, so additions of two requests are never lost.
@@ -138,6 +160,10 @@ func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
 	c := &Counters{&kind{name: name, perItem: true, counts: true, hasRule: merge != nil}}
 	c.merge = c.mergeWith(merge)
 	return c
+}
+
+func (c *Counters) mergeWith(rule Merge[map[string]int64]) mergeFunc {
+	return mergeItems(c.kind, rule, decodeAmount, encodeAmount)
 }
 
 // Add adds n, which may be negative, to the item and returns the new amount, which may fall below 0. If the reply
@@ -184,7 +210,7 @@ func (c *Counters) Get(ctx context.Context, item string) (int64, error) {
 		return 0, err
 	}
 	field := c.field(item)
-	_, fields, err := v.get(ctx, field)
+	_, fields, err := read(ctx, v, field)
 	if err != nil {
 		return 0, c.fault(err)
 	}
@@ -216,16 +242,142 @@ func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, e
 	return c.visitor(ctx)
 }
 
-func decodeItems[T any](k *kind, items map[string]string, decode func(*kind, string) (T, error)) (map[string]T, error) {
-	all := make(map[string]T, len(items))
-	for item, plain := range items {
-		v, err := decode(k, plain)
-		if err != nil {
-			return nil, err
-		}
-		all[item] = v
+// A fieldOf reads, writes and changes one field of the visitor's record: what Value, Map and Counters are made of.
+type fieldOf[T any] struct {
+	k    *kind
+	item string
+}
+
+func (f fieldOf[T]) get(ctx context.Context) (v T, err error) {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return v, err
 	}
-	return all, nil
+	name := f.k.field(f.item)
+	key, fields, err := read(ctx, vis, name)
+	if err != nil {
+		return v, f.k.fault(err)
+	}
+	plain, err := f.k.open(vis.site.kinds.keyring, key, name, fields[name])
+	if err != nil {
+		return v, err
+	}
+	return decode[T](f.k, plain)
+}
+
+func (f fieldOf[T]) set(ctx context.Context, v T) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	plain, err := encode(f.k, v)
+	if err != nil {
+		return err
+	}
+	name := f.k.field(f.item)
+	_, _, err = vis.update(ctx, func(key string) Update {
+		return Update{Set: Fields{name: f.k.store(vis.site.kinds.keyring, key, name, plain)}}
+	})
+	return f.k.wrap(err)
+}
+
+func (f fieldOf[T]) delete(ctx context.Context) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = vis.update(ctx, func(string) Update { return Update{Unset: []string{f.k.field(f.item)}} })
+	return f.k.wrap(err)
+}
+
+const updateTries = 64
+
+var longAgo = time.Unix(1, 0)
+
+// update sets the field to change(its value) if nobody else wrote it meanwhile, else tries again with the new value.
+func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
+	vis, err := f.k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	name := f.k.field(f.item)
+	key, fields, err := vis.get(ctx, name)
+	if err != nil {
+		return f.k.fault(err)
+	}
+	stored := fields[name]
+	for range updateTries {
+		plain, err := f.k.open(vis.site.kinds.keyring, key, name, stored)
+		if err != nil {
+			return err
+		}
+		old, err := decode[T](f.k, plain)
+		if err != nil {
+			return err
+		}
+		v, err := change(old)
+		if err != nil {
+			return err
+		}
+		next, err := encode(f.k, v)
+		if err != nil {
+			return err
+		}
+		read := key
+		var res Result
+		key, res, err = vis.update(ctx, func(key string) Update {
+			u := Update{If: Fields{name: stored}, Set: Fields{name: f.k.store(vis.site.kinds.keyring, key, name, next)}}
+			if key != read { // another record since the claim: nothing of it was read yet
+				u = Update{NotAfter: longAgo, Return: []string{name}} // reads it
+			}
+			return u
+		})
+		if err != nil {
+			return f.k.fault(err)
+		}
+		if res.Applied {
+			return nil
+		}
+		stored = res.Fields[name]
+	}
+	return f.k.fault(ErrConflict)
+}
+
+// visitor returns the visitor of ctx if this kind is its manager's.
+func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
+	v := FromContext(ctx)
+	if v == nil {
+		return nil, k.fault(ErrNoVisitor)
+	}
+	if declared := v.site.kinds.byName[k.name]; declared != k {
+		if declared != nil && declared.retired {
+			return nil, k.invalid("Config.Data lists it as Retired")
+		}
+		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Encrypted and InsecureAcceptPlaintext return another one)")
+	}
+	return v, nil
+}
+
+// all returns the items of the visitor's record.
+func (k *kind) all(ctx context.Context) (map[string]string, error) {
+	v, err := k.visitor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, fields, err := read(ctx, v)
+	if err != nil {
+		return nil, k.fault(err)
+	}
+	return k.items(v.site.kinds.keyring, key, fields)
+}
+
+func (k *kind) clear(ctx context.Context) error {
+	v, err := k.visitor(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = v.update(ctx, func(string) Update { return Update{UnsetPrefix: []string{k.field("")}} })
+	return k.wrap(err)
 }
 
 // Prefetch reads these kinds in one round trip. Data calls with the context it returns are answered from that,
@@ -242,13 +394,23 @@ func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
 			return ctx, err
 		}
 	}
-	p := &prefetched{v: v, version: v.version.Load(), kinds: defs, whole: kindFields(defs) == nil}
+	p := &prefetched{v: v, version: v.writes.Load(), kinds: defs, whole: kindFields(defs) == nil}
 	var err error
-	p.key, p.fields, err = v.get(withoutPrefetch(ctx), kindFields(defs)...)
+	p.key, p.fields, err = v.get(ctx, kindFields(defs)...)
 	if err != nil {
 		return ctx, err
 	}
 	return context.WithValue(ctx, prefetchKey{}, p), nil
+}
+
+// read reads the visitor's record, or answers from what [Prefetch] has read.
+func read(
+	ctx context.Context, v *Visitor, names ...string,
+) (key string, fields Fields, err error) {
+	if p, _ := ctx.Value(prefetchKey{}).(*prefetched); p.holds(v, names) {
+		return p.key, p.fields, nil
+	}
+	return v.get(ctx, names...)
 }
 
 type prefetchKey struct{}
@@ -256,20 +418,16 @@ type prefetchKey struct{}
 // prefetched is what Prefetch read: fields of the record key, of these kinds or the whole of it.
 type prefetched struct {
 	v       *Visitor // whose it is: another Manager may have a record of the same key
-	version uint64
+	version uint64   // of v.writes
 	key     string
 	fields  Fields
 	kinds   []*kind
 	whole   bool
 }
 
-func withoutPrefetch(ctx context.Context) context.Context {
-	return context.WithValue(ctx, prefetchKey{}, (*prefetched)(nil))
-}
-
 // holds reports whether p can answer a read of these fields (none: all) of the visitor's record.
-func (p *prefetched) holds(v *Visitor, key string, names []string) bool {
-	if p == nil || p.v != v || p.version != v.version.Load() || p.key != key {
+func (p *prefetched) holds(v *Visitor, names []string) bool {
+	if p == nil || p.v != v || p.version != v.writes.Load() || p.key != v.recordKey() {
 		return false
 	}
 	if p.whole {

@@ -4,47 +4,50 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
-// A Visitor is whoever sent a request: a guest, a member, or somebody who was not admitted. Its methods may be
-// called on a nil Visitor, which is nobody, and are safe for concurrent use.
+// A Visitor is whoever sent a request: a guest, a member, or a visitor that was not admitted. Its
+// methods may be called on a nil Visitor, which is no visitor, and are safe for concurrent use.
 type Visitor struct {
-	m       *Manager
+	site    *site
 	ctx     visitorContext // of the request
-	version atomic.Uint64  // counts writes, so that prefetched data are not served after one
+	request *http.Request  // nil outside a request
+	budget  requestBudget
+	writes  atomic.Uint64 // counts writes, so that prefetched data are not served after one
 
-	patience patience // with a store that does not answer
+	mu      sync.Mutex
+	brought credentials // by the request, but for siblings that were absorbed
+	who     identity
+	header  responseHeader
+}
 
-	mu        sync.Mutex
-	account   string // the signed-in account's ID
-	guest     token  // valid if key is a guest's
-	key       string // of the guest's record; "" without a guest
-	isNew     bool   // minted by this request
-	unsaid    bool   // Hooks.Created has not heard of it
-	replaced  bool
-	lost      error         // why there is no record: the guest turned out claimed and no fresh one could be given, or see As
-	request   *http.Request // by which Admit decides on a fresh one; nil outside a request
-	held      []presented   // the guests that the request named, but for absorbed siblings
-	ambiguous bool          // two different cookies
-	foreign   bool          // another site's page sent the request, with an unsafe method
-	keepMain  bool          // the cookie under the main name may be a newer process's: see maybeNewer
-	stored    bool          // the guest's record exists, as far as we know
-	wrote     bool          // this request wrote guest data
-	told      bool          // this request asked for the guest's ID, and may have kept something under it
-	lines     []headerLine
-	room      [1]presented // for held
-	work      int          // how many more guests this request may ask the store about
+// site is what all visitors of a Manager share.
+type site struct {
+	records   *records
+	cookies   *cookies
+	claimer   *claimer
+	kinds     *kinds
+	report    *reporter
+	lifetimes lifetimes
+	quota     Quota
+	admit     func(*http.Request) bool
+	autoClaim func(*http.Request) bool
+}
 
-	header  http.Header // of the response; nil outside a request
-	watched bool        // somebody calls Commit just before it is sent
-	open    bool        // a token can still be sent with it
-	sent    bool
-	mark    []string // our line of Cache-Control
-	theirs  []string // what stood in its place
+// newVisitor returns the visitor of a request with what the request brings, and decides nothing yet.
+func (s *site) newVisitor(r *http.Request, now time.Time) *Visitor {
+	v := &Visitor{site: s, request: r, header: responseHeader{phase: pending, cookies: s.cookies}}
+	s.cookies.read(r, now, &v.brought)
+	for _, reason := range v.brought.refused {
+		s.report.refused(r.Context(), reason)
+	}
+	return v
 }
 
 type visitorKey struct{}
@@ -62,301 +65,293 @@ func (c *visitorContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As]; else nil.
+// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As]; else
+// nil.
 func FromContext(ctx context.Context) *Visitor {
 	v, _ := ctx.Value(visitorKey{}).(*Visitor)
 	return v
 }
 
-func (v *Visitor) in(ctx context.Context) context.Context {
-	return &visitorContext{ctx, v}
-}
+func (v *Visitor) in(ctx context.Context) context.Context { return &visitorContext{ctx, v} }
 
-// GuestID returns the guest's ID; "" for a member and for a visitor who was not admitted, so keep nothing under it
-// then. It is no secret and no proof: nothing in this package accepts it from a request. The ID of a guest that
-// this request made is nobody's if the page turns out to be cacheable by others, or is a 304, as the visitor then
-// gets no cookie. A claim in that request is one of a guest only if its ID was asked for, or data were written.
+// GuestID returns the guest's ID; "" for a member and for a visitor that was not admitted, so keep
+// nothing under it then. It is no secret and no proof: nothing in this package accepts it from a
+// request. A guest that this request created is given up, and its ID with it, if the page turns out to
+// be cacheable by others, or is a 304, as the visitor then gets no cookie. A claim in the request that
+// created the guest finds one only if its ID was asked for, or data were written.
 func (v *Visitor) GuestID() string {
 	if v == nil {
 		return ""
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.account != "" || v.key == "" {
+	if v.who.account != "" || v.who.state == noGuest {
 		return ""
 	}
-	v.told = true
-	return v.guest.id.String()
+	v.who.use = max(v.who.use, idRead)
+	return v.who.guest.ID.String()
 }
 
 // AccountID returns the ID of the signed-in account; "" for a guest.
-func (v *Visitor) AccountID() string {
-	if v == nil {
-		return ""
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.account
-}
+func (v *Visitor) AccountID() string { return v.identity().account }
 
 // IsGuest reports whether the visitor is a guest.
 func (v *Visitor) IsGuest() bool {
-	if v == nil {
-		return false
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.account == "" && v.key != ""
+	who := v.identity()
+	return who.account == "" && who.state != noGuest
 }
 
-// IsNew reports whether this request made the guest.
+// IsNew reports whether this request created the guest.
 func (v *Visitor) IsNew() bool {
+	who := v.identity()
+	return who.account == "" && who.isNew()
+}
+
+// Replaced reports whether the guest that the request named was valid once, but is claimed or expired
+// now, so that the visitor begins anew. That a guest was claimed elsewhere may only show when data are
+// read: ask after reading.
+func (v *Visitor) Replaced() bool { return v.identity().replaced }
+
+// identity returns a copy.
+func (v *Visitor) identity() identity {
 	if v == nil {
-		return false
+		return identity{}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.isNew && v.account == ""
+	return v.who
 }
 
-// Replaced reports whether the guest that the request named was valid once, but is claimed or expired now, so that
-// the visitor begins anew. That a guest was claimed elsewhere may only show when data are read: ask after reading.
-func (v *Visitor) Replaced() bool {
-	if v == nil {
-		return false
-	}
+// change changes the identity.
+func (v *Visitor) change(transition func(*identity)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.replaced
+	transition(&v.who)
 }
 
-// As returns a context whose data calls act on this account: for jobs, and for apps without Config.Account. Data calls
-// answer [ErrInvalid] if the ID is empty or over 512 bytes.
-func (m *Manager) As(ctx context.Context, accountID string) context.Context {
-	v := &Visitor{m: m}
-	if v.lost = checkAccountID(accountID); v.lost == nil {
-		v.account = accountID
+// storeBudget returns the budget for calls of the store; a job has none.
+func (v *Visitor) storeBudget() *requestBudget {
+	if v.request == nil {
+		return nil
 	}
-	return v.in(ctx)
+	return &v.budget
 }
 
-// AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the ID from a
-// request: whoever names a guest would become it. Data calls, also those that read, answer [ErrClaimed] if an account
-// has claimed the guest, [ErrGone] if it was forgotten, and [ErrInvalid] if guestID has not the form of an ID.
-func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
-	v := &Visitor{m: m, stored: true}
-	id, err := checkGuestID(guestID)
-	if v.lost = err; err == nil {
-		v.become(token{id: id}) // issued long ago: writes lengthen the record's life
-	}
-	return v.in(ctx)
-}
-
-// become makes the visitor this guest. The caller holds v.mu or is alone.
-func (v *Visitor) become(t token) {
-	v.guest = t
-	v.key = guestKey(t.id)
-}
-
-// mint makes the visitor a new guest, under a cookie name of its own. It is born after that time (Unix
-// milliseconds by the store's clock), at which the guest before it was claimed: else it would be taken for one of
-// its siblings. The caller holds v.mu or is alone.
-func (v *Visitor) mint(after int64) {
+// createGuest makes the visitor a new guest. It is created after that time (Unix milliseconds by the
+// store's clock), at which the guest before it was claimed: else it would be taken for a sibling of
+// that one. The caller holds v.mu or is alone.
+func (v *Visitor) createGuest(after int64) {
 	now := time.Now()
-	born := max(now.UnixMilli(), after+1)
-	v.become(token{id: newGuestID(), born: born, issued: now.Unix(), provisional: true, heir: v.replaced})
-	v.isNew, v.unsaid, v.stored, v.lost, v.told = true, true, false, nil, false
-	v.carry()
+	v.who.create(token.Token{
+		ID: token.NewID(), CreatedAt: max(now.UnixMilli(), after+1), IssuedAt: now.Unix(),
+	})
 }
 
-// replace gives the visitor of a guest that was claimed at that time (0: not known) a fresh one, if its cookie can
-// still be sent and the request is admitted: a dead cookie is worth no more than none. It is not cleared: should
-// this response be late, it would clear what another one has put in its place. The caller holds v.mu or is alone.
-func (v *Visitor) replace(after int64) {
-	v.replaced = true
-	v.lines = slices.DeleteFunc(v.lines, func(l headerLine) bool { // of a sibling that had absorbed it: it is claimed, too
-		return l.header == "Set-Cookie" && l.name == v.m.cfg.Cookie.Name && v.rank(l) == rankToken
-	})
-	if v.open && v.m.admits(v.request) {
-		v.mint(after)
+// replaceGuest gives the visitor of a guest that was claimed at that time (0: not known) a new one, if
+// the response can still carry its token and the request is admitted. why is what data calls answer if
+// it is too late. The caller holds v.mu or is alone.
+func (v *Visitor) replaceGuest(after int64, why error) {
+	if !v.header.canAddToken() {
+		v.who.lose(why)
 		return
 	}
-	v.key = ""
-	if !v.open {
-		v.lost = ErrClaimed
+	v.who.lose(nil)
+	if v.site.admits(v.request) {
+		v.createGuest(after)
 	}
 }
 
-// A target is the record that a data call acts on.
-type target struct {
-	key     string
-	guest   bool
-	ttl     time.Duration
-	keep    bool // the record's life was lengthened together with the cookie's, not long ago
-	unborn  bool // a new guest whose record is not stored yet: there is nothing to read
-	missing error
-}
+// admits asks Config.Admit whether the request gets a new guest.
+func (s *site) admits(r *http.Request) bool { return s.admit(s.cookies.forAdmit(r)) }
 
-func (v *Visitor) target() target {
+func (v *Visitor) target() (target, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch {
-	case v.account != "":
-		return target{key: accountKey(v.account), ttl: v.m.cfg.AccountTTL}
-	case v.lost != nil:
-		return target{missing: v.lost}
-	case v.key == "":
-		return target{missing: ErrNotAdmitted}
-	}
-	t := target{key: v.key, guest: true, ttl: v.m.cfg.ProvisionalTTL, unborn: v.isNew && !v.stored}
-	if !v.guest.provisional {
-		t.ttl, t.keep = v.m.cfg.TTL, !v.m.dueToSlide(v.guest, time.Now())
-	}
-	return t
+	return v.who.target(v.site.lifetimes, time.Now())
+}
+
+// recordKey returns the key of the record that data calls act on now, or "".
+func (v *Visitor) recordKey() string {
+	t, _ := v.target()
+	return t.key
 }
 
 const mostHops = 8 // from a claimed guest to where its data are
 
-// get reads these fields of the visitor's record, or all, and says which record that was. Somebody without a record
-// has no fields.
-func (v *Visitor) get(ctx context.Context, names ...string) (key string, fields Fields, err error) {
+var errMoving = fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+
+// get reads these fields of the visitor's record, or all, and says which record that was. A visitor
+// without a record has no fields.
+func (v *Visitor) get(
+	ctx context.Context, names ...string,
+) (key string, fields Fields, err error) {
 	for range mostHops {
-		t := v.target()
-		if t.missing != nil && v.request == nil { // of As or AsGuest: a page reads nothing, a job must know why
-			return "", nil, t.missing
-		}
-		if t.missing != nil || t.unborn {
+		t, err := v.target()
+		switch {
+		case err != nil && v.request == nil: // of As or AsGuest: a job must know why
+			return "", nil, err
+		case err != nil, t.isNew:
 			return t.key, nil, nil
 		}
-		if p, _ := ctx.Value(prefetchKey{}).(*prefetched); p.holds(v, t.key, names) {
-			return p.key, p.fields, nil
-		}
 		ask := names
-		if t.guest && len(names) > 0 {
-			ask = append([]string{fieldState}, names...)
+		if t.isGuest && len(names) > 0 {
+			ask = append([]string{record.State}, names...)
 		}
-		fields, err := v.m.get(ctx, t.key, ask...)
+		fields, err := v.site.records.get(ctx, v.storeBudget(), t.key, ask...)
 		if err != nil {
 			return t.key, nil, err
 		}
-		state := fields[fieldState]
-		if !t.guest || state == "" {
+		state := fields[record.State]
+		if !t.isGuest || state == "" {
 			return t.key, fields, nil
 		}
 		if err := v.follow(ctx, t.key, state, false); err != nil {
 			return t.key, nil, err
 		}
 	}
-	return "", nil, fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+	return "", nil, errMoving
 }
 
 // update changes the visitor's record; build makes the update for the record of that key.
-func (v *Visitor) update(ctx context.Context, build func(key string) Update) (key string, res Result, err error) {
+func (v *Visitor) update(
+	ctx context.Context, build func(key string) Update,
+) (key string, res Result, err error) {
 	ctx = context.WithoutCancel(ctx) // a client that hangs up does not leave it undecided
 	for range mostHops {
-		t := v.target()
-		if t.missing != nil {
-			return "", res, t.missing
+		t, err := v.target()
+		if err != nil {
+			return "", res, err
 		}
 		u := build(t.key)
-		u.Once, u.New = true, t.unborn
-		u.TTL, u.KeepTTL = t.ttl, t.keep
-		u.Quota = v.m.cfg.Quota
-		if t.guest {
-			if u.If == nil {
-				u.If = whileOpen
-			} else {
-				u.If[fieldState] = ""
-			}
-			u.Default = Fields{fieldIncarnation: newIncarnation()} // it may have expired: see lateIncarnation in the model
-			if v.m.cfg.Hooks.FirstWrite != nil && len(u.Set)+len(u.Add) > 0 {
-				u.markFirst(fieldFilled)
+		u.Once, u.New = true, t.isNew
+		u.TTL, u.KeepTTL = t.ttl, t.keepTTL
+		u.Quota = v.site.quota
+		if t.isGuest {
+			v.site.openGuestOnly(&u)
+			if !v.willWrite(t.key) {
+				continue
 			}
 		}
-		if t.guest && !v.keeps(t.key) {
-			continue
-		}
-		res, err := v.m.update(ctx, t.key, u)
-		v.version.Add(1)
+		res, err := v.site.records.update(ctx, v.storeBudget(), t.key, u)
+		v.writes.Add(1)
 		if err != nil {
 			return t.key, res, err
 		}
-		if state := res.Fields[fieldState]; !res.Applied && t.guest && state != "" {
+		if state := res.Fields[record.State]; !res.Applied && t.isGuest && state != "" {
 			if err := v.follow(ctx, t.key, state, true); err != nil {
 				return t.key, res, err
 			}
 			continue
 		}
-		if res.Applied && t.guest {
-			v.mu.Lock()
-			v.stored = true
-			v.mu.Unlock()
-			v.announce(ctx)
-			if res.first(u, fieldFilled) {
-				v.m.cfg.Hooks.FirstWrite(ctx)
+		if res.Applied && t.isGuest {
+			v.change((*identity).saved)
+			v.reportCreated(ctx)
+			if res.isFirst(&u, record.FirstWrite) {
+				v.site.report.hooks.FirstWrite(ctx)
 			}
 		}
 		return t.key, res, nil
 	}
-	return "", res, fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+	return "", res, errMoving
 }
 
-// keeps notes that guest data are about to be written, before they are, so that no other call of the request takes a
-// new guest back meanwhile. It reports whether the visitor still is the guest of that record.
-func (v *Visitor) keeps(key string) bool {
+// openGuestOnly makes an update of a guest's record apply only while no account has claimed it.
+func (s *site) openGuestOnly(u *Update) {
+	if u.If == nil {
+		u.If = whileOpen
+	} else {
+		u.If[record.State] = ""
+	}
+	// The record may have expired meanwhile: see lateIncarnation in the model.
+	u.Default = Fields{record.Incarnation: record.NewIncarnation()}
+	if s.report.hooks.FirstWrite != nil && len(u.Set)+len(u.Add) > 0 {
+		u.markFirst(record.FirstWrite)
+	}
+}
+
+// willWrite notes that guest data are about to be written, before they are, so that no other call of
+// the request discards a new guest meanwhile. It reports whether the visitor still is the guest of
+// that record.
+func (v *Visitor) willWrite(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	same := v.key == key
-	v.wrote = v.wrote || same
-	return same
+	if v.who.guestKey() != key {
+		return false
+	}
+	v.who.use = written
+	return true
 }
 
-// follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed it, the account
-// if this request is signed in as that, or a fresh guest.
+// follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed
+// it, the account if this request is signed in as that, or a new guest.
 func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
-	if err := v.m.resolve(ctx, key, state, writing); err != nil {
+	claimed, err := v.site.claimer.follow(ctx, v.storeBudget(), key, state, writing)
+	if err != nil {
 		return err
 	}
-	sibling, isSibling := holderOf(state).owner.guest()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case v.key != key || v.account != "": // another call was quicker
-	case isSibling:
-		v.m.moved.put(v.guest.id, departure{sibling: sibling})
-		v.adopt(sibling)
-		if v.open {
-			v.carry()
+	case v.who.guestKey() != key || v.who.account != "": // another call was quicker
+	case claimed.isAbsorbed():
+		v.who.adoptSibling(claimed.sibling, v.site.lifetimes, time.Now())
+		if v.header.canAddToken() {
+			v.who.sendToken()
 		}
+	case claimed.forgotten:
+		v.replaceGuest(0, ErrGone)
 	default:
-		if !holderOf(state).sealed { // else the owner's next request with this cookie goes on with the claim
-			v.m.moved.put(v.guest.id, departure{nobody: state == forgotten})
-		}
-		v.replace(0)
-		if state == forgotten && v.lost != nil {
-			v.lost = ErrGone
-		}
+		v.replaceGuest(0, ErrClaimed)
 	}
 	return nil
 }
 
-// resolve finishes the claim of a guest that was met sealed, if somebody is going to read or write where its data go:
-// what is written now comes after them.
-func (m *Manager) resolve(ctx context.Context, key, state string, writing bool) error {
-	h := holderOf(state)
-	if _, isSibling := h.owner.guest(); !h.sealed || !writing && !isSibling {
-		return nil
+// saveNew stores the record of a new guest that kept nothing, so that its return is recognised as one.
+func (v *Visitor) saveNew(ctx context.Context) {
+	who := v.identity()
+	if who.state != newGuest || who.account != "" || !who.tell.send {
+		return
 	}
-	if c := m.drive(ctx, m.newClaim(key, h.owner).finish()); !c.merged && c.outcome == failed {
-		return fmt.Errorf("%w: a claim of this guest is under way: %w", ErrUnavailable, c.err)
+	u := renewal(v.site.lifetimes.provisional)
+	u.New = true
+	ctx = context.WithoutCancel(ctx)
+	if _, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), u); err != nil {
+		v.site.report.warn("a new guest was not stored", err) // its first write stores it
 	}
-	return nil
 }
 
-// adopt makes the visitor the sibling that absorbed its guest. The caller holds v.mu or is alone.
-func (v *Visitor) adopt(sibling token) {
-	sibling.issued = time.Now().Add(-v.m.slideAfter()).Unix() // its record's life is due to be lengthened
-	sibling.provisional, sibling.heir = false, false
-	v.become(sibling)
-	v.stored, v.isNew = true, false
+// reportCreated calls Hooks.Created for a new guest, unless it was discarded or reported.
+func (v *Visitor) reportCreated(ctx context.Context) {
+	if v.site.report.hooks.Created == nil {
+		return
+	}
+	v.mu.Lock()
+	due := v.who.isNew() && !v.who.reported
+	v.who.reported = v.who.reported || due
+	v.mu.Unlock()
+	if due {
+		v.site.report.created(ctx)
+	}
+}
+
+// writeHeader brings the header of the response in line with who the visitor is. header is nil if
+// there is none. The caller holds v.mu.
+func (v *Visitor) writeHeader(header http.Header) {
+	v.renderLines()
+	if header != nil && v.header.phase != sent {
+		v.header.write(header)
+	}
+}
+
+// renderLines makes the lines of the header if they have changed. The caller holds v.mu or is alone.
+func (v *Visitor) renderLines() {
+	if !v.who.tell.changed {
+		return
+	}
+	v.who.tell.changed = false
+	lines, err := v.site.cookies.lines(&v.who.tell, v.who.guest, &v.brought, v.request.URL.Path)
+	if err != nil {
+		v.site.report.warn("a guest token was not signed", err)
+	}
+	v.header.lines = lines
 }

@@ -3,7 +3,8 @@ package guest
 import (
 	"context"
 	"errors"
-	"net"
+	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -103,64 +104,42 @@ func both4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
 	return func(a A, b B, c C, d D) { f(a, b, c, d); g(a, b, c, d) }
 }
 
-// StoreErrorClass sorts the errors of Hooks.StoreCall into a few classes, for labels: "" for nil; "quota" and
-// "invalid", which are the caller's; "uncertain" (see [ErrUncertain]); "canceled"; "timeout"; "unavailable" for the
-// rest.
-func StoreErrorClass(err error) string {
-	var timeout net.Error
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, ErrQuota):
-		return "quota"
-	case errors.Is(err, ErrInvalid):
-		return "invalid"
-	case errors.Is(err, ErrUncertain):
-		return "uncertain"
-	case errors.Is(err, context.Canceled):
-		return "canceled"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout"
-	}
-	return "unavailable"
+// A reporter tells the app what happens: by its Hooks, and what no caller hears of by its log.
+type reporter struct {
+	hooks  Hooks
+	logger *slog.Logger
+	warned atomic.Int64 // Unix nanoseconds of the last line
 }
 
-// announce tells of a new guest, unless it was taken back or told of.
-func (v *Visitor) announce(ctx context.Context) {
-	if v.m.cfg.Hooks.Created == nil {
-		return
-	}
-	v.mu.Lock()
-	due := v.unsaid && v.isNew && v.key != ""
-	if due {
-		v.unsaid = false
-	}
-	v.mu.Unlock()
-	if due {
-		v.m.cfg.Hooks.Created(ctx)
+func (r *reporter) created(ctx context.Context) {
+	if r.hooks.Created != nil {
+		r.hooks.Created(ctx)
 	}
 }
 
-// markFirst lets one update of all those of a record find that it was the first: the field keeps the mark of that one.
-func (u *Update) markFirst(field string) {
-	u.Default[field] = newIncarnation()
-	u.Return = append(u.Return[:len(u.Return):len(u.Return)], field)
-}
-
-// first reports whether the update was marked so and was the first.
-func (r Result) first(u Update, field string) bool {
-	mark := u.Default[field]
-	return mark != "" && r.Fields[field] == mark
-}
-
-func (m *Manager) refused(ctx context.Context, reason string) {
-	if m.cfg.Hooks.Refused != nil {
-		m.cfg.Hooks.Refused(ctx, reason)
+func (r *reporter) refused(ctx context.Context, reason string) {
+	if r.hooks.Refused != nil {
+		r.hooks.Refused(ctx, reason)
 	}
 }
 
-func (m *Manager) claimed(ctx context.Context, receipt Receipt) {
-	if m.cfg.Hooks.Claimed != nil {
-		m.cfg.Hooks.Claimed(ctx, receipt)
+func (r *reporter) claimed(ctx context.Context, receipt Receipt) {
+	if r.hooks.Claimed != nil {
+		r.hooks.Claimed(ctx, receipt)
+	}
+}
+
+const warnEvery = 10 * time.Second
+
+// warn logs a failure that no caller is told of, at most once in ten seconds.
+func (r *reporter) warn(msg string, err error) {
+	if app := (*appError)(nil); errors.As(err, &app) {
+		err = errors.New(app.what +
+			" (what it said is in the error of Claim, Recover and Hooks.Stuck)")
+	}
+	now := time.Now().UnixNano()
+	last := r.warned.Load()
+	if now-last >= int64(warnEvery) && r.warned.CompareAndSwap(last, now) {
+		r.logger.Warn("guest: "+msg, "error", err)
 	}
 }

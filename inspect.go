@@ -1,24 +1,21 @@
 package guest
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
 // An Inspector tells what tokens say and what is stored, for operators' tools such as cmd/guestctl. It changes nothing:
 // no life is extended, no claim goes on. What it tells is no proof of anything, so no handler should act on it.
-type Inspector struct{ m *Manager }
+type Inspector struct{ site *site }
 
 // Inspect returns the Manager's Inspector.
-func (m *Manager) Inspect() Inspector { return Inspector{m} }
+func (m *Manager) Inspect() Inspector { return Inspector{m.site} }
 
 // What a token turned out to be.
 const (
@@ -33,7 +30,7 @@ type TokenInfo struct {
 	Verdict     string    `json:"verdict"` // TokenValid, TokenExpired, TokenForged or TokenMalformed
 	Secret      int       `json:"secret"`  // which of Config.Secrets signed it, from 0; -1: none
 	GuestID     string    `json:"guest_id,omitempty"`
-	Born        time.Time `json:"born,omitzero"`    // when the guest was minted
+	Created     time.Time `json:"created,omitzero"` // when the guest was created
 	Issued      time.Time `json:"issued,omitzero"`  // when the cookie was made
 	Expires     time.Time `json:"expires,omitzero"` // from when on the cookie is worth nothing
 	Provisional bool      `json:"provisional"`      // it has not come back yet
@@ -42,48 +39,28 @@ type TokenInfo struct {
 // Token tells what the value of the cookie of that name says.
 func (i Inspector) Token(name, value string) TokenInfo {
 	info := TokenInfo{Verdict: TokenMalformed, Secret: -1}
-	t, ok := unverified(value)
+	t, ok := token.Unverified(value)
 	if !ok {
 		return info
 	}
-	issued := time.Unix(t.issued, 0)
+	issued := time.Unix(t.IssuedAt, 0)
+	keyring := i.site.cookies.keyring
 	info = TokenInfo{
-		Verdict: TokenForged, Secret: -1,
-		GuestID:     t.id.String(),
-		Born:        time.UnixMilli(t.born).UTC(),
+		Verdict:     TokenForged,
+		Secret:      keyring.SignedBy(name, value),
+		GuestID:     t.ID.String(),
+		Created:     time.UnixMilli(t.CreatedAt).UTC(),
 		Issued:      issued.UTC(),
-		Expires:     issued.Add(i.m.cfg.TTL).UTC(),
-		Provisional: t.provisional,
+		Expires:     issued.Add(i.site.lifetimes.guest).UTC(),
+		Provisional: t.Provisional,
 	}
-	for n := range i.m.ring.lapsed {
-		if _, err := open(i.m.ring.lapsed[n:n+1], name, value); err == nil {
-			info.Secret = n
-		}
-	}
-	switch _, lapsed, err := i.m.ring.openToken(name, value); {
-	case lapsed:
+	switch _, expired, err := keyring.Verify(name, value); {
+	case expired:
 		info.Verdict = TokenExpired
 	case err == nil:
 		info.Verdict = TokenValid
 	}
 	return info
-}
-
-// unverified reads a token without its signature. What securecookie makes is base64 of date|base64 of the token|MAC.
-func unverified(value string) (token, bool) {
-	if len(value) > longestToken {
-		return token{}, false
-	}
-	outer, err := base64.URLEncoding.DecodeString(value)
-	parts := bytes.SplitN(outer, []byte("|"), 3)
-	if err != nil || len(parts) != 3 || len(parts[2]) != sha256.Size {
-		return token{}, false
-	}
-	b, err := base64.URLEncoding.DecodeString(string(parts[1]))
-	if err != nil {
-		return token{}, false
-	}
-	return parseToken(b)
 }
 
 // States of a record. An account's is none or open.
@@ -127,7 +104,7 @@ func (i Inspector) Guest(ctx context.Context, guestID string) (RecordInfo, error
 	if err != nil {
 		return RecordInfo{}, err
 	}
-	return i.record(ctx, guestKey(id))
+	return i.record(ctx, record.GuestKey(id))
 }
 
 // Account tells what is stored of an account. The error is [ErrInvalid] if accountID is empty or over 512 bytes, or
@@ -136,139 +113,127 @@ func (i Inspector) Account(ctx context.Context, accountID string) (RecordInfo, e
 	if err := checkAccountID(accountID); err != nil {
 		return RecordInfo{}, err
 	}
-	return i.record(ctx, accountKey(accountID))
-}
-
-func checkGuestID(s string) (guestID, error) {
-	id, ok := parseGuestID(s)
-	if !ok {
-		return id, fmt.Errorf("%w: a guest ID has 22 characters, as Visitor.GuestID returns it", ErrInvalid)
-	}
-	return id, nil
+	return i.record(ctx, record.AccountKey(accountID))
 }
 
 func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
-	fields, err := i.m.get(ctx, key)
+	fields, err := i.site.records.get(ctx, nil, key)
 	if err != nil {
 		return RecordInfo{}, err
 	}
-	info := RecordInfo{Key: key, State: StateOpen, ClaimID: fields[fieldIncarnation], Kinds: []KindInfo{}, Claims: []Receipt{}}
-	switch state := fields[fieldState]; {
+	info := RecordInfo{
+		Key: key, State: StateOpen, ClaimID: fields[record.Incarnation], Kinds: i.kinds(key, fields),
+	}
+	switch state := fields[record.State]; {
 	case len(fields) == 0:
 		info.State = StateNone
-	case state == forgotten:
+	case state == record.Forgotten:
 		info.State = StateForgotten
 	case state != "":
-		h := holderOf(state)
+		h := record.HolderOf(state)
 		info.State = StateClaimed
-		if h.sealed {
+		if h.Frozen {
 			info.State = StateFrozen
 		}
-		info.OwnerKey, info.AccountID = h.key, h.owner.account()
-		if milli, _ := strconv.ParseInt(fields[fieldClaimedAt], 10, 64); milli > 0 {
-			info.ClaimedAt = time.UnixMilli(milli).UTC()
-		}
+		info.OwnerKey, info.AccountID = h.Key, h.Owner.Account()
+		info.ClaimedAt = record.Time(fields[record.ClaimedAt])
 	}
-	data := dataOf(fields)
-	for _, k := range i.m.merger(nil).kindsOf(data) {
-		kind := KindInfo{Name: k.name, PerItem: k.perItem}
-		for field, stored := range data {
-			if name, _ := splitField(field); name == k.name {
-				kind.Items++
-				kind.Bytes += len(field) + len(stored)
-				kind.Encrypted = kind.Encrypted || stored[0] == sealedMark
-			}
-		}
-		if shown, err := k.export(i.m.ring, key, data); err == nil && json.Valid(shown) {
-			kind.Data = shown
-		}
-		info.Kinds = append(info.Kinds, kind)
-	}
-	if _, err := generationOf(fields); err != nil { // it has the version
+	info.Claims, err = claimsIn(fields)
+	if err != nil {
 		return RecordInfo{}, err
 	}
-	for _, incarnation := range markersIn(fields) {
-		k, err := markerOf(fields, incarnation)
-		if err != nil {
-			return RecordInfo{}, err
-		}
-		info.Claims = append(info.Claims, Receipt{
-			ID: incarnation, GuestID: strings.TrimPrefix(k.guest, "g:"), At: time.Unix(k.at, 0).UTC(),
-			Kinds: k.kinds, Claimed: true,
-		})
-	}
-	slices.SortStableFunc(info.Claims, func(a, b Receipt) int { return a.At.Compare(b.At) })
 	return info, nil
 }
 
-// Where a claim is that was noted and not struck.
-const (
-	ClaimStarted  = "started"  // its guest is open: it is about to be sealed, or its claimer died
-	ClaimFrozen   = "frozen"   // its guest is frozen, the data are not the owner's yet
-	ClaimMerged   = "merged"   // the data are the owner's; OnClaim is due, or the burial
-	ClaimFinished = "finished" // it is done but for the note
-	ClaimLost     = "lost"     // its guest is another's, or lives anew: only the note is left
-)
-
-// A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left half done.
-type PendingClaim struct {
-	ID        string        `json:"id"`
-	GuestID   string        `json:"guest_id"`
-	AccountID string        `json:"account_id,omitempty"` // that claims it
-	SiblingID string        `json:"sibling_id,omitempty"` // or the guest of the same browser that absorbs it
-	State     string        `json:"state"`                // ClaimStarted, ClaimFrozen, ClaimMerged, ClaimFinished or ClaimLost
-	Started   time.Time     `json:"started"`              // when it began, by the store's clock
-	Age       time.Duration `json:"-"`                    // since then, by the same clock
-
-	note note
-	made string
+// kinds tells what a record holds, by kind.
+func (i Inspector) kinds(key string, fields Fields) []KindInfo {
+	infos := []KindInfo{}
+	data := record.DataOf(fields)
+	for _, k := range i.site.kinds.heldBy(data) {
+		info := KindInfo{Name: k.name, PerItem: k.perItem}
+		for field, stored := range data {
+			if name, _ := splitField(field); name == k.name {
+				info.Items++
+				info.Bytes += len(field) + len(stored)
+				info.Encrypted = info.Encrypted || token.IsEncrypted(stored)
+			}
+		}
+		if shown, err := k.export(i.site.kinds.keyring, key, data); err == nil && json.Valid(shown) {
+			info.Data = shown
+		}
+		infos = append(infos, info)
+	}
+	return infos
 }
 
-// Pending returns the claims under way. [Manager.Recover] finishes them, [Manager.RecoverClaim] one of them.
+// claimsIn returns what the markers of a record say, the oldest first.
+func claimsIn(fields Fields) ([]Receipt, error) {
+	claims := []Receipt{}
+	if _, err := record.GenerationOf(fields); err != nil { // it has the version
+		return nil, err
+	}
+	for _, incarnation := range record.MarkersIn(fields) {
+		m, _, err := record.MarkerOf(fields, incarnation)
+		if err != nil {
+			return nil, err
+		}
+		kinds, err := unpackKinds(m.Kinds)
+		if err != nil {
+			return nil, err
+		}
+		claims = append(claims, Receipt{
+			ID: incarnation, GuestID: record.GuestID(m.Guest), At: time.Unix(m.At, 0).UTC(),
+			Kinds: kinds, Claimed: true,
+		})
+	}
+	slices.SortStableFunc(claims, func(a, b Receipt) int { return a.At.Compare(b.At) })
+	return claims, nil
+}
+
+// Pending returns the claims under way. [Manager.Recover] finishes them, [Manager.RecoverClaim] one of
+// them.
 func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err error) {
-	err = i.m.eachNote(ctx, func(n note, made string, now time.Time) error {
-		milli, _ := strconv.ParseInt(made, 10, 64)
-		sibling, isSibling := n.owner.guest()
+	err = i.site.claimer.eachEntry(ctx, func(e entryInOutbox) error {
+		sibling, absorbs := e.Owner.Guest()
 		p := PendingClaim{
-			ID:        n.incarnation,
-			GuestID:   strings.TrimPrefix(n.guest, "g:"),
-			AccountID: n.owner.account(),
-			Started:   time.UnixMilli(milli).UTC(),
-			note:      n,
-			made:      made,
+			ID:        e.Incarnation,
+			GuestID:   record.GuestID(e.Guest),
+			AccountID: e.Owner.Account(),
+			Started:   record.Time(e.added),
+			Age:       e.age,
+			entry:     e,
 		}
-		p.Age = now.Sub(p.Started)
-		if isSibling {
-			p.SiblingID = sibling.id.String()
+		if absorbs {
+			p.SiblingID = sibling.ID.String()
 		}
-		p.State, err = i.stateOf(ctx, n)
+		p.State, err = i.stateOf(ctx, e)
 		pending = append(pending, p)
 		return err
 	})
 	return pending, err
 }
 
-func (i Inspector) stateOf(ctx context.Context, n note) (string, error) {
-	guest, err := i.m.get(ctx, n.guest, fieldState, fieldIncarnation)
+func (i Inspector) stateOf(ctx context.Context, e entryInOutbox) (string, error) {
+	guest, err := i.site.records.get(ctx, nil, e.Guest, record.State, record.Incarnation)
 	if err != nil {
 		return "", err
 	}
-	switch state := guest[fieldState]; {
+	switch state := guest[record.State]; {
 	case state == "":
 		return ClaimStarted, nil
-	case guest[fieldIncarnation] != n.incarnation:
+	case guest[record.Incarnation] != e.Incarnation:
 		return ClaimLost, nil
-	case state == n.owner.tombstone():
+	case state == e.Owner.Claimed():
 		return ClaimFinished, nil
-	case state != sealedBy+string(n.owner):
+	case state != e.Owner.Frozen():
 		return ClaimLost, nil
 	}
-	marked := fieldMarker + n.incarnation
-	target, err := i.m.get(ctx, n.owner.key(), marked)
+	marker := record.MarkerField(e.Incarnation)
+	target, err := i.site.records.get(ctx, nil, e.Owner.Key(), marker)
 	if err != nil {
 		return "", err
 	}
-	if target[marked] != "" {
+	if target[marker] != "" {
 		return ClaimMerged, nil
 	}
 	return ClaimFrozen, nil

@@ -26,7 +26,7 @@ func TestInspectToken(t *testing.T) {
 
 	fresh := cookie()
 	info := s.guests.Inspect().Token(fresh.Name, fresh.Value)
-	if info.Verdict != guest.TokenValid || info.Secret != 0 || !info.Provisional || info.Born.Before(before) || info.Issued.Before(before) {
+	if info.Verdict != guest.TokenValid || info.Secret != 0 || !info.Provisional || info.Created.Before(before) || info.Issued.Before(before) {
 		t.Errorf("a first cookie: %+v", info)
 	}
 	if want := info.Issued.Add(30 * 24 * time.Hour); !info.Expires.Equal(want) {

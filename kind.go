@@ -1,16 +1,20 @@
 package guest
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
 // A Kind is one declared piece of data: a [Value], a [Map] or [Counters], or one that is [Retired]. Declare kinds as
@@ -25,15 +29,65 @@ type Kind interface {
 // kind is what the types of data share. A Value is one field, named like the kind; a Map and Counters are a field
 // for each item, named kind/item.
 type kind struct {
-	name    string
-	perItem bool
-	counts  bool // Counters: amounts can be summed
-	sealed  bool
-	lenient bool // sealed, but plaintext is read too
-	retired bool
-	hasRule bool
-	typ     reflect.Type // of a value or an item; nil for Counters
-	merge   mergeFunc
+	name      string
+	perItem   bool
+	counts    bool // Counters: amounts can be summed
+	encrypted bool
+	lenient   bool // encrypted, but plaintext is read too
+	retired   bool
+	hasRule   bool
+	typ       reflect.Type // of a value or an item; nil for Counters
+	merge     mergeFunc
+}
+
+// A mergeFunc is a merge rule on the encoded data of both sides, by item; a Value's item is "".
+type mergeFunc func(account, guest map[string]string) (map[string]string, error)
+
+// kinds are the kinds of Config.Data, with the keys that encrypt their data.
+type kinds struct {
+	declared []*kind
+	byName   map[string]*kind
+	keyring  *token.Keyring
+}
+
+func newKinds(declared []Kind, keyring *token.Keyring) *kinds {
+	ks := &kinds{byName: map[string]*kind{}, keyring: keyring}
+	for _, k := range declared {
+		def := k.define()
+		ks.byName[def.name] = def
+		ks.declared = append(ks.declared, def)
+	}
+	return ks
+}
+
+// heldBy returns the kinds that a record has data of, in the order of Config.Data; last those that are
+// retired or that this process does not know, as what is stored shows them. They have no merge rule.
+func (ks *kinds) heldBy(fields record.Fields) (held []*kind) {
+	has, retired := map[string]bool{}, map[string]bool{}
+	for field := range fields {
+		name, _ := splitField(field)
+		has[name] = true
+	}
+	for _, k := range ks.declared {
+		switch {
+		case k.retired:
+			retired[k.name] = true
+		case has[k.name]:
+			held = append(held, k)
+			delete(has, k.name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(has)) {
+		k := &kind{name: name, retired: retired[name], lenient: true}
+		for field, stored := range fields {
+			if n, item := splitField(field); n == name {
+				k.perItem = k.perItem || item != ""
+				k.encrypted = k.encrypted || token.IsEncrypted(stored)
+			}
+		}
+		held = append(held, k)
+	}
+	return held
 }
 
 // Retired declares that the data of this name are of no use any more. They cannot be read or written; a claim drops
@@ -72,10 +126,10 @@ func kindFields(kinds []*kind) (names []string) {
 }
 
 // items returns the decrypted fields of the kind, by item.
-func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]string, error) {
+func (k *kind) items(keyring *token.Keyring, key string, fields record.Fields) (map[string]string, error) {
 	items := map[string]string{}
 	for item, stored := range k.stored(fields) {
-		plain, err := k.open(ring, key, k.field(item), stored)
+		plain, err := k.open(keyring, key, k.field(item), stored)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +139,7 @@ func (k *kind) items(ring *keyring, key string, fields Fields) (map[string]strin
 }
 
 // stored yields the kind's fields by item, but for those of another shape: of a Value that is a Map now, or the reverse.
-func (k *kind) stored(fields Fields) iter.Seq2[string, string] {
+func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	return func(yield func(item, stored string) bool) {
 		for field, stored := range fields {
 			name, item := splitField(field)
@@ -97,18 +151,22 @@ func (k *kind) stored(fields Fields) iter.Seq2[string, string] {
 }
 
 // open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.
-func (k *kind) open(ring *keyring, key, field, stored string) (string, error) {
-	if k.sealed && !k.lenient && stored != "" && stored[0] != sealedMark {
-		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but what is stored is not: use InsecureAcceptPlaintext until it has been written anew", ErrUnreadable))
+func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, error) {
+	if k.encrypted && !k.lenient && stored != "" && !token.IsEncrypted(stored) {
+		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but what is stored is not "+
+			"(use InsecureAcceptPlaintext until it has been written anew)", ErrUnreadable))
 	}
-	plain, err := ring.openData(key, field, stored)
-	return plain, k.wrap(err)
+	plain, err := keyring.Decrypt(key, field, stored)
+	if err != nil {
+		err = k.fault(fmt.Errorf("%w: %w", ErrUnreadable, err))
+	}
+	return plain, err
 }
 
 // store is the stored form of an encoded value.
-func (k *kind) store(ring *keyring, key, field, plain string) string {
-	if k.sealed {
-		return ring.sealData(key, field, plain)
+func (k *kind) store(keyring *token.Keyring, key, field, plain string) string {
+	if k.encrypted {
+		return keyring.Encrypt(key, field, plain)
 	}
 	return plain
 }
@@ -185,107 +243,6 @@ func decodeAmount(k *kind, plain string) (int64, error) {
 	return n, nil
 }
 
-// field reads, writes and changes one field of the visitor's record: what Value, Map and Counters are made of.
-type fieldOf[T any] struct {
-	k    *kind
-	item string
-}
-
-func (f fieldOf[T]) get(ctx context.Context) (v T, err error) {
-	vis, err := f.k.visitor(ctx)
-	if err != nil {
-		return v, err
-	}
-	name := f.k.field(f.item)
-	key, fields, err := vis.get(ctx, name)
-	if err != nil {
-		return v, f.k.fault(err)
-	}
-	plain, err := f.k.open(vis.m.ring, key, name, fields[name])
-	if err != nil {
-		return v, err
-	}
-	return decode[T](f.k, plain)
-}
-
-func (f fieldOf[T]) set(ctx context.Context, v T) error {
-	vis, err := f.k.visitor(ctx)
-	if err != nil {
-		return err
-	}
-	plain, err := encode(f.k, v)
-	if err != nil {
-		return err
-	}
-	name := f.k.field(f.item)
-	_, _, err = vis.update(ctx, func(key string) Update {
-		return Update{Set: Fields{name: f.k.store(vis.m.ring, key, name, plain)}}
-	})
-	return f.k.wrap(err)
-}
-
-func (f fieldOf[T]) delete(ctx context.Context) error {
-	vis, err := f.k.visitor(ctx)
-	if err != nil {
-		return err
-	}
-	_, _, err = vis.update(ctx, func(string) Update { return Update{Unset: []string{f.k.field(f.item)}} })
-	return f.k.wrap(err)
-}
-
-const updateTries = 64
-
-var longAgo = time.Unix(1, 0)
-
-// update sets the field to change(its value) if nobody else wrote it meanwhile, else tries again with the new value.
-func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
-	vis, err := f.k.visitor(ctx)
-	if err != nil {
-		return err
-	}
-	name := f.k.field(f.item)
-	key, fields, err := vis.get(withoutPrefetch(ctx), name)
-	if err != nil {
-		return f.k.fault(err)
-	}
-	stored := fields[name]
-	for range updateTries {
-		plain, err := f.k.open(vis.m.ring, key, name, stored)
-		if err != nil {
-			return err
-		}
-		old, err := decode[T](f.k, plain)
-		if err != nil {
-			return err
-		}
-		v, err := change(old)
-		if err != nil {
-			return err
-		}
-		next, err := encode(f.k, v)
-		if err != nil {
-			return err
-		}
-		read := key
-		var res Result
-		key, res, err = vis.update(ctx, func(key string) Update {
-			u := Update{If: Fields{name: stored}, Set: Fields{name: f.k.store(vis.m.ring, key, name, next)}}
-			if key != read { // another record since the claim: nothing of it was read yet
-				u = Update{NotAfter: longAgo, Return: []string{name}} // reads it
-			}
-			return u
-		})
-		if err != nil {
-			return f.k.fault(err)
-		}
-		if res.Applied {
-			return nil
-		}
-		stored = res.Fields[name]
-	}
-	return f.k.fault(ErrConflict)
-}
-
 func (k *kind) wrap(err error) error {
 	if err == nil {
 		return nil
@@ -293,39 +250,37 @@ func (k *kind) wrap(err error) error {
 	return k.fault(err)
 }
 
-// visitor returns the visitor of ctx if this kind is its manager's.
-func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
-	v := FromContext(ctx)
-	if v == nil {
-		return nil, k.fault(ErrNoVisitor)
-	}
-	if declared := v.m.kinds[k.name]; declared != k {
-		if declared != nil && declared.retired {
-			return nil, k.invalid("Config.Data lists it as Retired")
+func decodeItems[T any](k *kind, items map[string]string, decode func(*kind, string) (T, error)) (map[string]T, error) {
+	all := make(map[string]T, len(items))
+	for item, plain := range items {
+		v, err := decode(k, plain)
+		if err != nil {
+			return nil, err
 		}
-		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Encrypted and InsecureAcceptPlaintext return another one)")
+		all[item] = v
 	}
-	return v, nil
+	return all, nil
 }
 
-// all returns the items of the visitor's record.
-func (k *kind) all(ctx context.Context) (map[string]string, error) {
-	v, err := k.visitor(ctx)
-	if err != nil {
+// export returns what can be read of the kind, or nil. The error says that it is not all.
+func (k *kind) export(keyring *token.Keyring, key string, fields record.Fields) (shown json.RawMessage, err error) {
+	object := map[string]json.RawMessage{}
+	for item, stored := range k.stored(fields) {
+		switch plain, fault := k.open(keyring, key, k.field(item), stored); {
+		case fault != nil:
+			err = fault // of each item the same
+		case !json.Valid([]byte(plain)):
+			err = k.fault(fmt.Errorf("%w: what is stored is no JSON", ErrUnreadable))
+		default:
+			object[item] = json.RawMessage(plain)
+		}
+	}
+	if len(object) == 0 {
 		return nil, err
 	}
-	key, fields, err := v.get(ctx)
-	if err != nil {
-		return nil, k.fault(err)
+	if !k.perItem {
+		return object[""], err
 	}
-	return k.items(v.m.ring, key, fields)
-}
-
-func (k *kind) clear(ctx context.Context) error {
-	v, err := k.visitor(ctx)
-	if err != nil {
-		return err
-	}
-	_, _, err = v.update(ctx, func(string) Update { return Update{UnsetPrefix: []string{k.field("")}} })
-	return k.wrap(err)
+	shown, fault := json.Marshal(object)
+	return shown, cmp.Or(err, fault)
 }

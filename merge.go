@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/guestkit/guest/internal/record"
 )
 
 // A Merge decides what an account holds after a claim in which both sides hold the data. It is called only then:
@@ -51,26 +53,6 @@ type KindOf[T any] interface {
 	mergeWith(Merge[T]) mergeFunc
 }
 
-// A mergeFunc is a rule on the encoded data of both sides, by item; a Value's item is "".
-type mergeFunc func(account, guest map[string]string) (map[string]string, error)
-
-func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
-	return func(account, guest map[string]string) (map[string]string, error) {
-		a, err := decode[T](v.kind, account[""])
-		if err != nil {
-			return nil, errUndecodable
-		}
-		g, err := decode[T](v.kind, guest[""])
-		if err != nil {
-			return nil, errUndecodable
-		}
-		mine, _ := encode(v.kind, a) // before the rule, which may change what a and g point to
-		theirs, _ := encode(v.kind, g)
-		merged, err := encode(v.kind, rule(a, g))
-		return map[string]string{"": sameBytes(merged, mine, account[""], theirs, guest[""])}, err
-	}
-}
-
 // sameBytes is what to store for a rule's result: if it is one side's item as it was, the very bytes of that side. A type of
 // another release may lack some of their fields, and would strip them.
 func sameBytes(merged, mine, account, theirs, guest string) string {
@@ -83,14 +65,6 @@ func sameBytes(merged, mine, account, theirs, guest string) string {
 		return guest
 	}
 	return merged
-}
-
-func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
-	return mergeItems(m.kind, rule, decode[T], encode[T])
-}
-
-func (c *Counters) mergeWith(rule Merge[map[string]int64]) mergeFunc {
-	return mergeItems(c.kind, rule, decodeAmount, encodeAmount)
 }
 
 // encodeAmount keeps within the range; 0 is no item.
@@ -138,20 +112,22 @@ func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (stri
 	return all
 }
 
+// mergeRules are rules for one claim, in place of the declared ones.
+type mergeRules map[*kind]mergeFunc
+
 // A merger computes what a claim changes in the target's record. It is pure but for the nonces of encrypted data.
 type merger struct {
-	ring  *keyring
-	kinds []*kind
-	rules map[*kind]mergeFunc // rules for this claim only
-	quota Quota               // of the target's record
-	erase bool                // the account is about to be erased: what cannot be read is dropped
+	kinds *kinds
+	rules mergeRules
+	quota Quota // of the target's record
+	erase bool  // the account is about to be erased: what cannot be read is dropped
 }
 
 // merge returns the fields to set and unset in the target, the fields it relied on, and what became of each kind.
 // An error wraps ErrUnreadable, or is the fault of a rule: it panicked, or it made what cannot be stored.
 func (m *merger) merge(guestKey string, guest Fields, targetKey string, target Fields) (u Update, kinds []KindReceipt, err error) {
 	u = Update{If: Fields{}, Set: Fields{}}
-	for _, k := range m.kindsOf(guest) {
+	for _, k := range m.kinds.heldBy(guest) {
 		receipt, err := m.mergeKind(k, &u, guestKey, guest, targetKey, target)
 		if errors.Is(err, ErrUnreadable) && m.erase {
 			receipt, err = k.dropped(guest, target), nil
@@ -171,11 +147,11 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 	case k.merge == nil:
 		return receipt, k.fault(fmt.Errorf("%w: it is not in Config.Data: list it there, or as guest.Retired if it is gone for good", ErrUnreadable))
 	}
-	guestItems, err := k.items(m.ring, guestKey, guest)
+	guestItems, err := k.items(m.kinds.keyring, guestKey, guest)
 	if err != nil {
 		return receipt, err
 	}
-	accountItems, err := k.items(m.ring, targetKey, target)
+	accountItems, err := k.items(m.kinds.keyring, targetKey, target)
 	if err != nil {
 		return receipt, err
 	}
@@ -201,7 +177,7 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 		for item, plain := range merged {
 			if accountItems[item] != plain {
 				field := k.field(item)
-				u.Set[field] = k.store(m.ring, targetKey, field, plain)
+				u.Set[field] = k.store(m.kinds.keyring, targetKey, field, plain)
 			}
 		}
 		for item := range accountItems {
@@ -246,36 +222,6 @@ func (k *kind) dropped(guest, target Fields) KindReceipt {
 	return KindReceipt{Name: k.name, Outcome: Dropped, GuestItems: lost, AccountItems: held, ResultItems: held, DroppedItems: lost}
 }
 
-// kindsOf are the kinds that the guest has data of, in the order of Config.Data; last those that are retired or that
-// this process does not know, as what is stored shows them. They have no merge rule.
-func (m *merger) kindsOf(guest Fields) (held []*kind) {
-	has, retired := map[string]bool{}, map[string]bool{}
-	for field := range guest {
-		name, _ := splitField(field)
-		has[name] = true
-	}
-	for _, k := range m.kinds {
-		switch {
-		case k.retired:
-			retired[k.name] = true
-		case has[k.name]:
-			held = append(held, k)
-			delete(has, k.name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(has)) {
-		k := &kind{name: name, retired: retired[name], lenient: true}
-		for field, stored := range guest {
-			if n, item := splitField(field); n == name {
-				k.perItem = k.perItem || item != ""
-				k.sealed = k.sealed || stored[0] == sealedMark
-			}
-		}
-		held = append(held, k)
-	}
-	return held
-}
-
 // errUndecodable: one side holds data of another type, from another version of the app. They are not merged.
 var errUndecodable = errors.New("guest: stored data do not decode")
 
@@ -298,7 +244,7 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[string]string) (kept, refused map[string]string) {
 	var before, after, most Quota
 	for field, stored := range target {
-		if isData(field) {
+		if record.IsData(field) {
 			before.Fields, before.Bytes = before.Fields+1, before.Bytes+len(field)+len(stored)
 		}
 	}
@@ -341,4 +287,42 @@ func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[stri
 		}
 	}
 	return kept, refused
+}
+
+func (r *KindReceipt) countGuest(k *kind, items map[string]string) {
+	r.GuestItems, r.GuestTotal = len(items), k.total(items)
+}
+
+func (r *KindReceipt) countAccount(k *kind, items map[string]string) {
+	r.AccountItems, r.AccountTotal = len(items), k.total(items)
+}
+
+func (r *KindReceipt) countResult(k *kind, items map[string]string) {
+	r.ResultItems, r.ResultTotal = len(items), k.total(items)
+}
+
+func (r *KindReceipt) countDropped(guest, account, result, refused map[string]string) {
+	for item := range guest {
+		_, held := result[item]
+		if _, not := refused[item]; !held || not {
+			r.DroppedItems++
+		}
+	}
+	for item := range account {
+		_, inGuest := guest[item]
+		if _, ok := result[item]; !ok && !inGuest {
+			r.DroppedItems++
+		}
+	}
+}
+
+func (k *kind) total(items map[string]string) (sum int64) {
+	if !k.counts {
+		return 0
+	}
+	for _, plain := range items {
+		n, _ := decodeAmount(k, plain)
+		sum += n
+	}
+	return sum
 }

@@ -2,57 +2,35 @@ package guest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 )
 
-// hookCalls are the OnClaim calls under way, by claim.
-type hookCalls struct {
+// An onClaim calls Config.OnClaim, at most once at a time for each claim.
+type onClaim struct {
+	app func(context.Context, Receipt) error // nil: there is nothing to call
+
 	mu      sync.Mutex
-	running map[string]*hookCall
+	running map[string]*onClaimCall // by the receipt's ID
 }
 
-type hookCall struct {
-	done chan struct{} // closed when err is there
+type onClaimCall struct {
+	done chan struct{} // closed when err is set
 	err  error
 }
 
-// join returns the call for this claim that is under way, or starts one.
-func (h *hookCalls) join(id string, start func() error) *hookCall {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if call, ok := h.running[id]; ok {
-		return call
-	}
-	if h.running == nil {
-		h.running = map[string]*hookCall{}
-	}
-	call := &hookCall{done: make(chan struct{})}
-	h.running[id] = call
-	go func() {
-		call.err = start()
-		h.mu.Lock()
-		delete(h.running, id)
-		h.mu.Unlock()
-		close(call.done)
-	}()
-	return call
-}
-
-// callOnClaim waits for the app's hook until ctx ends. A hook that does not heed its context runs on, but the login
-// does not wait for it; meanwhile it is not called again for this claim by this process.
-func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
-	if m.cfg.OnClaim == nil || !c.owner.isAccount() {
+// call waits for the app's function until ctx ends. A function that ignores its context runs on, but
+// the login does not wait for it; meanwhile this process does not call it again for this claim.
+func (o *onClaim) call(ctx context.Context, receipt Receipt, timeout time.Duration) error {
+	if o.app == nil {
 		return nil
 	}
-	receipt := c.receipt()
-	call := m.hooks.join(receipt.ID, func() error {
-		// The hook's time ends a little before ours, so that one that heeds it is seen to end.
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.ClaimTimeout*9/10)
+	call := o.join(receipt.ID, func() error {
+		// Its time ends a little before ours, so that a function that heeds it is seen to end.
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout*9/10)
 		defer cancel()
-		return m.tryOnClaim(limit, receipt)
+		return o.try(limit, receipt)
 	})
 	select {
 	case <-call.done:
@@ -62,30 +40,39 @@ func (m *Manager) callOnClaim(ctx context.Context, c claim) error {
 	}
 }
 
-func (m *Manager) tryOnClaim(ctx context.Context, receipt Receipt) (err error) {
+// join returns the call for this claim that is under way, or starts one.
+func (o *onClaim) join(id string, start func() error) *onClaimCall {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if call, ok := o.running[id]; ok {
+		return call
+	}
+	if o.running == nil {
+		o.running = map[string]*onClaimCall{}
+	}
+	call := &onClaimCall{done: make(chan struct{})}
+	o.running[id] = call
+	go func() {
+		call.err = start()
+		o.mu.Lock()
+		delete(o.running, id)
+		o.mu.Unlock()
+		close(call.done)
+	}()
+	return call
+}
+
+// try calls the app's function once. A panic in it is an error.
+func (o *onClaim) try(ctx context.Context, receipt Receipt) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &appError{"Config.OnClaim panicked", fmt.Errorf("guest: Config.OnClaim panicked: %v", p)}
+			err = &appError{
+				"Config.OnClaim panicked", fmt.Errorf("guest: Config.OnClaim panicked: %v", p),
+			}
 		}
 	}()
-	if err := m.cfg.OnClaim(ctx, receipt); err != nil {
+	if err := o.app(ctx, receipt); err != nil {
 		return &appError{"Config.OnClaim returned an error", err}
 	}
 	return nil
-}
-
-// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while the store is down, up
-// to an hour if it is OnClaim or a merge rule that fails.
-type retry struct {
-	at    time.Time
-	pause time.Duration
-}
-
-func (r retry) next(cause error) retry {
-	longest := time.Hour
-	if errors.Is(cause, ErrUnavailable) {
-		longest = 10 * time.Second
-	}
-	pause := max(time.Second, min(2*r.pause, longest))
-	return retry{time.Now().Add(pause), pause}
 }

@@ -1,14 +1,14 @@
 package guest
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
 // Forget erases the guests of the request and their cookies. A copy of such a cookie, or a ticket, finds nothing
@@ -16,66 +16,68 @@ import (
 // Without a guest it does nothing. On an error the cookie is kept, so that it can be tried again: [ErrCrossOrigin] or
 // [ErrAmbiguous] if the request proves too little, as for [Manager.Claim], or it wraps [ErrUnavailable].
 func (m *Manager) Forget(w http.ResponseWriter, r *http.Request) error {
-	return m.forget(r.Context(), m.visitorOf(r), w.Header())
+	return m.site.visitorOf(r).forget(r.Context(), w.Header())
 }
 
 // ForgetContext is [Manager.Forget] for code that has only the context of a request: see [Manager.ClaimContext].
 func (m *Manager) ForgetContext(ctx context.Context) error {
-	v := m.visitorOfRequest(ctx)
+	v := m.site.visitorOfRequest(ctx)
 	if v == nil {
 		return ErrNoVisitor
 	}
-	return m.forget(ctx, v, v.header)
+	return v.forget(ctx, v.header.header)
 }
 
-func (m *Manager) forget(ctx context.Context, v *Visitor, header http.Header) error {
-	v.mu.Lock()
-	unknown := v.isNew && !v.stored && !v.wrote // its token was never sent, so there is nothing to erase
-	v.mu.Unlock()
-	held, err := v.claimable()
+func (v *Visitor) forget(ctx context.Context, header http.Header) error {
+	who := v.identity()
+	unsent := who.state == newGuest && who.use != written // so there is nothing to erase
+	guests, err := v.ownGuests(ctx)
 	if err != nil {
-		m.refusedUnproven(ctx, err)
 		return err
 	}
-	for _, p := range held {
-		if !unknown && !m.isOver(p, held) {
-			if err := m.eraseHeld(ctx, p.id); err != nil {
+	claimer, brought := v.site.claimer, credentials{tokens: guests}
+	for _, p := range guests {
+		if !unsent && !claimer.isOver(p.ID, &brought) {
+			if err := claimer.eraseFollowing(ctx, v.storeBudget(), p.ID); err != nil {
 				return err
 			}
-			m.moved.put(p.id, departure{nobody: true})
+			claimer.claimedGuests.Put(p.ID, claimedGuest{forgotten: true})
 		}
 		v.release(p)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.version.Add(1)
-	if header != nil && !v.sent {
-		v.stamp(header)
-	}
+	v.writes.Add(1)
+	v.writeHeader(header)
 	return nil
 }
 
-// eraseHeld erases the guest, or the sibling that absorbed it. Of one that an account has nothing is left to erase.
-func (m *Manager) eraseHeld(ctx context.Context, id guestID) error {
+// eraseFollowing erases the guest, or the sibling that absorbed it. Of one that an account has claimed
+// nothing is left to erase.
+func (c *claimer) eraseFollowing(
+	ctx context.Context, b *requestBudget, id token.ID,
+) error {
+	ctx = context.WithoutCancel(ctx)
 	for range mostHops {
-		if err := m.eraseGuest(ctx, id); err != ErrClaimed {
+		if err := c.erase(ctx, b, id); err != ErrClaimed {
 			return err
 		}
-		key := guestKey(id)
-		record, err := m.get(context.WithoutCancel(ctx), key, fieldState)
+		key := record.GuestKey(id)
+		fields, err := c.records.get(ctx, b, key, record.State)
 		if err != nil {
 			return err
 		}
-		sibling, absorbed := holderOf(record[fieldState]).owner.guest()
+		state := fields[record.State]
+		sibling, absorbed := record.HolderOf(state).Sibling()
 		if !absorbed {
 			return nil
 		}
-		if err := m.resolve(ctx, key, record[fieldState], false); err != nil {
+		if err := c.finish(ctx, b, key, state, false); err != nil {
 			return err
 		}
-		id = sibling.id
+		id = sibling.ID
 	}
-	return fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+	return errMoving
 }
 
 // EraseGuest erases what is held on the guest, as [Manager.Forget] does: for jobs and tools, as [Manager.AsGuest]. A
@@ -86,41 +88,41 @@ func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	if err != nil {
 		return err
 	}
-	return m.eraseGuest(ctx, id)
+	return m.site.claimer.erase(context.WithoutCancel(ctx), nil, id)
 }
 
-// eraseGuest replaces the guest's record by a tombstone without an owner. A record that is sealed or buried is
-// left alone: it is the claim's, and goes by itself.
-func (m *Manager) eraseGuest(ctx context.Context, id guestID) error {
-	ctx = context.WithoutCancel(ctx)
-	key := guestKey(id)
+// erase replaces the guest's record by a tombstone without an owner. A record that is frozen or claimed
+// is left alone: it is the claim's, and expires by itself. Then the error is [ErrClaimed].
+func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) error {
+	key := record.GuestKey(id)
 	for range mostRounds {
-		record, err := m.get(ctx, key)
+		fields, err := c.records.get(ctx, b, key)
 		if err != nil {
 			return err
 		}
-		state, incarnation := record[fieldState], record[fieldIncarnation]
-		if state != "" && state != forgotten {
+		state, incarnation := fields[record.State], fields[record.Incarnation]
+		if state != "" && state != record.Forgotten {
 			return ErrClaimed
 		}
 		u := Update{
-			If:        Fields{fieldState: state, fieldIncarnation: incarnation},
-			Default:   Fields{fieldIncarnation: newIncarnation()}, // a record of one field would count as empty
-			Set:       Fields{fieldState: forgotten},
-			TTL:       m.cfg.TombstoneTTL,
+			If: Fields{record.State: state, record.Incarnation: incarnation},
+			// A record of one field would count as empty.
+			Default:   Fields{record.Incarnation: record.NewIncarnation()},
+			Set:       Fields{record.State: record.Forgotten},
+			TTL:       c.lifetimes.tombstone,
 			Reserve:   true,
 			ReturnAll: true,
 		}
-		for field := range record {
-			if field != fieldState && field != fieldIncarnation {
+		for field := range fields {
+			if field != record.State && field != record.Incarnation {
 				u.Unset = append(u.Unset, field)
 			}
 		}
-		res, err := m.update(ctx, key, u)
+		res, err := c.records.update(ctx, b, key, u)
 		switch {
 		case err != nil:
 			return err
-		case res.Applied && len(res.Fields) == 2: // else a write came between, and is erased in the next round
+		case res.Applied && len(res.Fields) == 2: // else a write came between: erase that in the next round
 			return nil
 		}
 	}
@@ -135,20 +137,25 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	pending := m.eachNote(ctx, func(n note, made string, now time.Time) error {
-		if n.owner != ownerAccount(accountID) {
+	claimer, owner := m.site.claimer, record.AccountOwner(accountID)
+	pending := claimer.eachEntry(ctx, func(e entryInOutbox) error {
+		if e.Owner != owner {
 			return nil
 		}
-		c := m.newClaim(n.guest, n.owner)
-		c.merge = m.mergeToErase(n.guest)
-		c.only, c.fresh = n.incarnation, n.incarnation
-		milli, _ := strconv.ParseInt(made, 10, 64)
-		c.finishOnly = now.Sub(time.UnixMilli(milli)) > sealWithin // its claimer cannot seal any more
-		_, err := m.settle(ctx, c, n, made, now)
+		run := claimer.newClaim(e.Guest, e.Owner)
+		// What this process cannot read need not wait for another.
+		merger := claimer.merger(nil)
+		merger.erase = true
+		run.merge = claimer.mergeOf(e.Guest, merger)
+		run.only, run.newIncarnation = e.Incarnation, e.Incarnation
+		run.finishOnly = e.age > freezeWithin // its process cannot freeze it any more
+		_, err := claimer.settle(ctx, run, e)
 		return err
 	})
-	// A merge that was prepared before does not apply after this: its generation is not that of a new record.
-	_, err := m.update(ctx, accountKey(accountID), Update{Drop: true})
+	// A merge that was prepared before does not apply after this: its generation is not that of a new
+	// record.
+	key := record.AccountKey(accountID)
+	_, err := claimer.records.update(ctx, nil, key, Update{Drop: true})
 	return errors.Join(pending, err)
 }
 
@@ -156,45 +163,22 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 // Of [Manager.As] it exports an account. What cannot be read is left out, item by item; then the error wraps
 // [ErrUnreadable] and names the kinds, and the rest is returned with it.
 func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error) {
-	v := m.visitorIn(ctx)
+	v := m.site.visitorIn(ctx)
 	if v == nil {
 		return nil, ErrNoVisitor
 	}
-	key, fields, err := v.get(withoutPrefetch(ctx))
+	key, fields, err := v.get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]json.RawMessage{}
 	var unreadable error
-	for _, k := range m.merger(nil).kindsOf(dataOf(fields)) {
-		shown, err := k.export(m.ring, key, fields)
+	for _, k := range m.site.kinds.heldBy(record.DataOf(fields)) {
+		shown, err := k.export(m.site.kinds.keyring, key, fields)
 		unreadable = errors.Join(unreadable, err)
 		if shown != nil {
 			all[k.name] = shown
 		}
 	}
 	return all, unreadable
-}
-
-// export returns what can be read of the kind, or nil. The error says that it is not all.
-func (k *kind) export(ring *keyring, key string, fields Fields) (shown json.RawMessage, err error) {
-	object := map[string]json.RawMessage{}
-	for item, stored := range k.stored(fields) {
-		switch plain, fault := k.open(ring, key, k.field(item), stored); {
-		case fault != nil:
-			err = fault // of each item the same
-		case !json.Valid([]byte(plain)):
-			err = k.fault(fmt.Errorf("%w: what is stored is no JSON", ErrUnreadable))
-		default:
-			object[item] = json.RawMessage(plain)
-		}
-	}
-	if len(object) == 0 {
-		return nil, err
-	}
-	if !k.perItem {
-		return object[""], err
-	}
-	shown, fault := json.Marshal(object)
-	return shown, cmp.Or(err, fault)
 }

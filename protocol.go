@@ -1,33 +1,36 @@
 package guest
 
 import (
+	"maps"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
 )
 
-// The claim protocol, as a pure step function: a claim's command says what it wants done to one record, and next
-// says what it becomes by the reply. Production drives it with a Store (see drive in claim.go); tests drive the
-// same code through every interleaving, loss and crash. docs/claim.md tells why the steps have this order.
+// The claim protocol, as a pure step function: a claim's command says what it wants done to one
+// record, and next says what it becomes by the reply to that. Production runs it with a Store (see
+// claimer.run); tests run the same code through every interleaving, loss and crash. docs/claim.md
+// tells why the steps have this order.
 
 const (
-	sealWithin = 60 * time.Second // of the note, by the store's clock
-	noteLife   = 10 * time.Minute // of a note whose guest is not sealed for it
+	freezeWithin = 60 * time.Second // of the outbox entry, by the store's clock
+	entryLife    = 10 * time.Minute // of an outbox entry whose guest is not frozen for it
 )
 
 type phase uint8
 
 const (
 	readGuest phase = iota
-	writeNote
+	addEntry
 	readTarget
-	tidy
-	seal
-	confirm
+	tidyMarkers
+	freeze
+	confirmFrozen
 	merge
-	callHook
-	bury
-	strike
+	callOnClaim
+	leaveTombstone
+	removeEntry
 	done
 )
 
@@ -36,55 +39,58 @@ type outcome uint8
 const (
 	unfinished outcome = iota
 	claimed            // by this owner, now or earlier
-	lost               // the guest is another's
-	notSealed          // the guest stays open: finishOnly met it so, or the sibling that was to absorb it is forgotten
-	noGuest            // the guest was forgotten, or has no record and mustExist
+	lost               // the guest is another owner's
+	stillOpen          // finishOnly met the guest open, or the sibling that was to absorb it is forgotten
+	guestGone            // the guest was forgotten, or it has no record and mustExist
 	failed             // err says why; the guest is kept
 )
 
 // A claim is one run of the protocol for one guest and one owner. It is a value: next returns another.
 type claim struct {
-	guest       string // record key
-	owner       owner
-	finishOnly  bool   // finish what somebody sealed, but never seal
-	only        string // if not "": this incarnation and no other
-	mustExist   bool   // a guest without a record has expired: it is no empty one
-	fresh       string // the incarnation to give a guest without a record
-	now         int64  // Unix milliseconds, for markers only
-	first       string // generation of a target that has none
-	mostMarkers int    // that a target has before old ones are looked at
+	guest           string // record key
+	owner           record.Owner
+	finishOnly      bool   // finish what an earlier run has frozen, but never freeze
+	only            string // if not "": this incarnation and no other
+	mustExist       bool   // a guest without a record has expired: it is no empty one
+	newIncarnation  string // to give to a guest without a record
+	now             int64  // Unix milliseconds, for markers only
+	firstGeneration string // of a target that has none
+	mostMarkers     int    // that a target has before old ones are looked at
 
 	tombstoneTTL, targetTTL time.Duration
-	accountTTL              time.Duration // in place of targetTTL, if the owner is a guest that an account has claimed
-	merge                   func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
+	accountTTL              time.Duration // in place of targetTTL, if an account has claimed the owner
+	merge                   mergeStep
 
-	rounds int // how often the target or the guest changed under our hands
+	rounds int // how often the target or the guest changed meanwhile
 	run
 }
 
-// A run is what a claim has found out and done since it last looked at the guest from the start.
+// A mergeStep says how the data of a guest change the target's record.
+type mergeStep func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
+
+// A run is what a claim has found out and done since it last read the guest from the start.
 type run struct {
-	phase       phase
-	outcome     outcome
-	err         error
-	incarnation string
-	missing     bool // the guest has no record yet
-	empty       bool // the guest had no data before it was sealed
-	noted       time.Time
-	at          string   // when it was sealed
-	frozen      bool     // the guest is sealed for this owner
-	data        Fields   // the guest's, frozen
-	holder      holder   // if lost: whose the guest is
-	target      string   // record key: the owner's, or where the owner itself has gone since
-	targetHeld  Fields   // what the target held when it was read, until the merge is prepared; nil: not read
-	look        []marker // of the target, at whose guests to look before the merge
-	needless    []string // fields of markers whose guests are known to be claimed or gone
-	generation  uint64   // of the target
-	change      Update   // to the target
-	kinds       []KindReceipt
-	merged      bool // the data are the owner's
-	replayed    bool
-	buried      bool // by this run
+	phase         phase
+	outcome       outcome
+	err           error
+	incarnation   string
+	missing       bool // the guest has no record yet
+	empty         bool // the guest had no data before it was frozen
+	startedAt     time.Time
+	at            string          // when it was frozen
+	frozen        bool            // the guest is frozen for this owner
+	data          Fields          // the guest's, frozen
+	holder        record.Holder   // if lost: whose the guest is
+	target        string          // record key: the owner's, or of what has claimed the owner since
+	targetHeld    Fields          // what the target held, until the merge is prepared; nil: not read
+	look          []record.Marker // of the target, at whose guests to look before the merge
+	needless      []string        // fields of markers whose guests are known to be claimed or gone
+	generation    uint64          // of the target
+	change        Update          // to the target
+	kinds         []KindReceipt
+	merged        bool // the data are the owner's
+	replayed      bool
+	leftTombstone bool // by this run
 }
 
 type action uint8
@@ -109,71 +115,85 @@ type reply struct {
 	err    error
 }
 
-func (c claim) note() note { return note{c.guest, c.incarnation, c.owner} }
+func (c claim) entry() record.OutboxEntry {
+	return record.OutboxEntry{Guest: c.guest, Incarnation: c.incarnation, Owner: c.owner}
+}
+
+// finish returns the claim such that it only finishes what an earlier run has frozen.
+func (c claim) finish() claim {
+	c.finishOnly = true
+	return c
+}
 
 // command is what the claim wants done next; there is none when it is done.
 func (c claim) command() command {
 	switch c.phase {
-	case readGuest, confirm:
+	case readGuest, confirmFrozen:
 		return command{do: doGet, key: c.guest}
 
-	case writeNote: // before sealing, so that no sealed guest can be forgotten
-		return command{do: doUpdate, key: outboxOf(c.guest), update: Update{Stamp: c.note().field(), Reserve: true}}
+	case addEntry: // before freezing, so that no frozen guest can be overlooked
+		u := Update{Stamp: c.entry().Field(), Reserve: true}
+		return command{do: doUpdate, key: record.OutboxOf(c.guest), update: u}
 
-	case readTarget: // see confirm for why this is before the seal
+	case readTarget: // see confirmFrozen for why this is before the freezing
 		if c.replayed {
 			return command{do: doGet, key: c.target}
 		}
 		u := Update{
-			If:        Fields{fieldState: ""},
-			Default:   Fields{fieldGeneration: c.first},
+			If:        Fields{record.State: ""},
+			Default:   Fields{record.Generation: c.firstGeneration},
 			TTL:       c.lifeOfTarget(),
 			Reserve:   true,
 			ReturnAll: true,
 		}
-		if strings.HasPrefix(c.target, "g:") {
-			u.Default[fieldIncarnation] = c.fresh
+		if record.IsGuest(c.target) {
+			u.Default[record.Incarnation] = c.newIncarnation
 		}
 		return command{do: doUpdate, key: c.target, update: u}
 
-	case tidy:
-		return command{do: doGet, key: c.look[0].guest, names: []string{fieldState, fieldIncarnation}}
+	case tidyMarkers:
+		names := []string{record.State, record.Incarnation}
+		return command{do: doGet, key: c.look[0].Guest, names: names}
 
-	case seal: // from here on the guest is this owner's, and its data do not change
+	case freeze: // from here on the guest is this owner's, and its data do not change
 		u := Update{
-			If:        Fields{fieldState: "", fieldIncarnation: c.incarnation},
-			NotAfter:  c.noted.Add(sealWithin), // later the note may be gone
-			Set:       Fields{fieldState: sealedBy + string(c.owner)},
-			Stamp:     fieldClaimedAt,
+			If:        Fields{record.State: "", record.Incarnation: c.incarnation},
+			NotAfter:  c.startedAt.Add(freezeWithin), // later the outbox entry may be gone
+			Set:       Fields{record.State: c.owner.Frozen()},
+			Stamp:     record.ClaimedAt,
 			TTL:       c.tombstoneTTL,
 			Reserve:   true,
 			ReturnAll: true,
 		}
 		if c.missing {
-			u.If[fieldIncarnation] = ""
-			u.Set[fieldIncarnation] = c.incarnation
+			u.If[record.Incarnation] = ""
+			u.Set[record.Incarnation] = c.incarnation
 		}
 		return command{do: doUpdate, key: c.guest, update: u}
 
 	case merge: // data and marker in one step: they live and die together
 		return command{do: doUpdate, key: c.target, update: c.change}
 
-	case callHook:
+	case callOnClaim:
 		return command{do: doHook}
 
-	case bury: // only after the data are safe and the app is told
+	case leaveTombstone: // only after the data are safe and the app has moved its rows
 		return command{do: doUpdate, key: c.guest, update: Update{
-			// A store that was rolled back has forgotten the merge too, and somebody may have sealed the guest anew: at
-			// another time.
-			If:      Fields{fieldState: sealedBy + string(c.owner), fieldIncarnation: c.incarnation, fieldClaimedAt: c.at},
-			Set:     Fields{fieldState: c.owner.tombstone()},
-			Unset:   fieldNames(c.data),
+			// A store that was rolled back has forgotten the merge too, and another claim may have
+			// frozen the guest again: at another time.
+			If: Fields{
+				record.State: c.owner.Frozen(), record.Incarnation: c.incarnation,
+				record.ClaimedAt: c.at,
+			},
+			Set:     Fields{record.State: c.owner.Claimed()},
+			Unset:   slices.Collect(maps.Keys(c.data)),
 			TTL:     c.tombstoneTTL,
 			Reserve: true,
 		}}
 
-	case strike:
-		return command{do: doUpdate, key: outboxOf(c.guest), update: Update{Unset: []string{c.note().field()}, Reserve: true}}
+	case removeEntry:
+		u := Update{Unset: []string{c.entry().Field()}, Reserve: true}
+		return command{do: doUpdate, key: record.OutboxOf(c.guest), update: u}
 	}
 	panic("guest: a claim that is done has no command")
 }
@@ -189,11 +209,11 @@ func (c claim) next(r reply) claim {
 	case readGuest:
 		return c.found(r.fields)
 
-	case writeNote:
-		c.noted = r.result.Now
+	case addEntry:
+		c.startedAt = r.result.Now
 		c.phase = readTarget
 		if c.empty { // most likely there is nothing to merge
-			c.phase = seal
+			c.phase = freeze
 		}
 
 	case readTarget:
@@ -202,53 +222,56 @@ func (c claim) next(r reply) claim {
 		}
 		return c.readMarkers(r.result.Fields)
 
-	case tidy:
+	case tidyMarkers:
 		return c.tidied(r.fields)
 
-	case seal:
-		if !r.result.Applied { // another claim, a rebirth, or too late: look again
+	case freeze:
+		if !r.result.Applied { // another claim, a new incarnation, or too late: look again
 			return c.restart()
 		}
-		return c.sealed(r.result.Fields)
+		return c.isFrozen(r.result.Fields)
 
-	case confirm:
-		// A marker is removed once its guest is buried. So if the guest is still sealed now, its marker was not removed
-		// before the target was read, and what happens to the target since then makes the merge fail. A seal that was
-		// applied after the target was read says the same, without a look.
-		if r.fields[fieldState] == sealedBy+string(c.owner) && r.fields[fieldIncarnation] == c.incarnation {
+	case confirmFrozen:
+		// A marker is removed once its guest is claimed. So if the guest is still frozen now, its
+		// marker was not removed before the target was read, and what happens to the target since
+		// then makes the merge fail. A freezing that was applied after the target was read says the
+		// same, without a look.
+		if r.fields[record.State] == c.owner.Frozen() &&
+			r.fields[record.Incarnation] == c.incarnation {
 			return c.prepare()
 		}
 		return c.restart().found(r.fields)
 
 	case merge:
-		if !r.result.Applied { // another claimer merged this guest or another one, or somebody wrote to the target
+		if !r.result.Applied { // another claim merged into the target, or the target was written to
 			return c.readAgain()
 		}
 		c.merged = true
-		c.phase = callHook
+		c.phase = callOnClaim
 
-	case callHook:
+	case callOnClaim:
 		if r.err != nil {
 			return c.fail(r.err)
 		}
-		c.phase = bury
+		c.phase = leaveTombstone
 
-	case bury:
+	case leaveTombstone:
 		now := r.result.Fields
-		another := !r.result.Applied && now[fieldState] == c.owner.tombstone() && now[fieldIncarnation] == c.incarnation
-		if !r.result.Applied && !another { // a store that was rolled back has forgotten the seal
+		byAnother := !r.result.Applied && now[record.State] == c.owner.Claimed() &&
+			now[record.Incarnation] == c.incarnation
+		if !r.result.Applied && !byAnother { // a store that was rolled back has forgotten the freezing
 			return c.restart()
 		}
-		c.buried = r.result.Applied
-		c.phase = strike
+		c.leftTombstone = r.result.Applied
+		c.phase = removeEntry
 
-	case strike:
+	case removeEntry:
 		c.phase, c.outcome = done, claimed
 	}
 	return c
 }
 
-// restart looks at the guest from the start.
+// restart reads the guest from the start.
 func (c claim) restart() claim {
 	c.run = run{}
 	c.rounds++
@@ -262,59 +285,62 @@ func (c claim) readAgain() claim {
 	return c
 }
 
-func (c claim) fail(err error) claim {
-	c.phase, c.outcome, c.err = done, failed, err
+func (c claim) end(as outcome) claim {
+	c.phase, c.outcome = done, as
 	return c
+}
+
+func (c claim) fail(err error) claim {
+	c.err = err
+	return c.end(failed)
 }
 
 // found decides by the state of the guest's record.
 func (c claim) found(guest Fields) claim {
-	c.incarnation = guest[fieldIncarnation]
-	if isNewer(guest) {
-		return c.fail(errNewer)
+	c.incarnation = guest[record.Incarnation]
+	if record.IsNewer(guest) {
+		return c.fail(record.ErrNewer)
 	}
 	if c.missing = c.incarnation == ""; c.missing {
-		c.incarnation = c.fresh
+		c.incarnation = c.newIncarnation
 	}
-	c.target = c.owner.key()
-	state := guest[fieldState]
-	switch {
-	case state == forgotten, c.missing && c.mustExist:
-		c.phase, c.outcome = done, noGuest
-	case c.only != "" && c.incarnation != c.only:
-		c.phase, c.outcome = done, notSealed
-	case state == "" && c.finishOnly:
-		c.phase, c.outcome = done, notSealed
+	c.target = c.owner.Key()
+	switch state := guest[record.State]; {
+	case state == record.Forgotten, c.missing && c.mustExist:
+		return c.end(guestGone)
+	case c.only != "" && c.incarnation != c.only, state == "" && c.finishOnly:
+		return c.end(stillOpen)
 	case state == "":
-		c.empty = len(dataOf(guest)) == 0
-		c.phase = writeNote
-	case state == sealedBy+string(c.owner):
-		return c.sealed(guest)
-	case state == c.owner.tombstone():
+		c.empty = len(record.DataOf(guest)) == 0
+		c.phase = addEntry
+	case state == c.owner.Frozen():
+		return c.isFrozen(guest)
+	case state == c.owner.Claimed():
 		c.replayed = true
-		c.at = guest[fieldClaimedAt]
+		c.at = guest[record.ClaimedAt]
 		c.phase = readTarget
-		if c.finishOnly { // what is left is the note, if that
-			c.phase = strike
+		if c.finishOnly { // what is left is the outbox entry, if that
+			c.phase = removeEntry
 		}
 	default:
-		c.holder = holderOf(state)
-		c.phase, c.outcome = done, lost
+		c.holder = record.HolderOf(state)
+		return c.end(lost)
 	}
 	return c
 }
 
-// sealed goes on with a guest that is frozen: by this run, which has read the target before, or by an earlier one.
-func (c claim) sealed(guest Fields) claim {
-	c.at = guest[fieldClaimedAt]
-	c.frozen, c.noted = true, time.Time{}
-	c.data = dataOf(guest)
+// isFrozen goes on with a guest that is frozen: by this run, which has read the target before, or by an
+// earlier one.
+func (c claim) isFrozen(guest Fields) claim {
+	c.at = guest[record.ClaimedAt]
+	c.frozen, c.startedAt = true, time.Time{}
+	c.data = record.DataOf(guest)
 	switch {
 	case len(c.data) == 0: // an account that gets nothing is not touched
 		c.merged = true
-		c.phase = callHook
-	case c.merged: // before the store forgot the seal
-		c.phase = callHook
+		c.phase = callOnClaim
+	case c.merged: // before the store forgot the freezing
+		c.phase = callOnClaim
 	case c.targetHeld == nil:
 		c.phase = readTarget
 	default:
@@ -325,72 +351,91 @@ func (c claim) sealed(guest Fields) claim {
 
 // readMarkers decides by the target's record: merged already, or what is to be done before the merge.
 func (c claim) readMarkers(target Fields) claim {
-	if isNewer(target) {
-		return c.fail(errNewer)
+	if record.IsNewer(target) {
+		return c.fail(record.ErrNewer)
 	}
 	var err error
-	if c.generation, err = generationOf(target); err != nil {
+	if c.generation, err = record.GenerationOf(target); err != nil {
 		return c.fail(err)
 	}
-	m, err := markerOf(target, c.incarnation)
+	m, marked, err := record.MarkerOf(target, c.incarnation)
 	if err != nil {
 		return c.fail(err)
 	}
-	if m.incarnation != "" || c.replayed {
-		c.kinds, c.merged = m.kinds, true
-		switch {
-		case c.replayed:
-			c.phase, c.outcome = done, claimed
-		case c.frozen:
-			c.phase = callHook
-		default:
-			c.phase = seal
-		}
-		return c
+	if marked || c.replayed {
+		return c.isMerged(m)
 	}
-	if target[fieldState] == forgotten {
+	switch state := target[record.State]; state {
+	case "":
+		c.targetHeld = target
+		if c.targetHeld == nil {
+			c.targetHeld = Fields{}
+		}
+		return c.lookAtMarkers()
+
+	case record.Forgotten:
 		if !c.frozen {
-			c.phase, c.outcome = done, notSealed
-			return c
+			return c.end(stillOpen)
 		}
 		c.merged = true // forgotten with the target, whose these data are
-		c.phase = callHook
+		c.phase = callOnClaim
 		return c
-	}
-	if state := target[fieldState]; state != "" {
-		// The target is a guest that was itself claimed meanwhile, without these data: they follow it.
-		c.target = holderOf(state).key
+
+	default: // the target is a guest that was claimed meanwhile, without these data: they follow it
+		c.target = record.HolderOf(state).Key
 		return c.readAgain()
 	}
-	c.targetHeld = target
-	if c.targetHeld == nil {
-		c.targetHeld = Fields{}
-	}
-	c.look, c.needless = nil, nil
-	if held := markersIn(target); len(held) > c.mostMarkers {
-		// One comes, so two must go, now and then: others each time, as some may have to stay.
-		for i := range min(2, len(held)) {
-			m, err := markerOf(target, held[(c.generation+uint64(i))%uint64(len(held))])
-			if err != nil {
-				return c.fail(err)
-			}
-			c.look = append(c.look, m)
+}
+
+// isMerged goes on with a guest whose data an earlier run has merged. The marker may be gone.
+func (c claim) isMerged(m record.Marker) claim {
+	c.merged = true
+	if m.Kinds != "" {
+		var err error
+		if c.kinds, err = unpackKinds(m.Kinds); err != nil {
+			return c.fail(err)
 		}
-		c.phase = tidy
-		return c
 	}
-	return c.ready()
+	switch {
+	case c.replayed:
+		return c.end(claimed)
+	case c.frozen:
+		c.phase = callOnClaim
+	default:
+		c.phase = freeze
+	}
+	return c
 }
 
 const mostMarkers = 8
 
-// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. It is never
-// removed by count or age: while its guest can still be merged, the marker is what prevents that.
+// lookAtMarkers chooses the markers at whose guests to look, if the target has many. One is added, so
+// two must go, now and then: others each time, as some may have to stay.
+func (c claim) lookAtMarkers() claim {
+	c.look, c.needless = nil, nil
+	held := record.MarkersIn(c.targetHeld)
+	if len(held) <= c.mostMarkers {
+		return c.ready()
+	}
+	for i := range min(2, len(held)) {
+		incarnation := held[(c.generation+uint64(i))%uint64(len(held))]
+		m, _, err := record.MarkerOf(c.targetHeld, incarnation)
+		if err != nil {
+			return c.fail(err)
+		}
+		c.look = append(c.look, m)
+	}
+	c.phase = tidyMarkers
+	return c
+}
+
+// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. A marker is
+// never removed by count or age: while its guest can still be merged, it is what prevents that.
 func (c claim) tidied(guest Fields) claim {
 	m := c.look[0]
 	c.look = c.look[1:]
-	if guest[fieldIncarnation] != m.incarnation || strings.HasPrefix(guest[fieldState], buriedBy) {
-		c.needless = append(slices.Clip(c.needless), fieldMarker+m.incarnation)
+	if guest[record.Incarnation] != m.Incarnation || record.IsClaimed(guest[record.State]) {
+		c.needless = append(slices.Clip(c.needless), record.MarkerField(m.Incarnation))
 	}
 	if len(c.look) > 0 {
 		return c
@@ -400,18 +445,18 @@ func (c claim) tidied(guest Fields) claim {
 
 // ready: the target was read, and the guest is to be frozen, or must be seen to be so still.
 func (c claim) ready() claim {
-	c.phase = seal
+	c.phase = freeze
 	if c.frozen {
-		c.phase = confirm
+		c.phase = confirmFrozen
 	}
 	return c
 }
 
 func (c claim) lifeOfTarget() time.Duration {
-	if owner(c.target).isAccount() {
-		return c.accountTTL
+	if record.IsGuest(c.target) {
+		return c.targetTTL
 	}
-	return c.targetTTL
+	return c.accountTTL
 }
 
 // prepare says what to change in the target.
@@ -421,18 +466,34 @@ func (c claim) prepare() claim {
 		return c.fail(err)
 	}
 	c.kinds = kinds
-	field := fieldMarker + c.incarnation
-	u.If[fieldGeneration] = c.targetHeld[fieldGeneration]
+	m := record.Marker{
+		Incarnation: c.incarnation, Guest: c.guest, At: c.now / 1000, Kinds: packKinds(kinds),
+	}
+	field := record.MarkerField(c.incarnation)
+	u.If[record.Generation] = c.targetHeld[record.Generation]
 	u.If[field] = "" // a server that was rolled back gives out a generation again
-	u.Set[fieldGeneration] = generation(c.generation + 1)
-	u.Set[field] = marker{c.incarnation, c.guest, c.now / 1000, kinds}.String()
+	u.Set[record.Generation] = record.EncodeGeneration(c.generation + 1)
+	u.Set[field] = m.String()
 	u.Unset = slices.Concat(u.Unset, c.needless)
-	if strings.HasPrefix(c.target, "g:") {
-		u.If[fieldState] = ""
+	if record.IsGuest(c.target) {
+		u.If[record.State] = ""
 	}
 	u.TTL = c.lifeOfTarget()
 	u.Reserve = true
 	c.change, c.targetHeld, c.needless = u, nil, nil
 	c.phase = merge
 	return c
+}
+
+// receipt is what the claim has done so far.
+func (c claim) receipt() Receipt {
+	return Receipt{
+		ID:        c.incarnation,
+		GuestID:   record.GuestID(c.guest),
+		AccountID: c.owner.Account(),
+		At:        record.Time(c.at),
+		Kinds:     append([]KindReceipt{}, c.kinds...),
+		Claimed:   c.merged,
+		Replayed:  c.replayed,
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
 )
 
 // A Receipt says what a claim did. Its JSON form is in snake case.
@@ -51,44 +53,6 @@ type KindReceipt struct {
 	DroppedItems int `json:"dropped_items"`
 }
 
-func (r *KindReceipt) countGuest(k *kind, items map[string]string) {
-	r.GuestItems, r.GuestTotal = len(items), k.total(items)
-}
-
-func (r *KindReceipt) countAccount(k *kind, items map[string]string) {
-	r.AccountItems, r.AccountTotal = len(items), k.total(items)
-}
-
-func (r *KindReceipt) countResult(k *kind, items map[string]string) {
-	r.ResultItems, r.ResultTotal = len(items), k.total(items)
-}
-
-func (r *KindReceipt) countDropped(guest, account, result, refused map[string]string) {
-	for item := range guest {
-		_, held := result[item]
-		if _, not := refused[item]; !held || not {
-			r.DroppedItems++
-		}
-	}
-	for item := range account {
-		_, inGuest := guest[item]
-		if _, ok := result[item]; !ok && !inGuest {
-			r.DroppedItems++
-		}
-	}
-}
-
-func (k *kind) total(items map[string]string) (sum int64) {
-	if !k.counts {
-		return 0
-	}
-	for _, plain := range items {
-		n, _ := decodeAmount(k, plain)
-		sum += n
-	}
-	return sum
-}
-
 // What a marker keeps of a receipt is its kinds, with semicolons between them: the name, "=", a letter
 // for the outcome, and 7 numbers in base 36, with commas between them. A 0 is empty, and the commas
 // at the end are left out.
@@ -117,7 +81,7 @@ func unpackKinds(s string) (kinds []KindReceipt, err error) {
 	for line := range strings.SplitSeq(s, ";") {
 		name, rest, _ := strings.Cut(line, "=")
 		if rest == "" {
-			return nil, errMarkers
+			return nil, record.ErrMalformed
 		}
 		r := KindReceipt{Name: name}
 		for outcome, letter := range outcomeLetters {
@@ -131,7 +95,7 @@ func unpackKinds(s string) (kinds []KindReceipt, err error) {
 				continue
 			}
 			if n[i], err = strconv.ParseInt(number, 36, 64); err != nil {
-				return nil, errMarkers
+				return nil, record.ErrMalformed
 			}
 		}
 		r.GuestItems, r.AccountItems, r.ResultItems, r.DroppedItems = int(n[0]), int(n[1]), int(n[2]), int(n[3])

@@ -3,12 +3,12 @@ package guest
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/binary"
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
 // Ticket returns a signed token that names the visitor's guest, for a claim where its cookie may be absent: a magic
@@ -22,59 +22,60 @@ import (
 // The error is [ErrNoVisitor] without a visitor of this Manager, [ErrNotAdmitted] without a guest, [ErrCrossOrigin] or
 // [ErrAmbiguous] if the request proves too little, as for [Manager.Claim], or [ErrInvalid].
 func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration) (string, error) {
-	v := m.visitorIn(ctx)
+	v := m.site.visitorIn(ctx)
 	if v == nil {
 		return "", ErrNoVisitor
 	}
-	if audience == "" || ttl <= 0 || ttl > m.cfg.TombstoneTTL {
-		return "", fmt.Errorf("%w: a ticket needs an audience, and a ttl of up to Config.TombstoneTTL (%v)", ErrInvalid, m.cfg.TombstoneTTL)
+	longest := m.site.lifetimes.tombstone
+	if audience == "" || ttl <= 0 || ttl > longest {
+		return "", fmt.Errorf("%w: a ticket needs an audience, and a ttl of up to Config.TombstoneTTL (%v)",
+			ErrInvalid, longest)
 	}
 	v.mu.Lock()
-	err := v.unproven()
+	err := v.brought.unproven()
 	v.mu.Unlock()
 	if err != nil {
-		m.refusedUnproven(ctx, err)
+		v.reportUnproven(ctx, err)
 		return "", err
 	}
-	id, err := v.outlast(context.WithoutCancel(ctx), ttl)
+	id, err := v.extend(context.WithoutCancel(ctx), ttl)
 	if err != nil {
 		return "", err
 	}
-	b := append(make([]byte, 0, ticketLen), ticketVersion)
-	b = append(b, id[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(time.Now().Add(ttl).Unix()))
-	to := sha256.Sum256([]byte(audience))
-	return m.ring.tickets[0].Encode("ticket", append(b, to[:]...))
+	return m.site.cookies.keyring.SignTicket(id, audience, time.Now().Add(ttl))
 }
 
-// outlast makes the guest's record live at least that long, if the store can be reached, and returns the guest's ID.
-func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, err error) {
-	stored := false
+// extend makes the guest's record live at least that long, if the store can be reached, and returns
+// the guest's ID.
+func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, err error) {
+	saved := false
 	for range mostHops {
-		v.mu.Lock()
-		key, missing := v.key, v.lost
-		id = v.guest.id
-		v.mu.Unlock()
-		if key == "" {
-			return id, cmp.Or(missing, ErrNotAdmitted)
+		who := v.identity()
+		id = who.guest.ID
+		if who.state == noGuest {
+			return token.ID{}, cmp.Or(who.missing, ErrNotAdmitted)
 		}
-		res, err := v.m.update(ctx, key, live(ttl))
+		res, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), renewal(ttl))
 		if err != nil {
-			v.m.warn("a guest's life was not extended to its ticket's", err)
+			v.site.report.warn("a guest's life was not extended to its ticket's", err)
 			break
 		}
-		stored = res.Applied
-		if stored || v.AccountID() != "" { // a member's guest whose claim is under way goes into the ticket as it is
+		saved = res.Applied
+		if saved || who.account != "" { // a member's guest that is frozen goes into the ticket as it is
 			break
 		}
-		if err := v.follow(ctx, key, res.Fields[fieldState], false); err != nil {
+		if err := v.follow(ctx, who.guestKey(), res.Fields[record.State], false); err != nil {
 			break
 		}
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	// The page may hold the ticket, so it is as private as one that wrote data; and the guest is kept.
-	v.stored, v.wrote = v.stored || stored, true
+	v.change(func(who *identity) {
+		if saved {
+			who.saved()
+		}
+		// The page may hold the ticket, so it is as private as one that wrote data; and the guest is
+		// kept.
+		who.use = written
+	})
 	return id, nil
 }
 
@@ -85,53 +86,41 @@ func (v *Visitor) outlast(ctx context.Context, ttl time.Duration) (id guestID, e
 // before the claim is noted, nothing retries a claim by ticket, since the cookie is elsewhere: the guest stays
 // with the browser that it started in, and the ticket can be used again until it expires.
 func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
-	return m.claimNamed(r.Context(), m.visitorOf(r), w.Header(), ticket, audience, accountID, opts)
+	return m.site.visitorOf(r).claimByTicket(r.Context(), w.Header(), ticket, audience, accountID, opts)
 }
 
 // ClaimTicketContext is [Manager.ClaimTicket] for code that has only the context of a request: see
 // [Manager.ClaimContext].
 func (m *Manager) ClaimTicketContext(ctx context.Context, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
-	v := m.visitorOfRequest(ctx)
+	v := m.site.visitorOfRequest(ctx)
 	if v == nil {
 		return noReceipt(accountID), ErrNoVisitor
 	}
-	return m.claimNamed(ctx, v, v.header, ticket, audience, accountID, opts)
+	return v.claimByTicket(ctx, v.header.header, ticket, audience, accountID, opts)
 }
 
-func (m *Manager) claimNamed(ctx context.Context, v *Visitor, header http.Header, ticket, audience, accountID string, opts []ClaimOption) (Receipt, error) {
+// claimByTicket claims the guest that a ticket names.
+func (v *Visitor) claimByTicket(
+	ctx context.Context, header http.Header, ticket, audience, accountID string, opts []ClaimOption,
+) (Receipt, error) {
 	if err := checkAccountID(accountID); err != nil {
 		return noReceipt(accountID), err
 	}
-	defer v.finishClaim(header, accountID)
-	id, err := m.openTicket(ticket, audience)
+	defer v.signIn(header, accountID)
+	id, err := v.site.cookies.keyring.VerifyTicket(ticket, audience, time.Now())
 	if err != nil {
-		m.refused(ctx, RefusedTicket)
-		return noReceipt(accountID), err
+		v.site.report.refused(ctx, RefusedTicket)
+		return noReceipt(accountID), ErrTicket
 	}
-	held := presented{token: token{id: id}, ticket: true} // of no cookie here
+	named := credential{Token: token.Token{ID: id}} // of no cookie here
 	v.mu.Lock()
-	if v.isNew && !v.used() { // it was made in vain
-		v.unmint()
-	}
-	for _, p := range v.held {
-		if p.id == id {
-			held = p
-			held.ticket = true
+	v.discardUnlessKept()
+	for _, p := range v.brought.tokens {
+		if p.ID == id {
+			named = p
 		}
 	}
 	v.mu.Unlock()
-	return m.claimAll(ctx, v, []presented{held}, accountID, rulesOf(opts))
-}
-
-func (m *Manager) openTicket(ticket, audience string) (id guestID, err error) {
-	b, err := open(m.ring.tickets, "ticket", ticket)
-	if err != nil || len(b) != ticketLen || b[0] != ticketVersion {
-		return id, ErrTicket
-	}
-	to := sha256.Sum256([]byte(audience))
-	if int64(binary.BigEndian.Uint64(b[17:])) < time.Now().Unix() || subtle.ConstantTimeCompare(b[25:], to[:]) != 1 {
-		return id, ErrTicket
-	}
-	copy(id[:], b[1:])
-	return id, nil
+	named.inTicket = true
+	return v.claimEach(ctx, []credential{named}, accountID, rulesOf(opts))
 }

@@ -156,7 +156,7 @@ func explain(t *tabwriter.Writer, info cookieInfo) {
 		return
 	}
 	row(t, "guest", info.GuestID)
-	row(t, "born", stamp(info.Born))
+	row(t, "born", stamp(info.Created))
 	row(t, "issued", stamp(info.Issued))
 	row(t, "expires", stamp(info.Expires))
 	if info.Provisional {

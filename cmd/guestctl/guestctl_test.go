@@ -50,7 +50,7 @@ func TestCookie(t *testing.T) {
 		}
 	}
 	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid", "signed by secret 1 of 1, the one that signs",
-		"guest "+id, "issued "+stamp(want[0].Issued), "born "+stamp(want[0].Born), "expires "+stamp(want[0].Expires), "provisional no")
+		"guest "+id, "issued "+stamp(want[0].Issued), "born "+stamp(want[0].Created), "expires "+stamp(want[0].Expires), "provisional no")
 
 	// A first cookie has a name of its own, which the value alone does not tell.
 	jar, _ := cookiejar.New(nil)

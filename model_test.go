@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
 )
 
 // The claim protocol, explored exhaustively: the step function of production, in every interleaving of claimers, a
@@ -88,13 +91,13 @@ const (
 	accountA
 	accountB
 	outboxRecord
-	records
+	recordCount
 )
 
 var modelKeys = func() map[string]int {
 	return map[string]int{
-		"g:guest": theGuest, "g:fresh": freshGuest, accountKey("A"): accountA, accountKey("B"): accountB,
-		outboxOf("g:guest"): outboxRecord, outboxOf("g:fresh"): outboxRecord,
+		"g:guest": theGuest, "g:fresh": freshGuest, record.AccountKey("A"): accountA, record.AccountKey("B"): accountB,
+		record.OutboxOf("g:guest"): outboxRecord, record.OutboxOf("g:fresh"): outboxRecord,
 	}
 }()
 
@@ -123,7 +126,7 @@ type process struct {
 type processKind uint8
 
 const (
-	claimer processKind = iota
+	claimant processKind = iota
 	writer
 	member
 	recoverer
@@ -131,7 +134,7 @@ const (
 
 func (p *process) finished() bool {
 	switch p.kind {
-	case claimer:
+	case claimant:
 		return p.claim.phase == done
 	case writer, member:
 		return p.writes == 0 && !p.help
@@ -146,13 +149,13 @@ type write struct {
 
 // A world is one state of the exploration.
 type world struct {
-	recs   [records]*modelRecord
+	recs   [recordCount]*modelRecord
 	procs  [4]process
 	n      int
 	now    time.Duration
 	writes [4]write // by number; 0 was there at the start
 
-	dup     *pending // a message that is still under way
+	dup     *delayed // a message that is still under way
 	losses  int      // replies that may still be lost
 	crashes int
 	dups    int
@@ -160,12 +163,12 @@ type world struct {
 	ticks   int // times that a minute may still pass
 
 	failovers int       // times that servers may still forget writes
-	log       []written // what they would forget
+	log       []applied // what they would forget
 	forgot    string    // what they forgot
 }
 
-// written is a write that was applied.
-type written struct {
+// applied is an update that was applied.
+type applied struct {
 	what   string
 	op     string
 	key    int
@@ -199,17 +202,17 @@ func whatIs(u Update, key int) string {
 		return "a note"
 	case key == outboxRecord:
 		return "a strike"
-	case key != theGuest && u.Set[fieldGeneration] == "":
+	case key != theGuest && u.Set[record.Generation] == "":
 		return "the first generation"
 	case key != theGuest:
 		return "a merge"
-	case strings.HasPrefix(u.Set[fieldState], sealedBy):
+	case isFrozen(u.Set[record.State]):
 		return "a seal"
 	}
 	return "a burial"
 }
 
-type pending struct {
+type delayed struct {
 	key int
 	u   Update
 	op  string
@@ -262,15 +265,15 @@ func (m *model) claim(owner string, finish bool, fresh string) claim {
 		fresh = "1i0"
 	}
 	return claim{
-		guest: "g:guest", owner: ownerAccount(owner), finishOnly: finish, fresh: fresh, now: modelStart.UnixMilli(), merge: m.merge,
-		first: generation(0), mostMarkers: 0, // old markers are looked at in every merge
+		guest: "g:guest", owner: record.AccountOwner(owner), finishOnly: finish, newIncarnation: fresh, now: modelStart.UnixMilli(), merge: m.merge,
+		firstGeneration: record.EncodeGeneration(0), mostMarkers: 0, // old markers are looked at in every merge
 	}
 }
 
 func (p *process) set(c claim) {
 	p.claim = c
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d %d %s %s %v %d %s %s %v %v %s|", c.phase, c.outcome, c.owner, c.incarnation, c.missing, c.noted.UnixMilli(), c.at, c.target, c.merged, c.replayed, c.holder.key)
+	fmt.Fprintf(&b, "%d %d %s %s %v %d %s %s %v %v %s|", c.phase, c.outcome, c.owner, c.incarnation, c.missing, c.startedAt.UnixMilli(), c.at, c.target, c.merged, c.replayed, c.holder.Key)
 	b.WriteString(c.guest + encodeFields(c.data) + "|" + encodeFields(c.targetHeld) + "|")
 	fmt.Fprintf(&b, "%v %v %v %v|", c.frozen, c.empty, c.look, c.needless)
 	if c.phase == merge {
@@ -307,9 +310,9 @@ func (w *world) clock() time.Time { return modelStart.Add(w.now) }
 // command returns what the process sends next: a read (u == nil) or an update.
 func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 	switch {
-	case p.kind == claimer, p.help, p.settle:
+	case p.kind == claimant, p.help, p.settle:
 		c := p.claim
-		if c.phase == callHook { // nobody is asked in the model
+		if c.phase == callOnClaim { // nobody is asked in the model
 			return -1, nil, ""
 		}
 		cmd := c.command()
@@ -330,14 +333,14 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 	}
 	u = &Update{Add: map[string]int64{fmt.Sprintf("cart/w%d", p.write): 1}, Set: Fields{"theme": fmt.Sprintf(`"w%d"`, p.write)}}
 	if p.to == theGuest || p.to == freshGuest {
-		u.If = Fields{fieldState: ""}
+		u.If = Fields{record.State: ""}
 		if m.broken == noSeal {
 			u.If = nil
 		}
-		u.Default = Fields{fieldIncarnation: fmt.Sprintf("1iw%d", p.write)}
+		u.Default = Fields{record.Incarnation: fmt.Sprintf("1iw%d", p.write)}
 		switch m.broken {
 		case fixedIdentity:
-			u.Default = Fields{fieldIncarnation: "1i0"}
+			u.Default = Fields{record.Incarnation: "1i0"}
 		case lateIncarnation: // the seal gives it one; a delayed one would give the same to what is written later
 			u.Default = nil
 		}
@@ -350,17 +353,17 @@ func (m *model) mutate(c claim, u Update) *Update {
 	switch {
 	case m.broken == noMarker && c.phase == merge:
 		u.If, u.Set = maps.Clone(u.If), maps.Clone(u.Set)
-		for _, field := range []string{fieldGeneration, fieldMarker + c.incarnation} {
+		for _, field := range []string{record.Generation, record.MarkerField(c.incarnation)} {
 			delete(u.If, field)
 			delete(u.Set, field)
 		}
-	case m.broken == noIncarnationCheck && c.phase == seal:
-		delete(u.If, fieldIncarnation)
-	case m.broken == strikeByGuest && c.phase == strike:
+	case m.broken == noIncarnationCheck && c.phase == freeze:
+		delete(u.If, record.Incarnation)
+	case m.broken == strikeByGuest && c.phase == removeEntry:
 		u.Unset, u.UnsetPrefix = nil, []string{c.guest + "/"}
 	case m.broken == noCompareAndSet && c.phase == merge:
 		u.If = maps.Clone(u.If)
-		maps.DeleteFunc(u.If, func(field, _ string) bool { return isData(field) })
+		maps.DeleteFunc(u.If, func(field, _ string) bool { return record.IsData(field) })
 	}
 	return &u
 }
@@ -369,30 +372,30 @@ func (m *model) mutate(c claim, u Update) *Update {
 func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) {
 	p.unsure = false
 	switch {
-	case p.kind == claimer, p.help, p.settle:
+	case p.kind == claimant, p.help, p.settle:
 		before := p.claim.phase
 		c := p.claim.next(reply{fields: fields, result: res})
 		c.rounds = 0
 		switch {
-		case m.broken == removeByCount && c.phase == tidy:
-			for _, incarnation := range markersIn(c.targetHeld) {
-				c.needless = append(c.needless, fieldMarker+incarnation)
+		case m.broken == removeByCount && c.phase == tidyMarkers:
+			for _, incarnation := range record.MarkersIn(c.targetHeld) {
+				c.needless = append(c.needless, record.MarkerField(incarnation))
 			}
 			c.look = nil
 			c = c.ready()
-		case (m.broken == noConfirm || m.broken == readTargetLate) && c.phase == confirm:
+		case (m.broken == noConfirm || m.broken == readTargetLate) && c.phase == confirmFrozen:
 			c = c.prepare()
-		case m.broken == readTargetLate && before == writeNote:
-			c.phase = seal
+		case m.broken == readTargetLate && before == addEntry:
+			c.phase = freeze
 		}
 		if m.broken == buryFirst {
 			switch {
-			case before != bury && c.phase == merge:
-				c.phase = bury
-			case before == bury && !c.merged:
+			case before != leaveTombstone && c.phase == merge:
+				c.phase = leaveTombstone
+			case before == leaveTombstone && !c.merged:
 				c.phase = merge
-			case c.phase == bury && before == callHook:
-				c.phase = strike
+			case c.phase == leaveTombstone && before == callOnClaim:
+				c.phase = removeEntry
 			}
 		}
 		p.set(c)
@@ -400,10 +403,10 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 			return
 		}
 		switch {
-		case p.kind == claimer:
+		case p.kind == claimant:
 			if c.outcome == claimed {
 				g := w.recs[modelKeys[c.guest]].fields
-				m.check(w, g[fieldIncarnation] != c.incarnation || strings.HasPrefix(g[fieldState], buriedBy), "a claim answered done before its guest was buried")
+				m.check(w, g[record.Incarnation] != c.incarnation || record.IsClaimed(g[record.State]), "a claim answered done before its guest was buried")
 			}
 		case p.help:
 			p.help = false
@@ -411,8 +414,8 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		case p.settle:
 			p.settle = false
 			milli, _ := strconv.ParseInt(p.made, 10, 64)
-			note, _ := parseNote(p.notes[0])
-			if (c.outcome != claimed || c.incarnation != note.incarnation) && w.clock().Sub(time.UnixMilli(milli)) >= noteLife {
+			note, _ := record.ParseOutboxEntry(p.notes[0])
+			if (c.outcome != claimed || c.incarnation != note.Incarnation) && w.clock().Sub(time.UnixMilli(milli)) >= entryLife {
 				p.striken = p.notes[0]
 			}
 			p.notes = p.notes[1:]
@@ -431,18 +434,18 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		m.settleNext(w, p)
 
 	default: // a write
-		if state := fields[fieldState]; !res.Applied && state != "" {
-			h := holderOf(state)
-			if h.sealed && m.broken != forwardFirst {
+		if state := fields[record.State]; !res.Applied && state != "" {
+			h := record.HolderOf(state)
+			if h.Frozen && m.broken != forwardFirst {
 				p.help = true
-				c := m.claim(h.owner.account(), true, "")
+				c := m.claim(h.Owner.Account(), true, "")
 				c.guest = []string{theGuest: "g:guest", freshGuest: "g:fresh"}[p.to]
 				p.set(c)
 				return
 			}
-			owner := ownerAccount("B")
-			if h.key == accountKey("A") {
-				owner = ownerAccount("A")
+			owner := record.AccountOwner("B")
+			if h.Key == record.AccountKey("A") {
+				owner = record.AccountOwner("A")
 			}
 			m.redirect(w, p, owner)
 			return
@@ -456,9 +459,9 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 }
 
 // redirect sends a late write where Visitor.follow sends it.
-func (m *model) redirect(w *world, p *process, owner owner) {
+func (m *model) redirect(w *world, p *process, owner record.Owner) {
 	p.to = freshGuest
-	if p.owner == owner.account() {
+	if p.owner == owner.Account() {
 		p.to = accountA
 	}
 }
@@ -469,14 +472,14 @@ func (m *model) settleNext(w *world, p *process) {
 		p.set(claim{})
 		return
 	}
-	note, ok := parseNote(p.notes[0])
+	note, ok := record.ParseOutboxEntry(p.notes[0])
 	if !ok {
 		panic(p.notes[0])
 	}
 	p.made = w.recs[outboxRecord].fields[p.notes[0]]
 	p.settle = true
-	c := m.claim(note.owner.account(), true, "")
-	c.guest = note.guest
+	c := m.claim(note.Owner.Account(), true, "")
+	c.guest = note.Guest
 	p.set(c)
 }
 
@@ -507,11 +510,11 @@ func (m *model) change(w *world, key int, u Update, op string) Result {
 	after, res := before.apply(u, op, w.clock(), m.broken)
 	w.recs[key] = after
 	if w.failovers > 0 && after.enc != before.enc {
-		w.log = append(slices.Clip(w.log), written{whatIs(u, key), op, key, before})
+		w.log = append(slices.Clip(w.log), applied{whatIs(u, key), op, key, before})
 	}
-	if key == theGuest && before.fields[fieldIncarnation] == after.fields[fieldIncarnation] {
-		a, b := before.fields[fieldState], after.fields[fieldState]
-		forward := a == b || a == "" || strings.HasPrefix(a, sealedBy) && b == owner(a[1:]).tombstone()
+	if key == theGuest && before.fields[record.Incarnation] == after.fields[record.Incarnation] {
+		a, b := before.fields[record.State], after.fields[record.State]
+		forward := a == b || a == "" || isFrozen(a) && b == record.Owner(a[1:]).Claimed()
 		m.check(w, forward, "the guest's state went from %q to %q", a, b)
 	}
 	return res
@@ -544,8 +547,8 @@ func (m *model) visit(w world) {
 			next := w
 			q := &next.procs[i]
 			c := q.claim.next(reply{})
-			if m.broken == buryFirst && c.phase == bury {
-				c.phase = strike
+			if m.broken == buryFirst && c.phase == leaveTombstone {
+				c.phase = removeEntry
 			}
 			q.set(c)
 			m.visit(next)
@@ -570,7 +573,7 @@ func (m *model) visit(w world) {
 		if u != nil && w.dups > 0 { // answered, and a copy is still under way
 			next := w
 			next.dups--
-			next.dup = &pending{key, *u, op, fmt.Sprint("dup", key, op, encodeFields(u.If), encodeFields(u.Set), u.Unset, u.UnsetPrefix)}
+			next.dup = &delayed{key, *u, op, fmt.Sprint("dup", key, op, encodeFields(u.If), encodeFields(u.Set), u.Unset, u.UnsetPrefix)}
 			res := m.change(&next, key, *u, op)
 			m.reply(&next, &next.procs[i], key, res.Fields, res)
 			m.visit(next)
@@ -596,7 +599,7 @@ func (m *model) visit(w world) {
 		m.visit(next)
 	}
 	underWay := w.dup != nil || slices.ContainsFunc(w.procs[:w.n], func(p process) bool { return p.unsure })
-	if state := w.recs[theGuest].fields[fieldState]; w.rebirth > 0 && !underWay && !strings.HasPrefix(state, sealedBy) && (state != "" || len(dataOf(w.recs[theGuest].fields)) == 0) {
+	if state := w.recs[theGuest].fields[record.State]; w.rebirth > 0 && !underWay && !isFrozen(state) && (state != "" || len(record.DataOf(w.recs[theGuest].fields)) == 0) {
 		next := w // the tombstone expires, or an empty guest does
 		next.rebirth--
 		next.recs[theGuest] = newRecord(Fields{}, "")
@@ -610,9 +613,9 @@ func (m *model) visit(w world) {
 		next.forget(n + 1)
 		m.visit(next)
 		later := w.log[len(w.log)-n:]
-		if l := w.log[len(w.log)-n-1]; n > 0 && !slices.ContainsFunc(later, func(o written) bool { return o.key == l.key }) {
+		if l := w.log[len(w.log)-n-1]; n > 0 && !slices.ContainsFunc(later, func(o applied) bool { return o.key == l.key }) {
 			next := w
-			next.log = []written{l}
+			next.log = []applied{l}
 			next.forget(1)
 			m.visit(next)
 		}
@@ -640,23 +643,23 @@ func (m *model) kill(w *world, i int) {
 // end: the faults are over. Recover runs, and everything must be in its place.
 func (m *model) end(w world) {
 	m.ended++
-	w.now += noteLife
+	w.now += entryLife
 	p := process{kind: recoverer}
 	p.set(claim{})
 	m.run(&w, &p)
 	m.check(&w, p.finished(), "Recover does not end")
-	if f := w.recs[freshGuest].fields; f[fieldState] != "" {
-		m.check(&w, strings.HasPrefix(f[fieldState], buriedBy) && len(dataOf(f)) == 0, "the other guest is not buried")
+	if f := w.recs[freshGuest].fields; f[record.State] != "" {
+		m.check(&w, record.IsClaimed(f[record.State]) && len(record.DataOf(f)) == 0, "the other guest is not buried")
 	}
 	g := w.recs[theGuest].fields
-	if sealed := strings.HasPrefix(g[fieldState], sealedBy); sealed && w.forgot != "" {
+	if sealed := isFrozen(g[record.State]); sealed && w.forgot != "" {
 		m.check(&w, false, "the guest stays sealed until its owner's next request")
-		m.nextRequest(&w, holderOf(g[fieldState]).owner)
+		m.nextRequest(&w, record.HolderOf(g[record.State]).Owner)
 		g = w.recs[theGuest].fields
 	}
-	m.check(&w, !strings.HasPrefix(g[fieldState], sealedBy), "the guest stays sealed")
-	if g[fieldState] != "" {
-		m.check(&w, len(dataOf(g)) == 0, "a buried guest has data")
+	m.check(&w, !isFrozen(g[record.State]), "the guest stays sealed")
+	if g[record.State] != "" {
+		m.check(&w, len(record.DataOf(g)) == 0, "a buried guest has data")
 	}
 	m.check(&w, len(w.recs[outboxRecord].fields) == 0, "notes stay in the outbox")
 
@@ -688,15 +691,15 @@ func (m *model) end(w world) {
 		}
 		mine = mine && !wr.fresh && !wr.uncertain
 	}
-	if theme := w.recs[accountA].fields["theme"]; mine && last > 0 && w.recs[accountB].fields["theme"] == "" && len(dataOf(g)) == 0 {
+	if theme := w.recs[accountA].fields["theme"]; mine && last > 0 && w.recs[accountB].fields["theme"] == "" && len(record.DataOf(g)) == 0 {
 		m.check(&w, theme == fmt.Sprintf(`"w%d"`, last), "the tab wrote w%d last, the account has %s", last, theme)
 	}
 }
 
 // nextRequest: the owner's browser still has the cookie.
-func (m *model) nextRequest(w *world, owner owner) {
-	p := process{kind: claimer}
-	p.set(m.claim(owner.account(), false, "1next"))
+func (m *model) nextRequest(w *world, owner record.Owner) {
+	p := process{kind: claimant}
+	p.set(m.claim(owner.Account(), false, "1next"))
 	m.run(w, &p)
 }
 
@@ -731,8 +734,8 @@ type scenario struct {
 func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 	theme := NewValue("theme", PreferGuest[string])
 	cart := NewCounters("cart", EachItem(Sum[int64]))
-	ring := newKeyring([][]byte{make([]byte, 32)}, "", time.Hour)
-	mg := &merger{ring: ring, kinds: []*kind{theme.kind, cart.kind}, quota: Quota{1000, 100000}}
+	keyring := token.NewKeyring([][]byte{make([]byte, 32)}, "", time.Hour)
+	mg := &merger{kinds: newKinds([]Kind{theme, cart}, keyring), quota: Quota{1000, 100000}}
 	type result struct {
 		u     Update
 		kinds []KindReceipt
@@ -758,19 +761,19 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 	for i := range w.recs {
 		w.recs[i] = newRecord(Fields{}, "")
 	}
-	written := Fields{fieldIncarnation: "1i0", "cart/w0": "1", "theme": `"w0"`}
+	written := Fields{record.Incarnation: "1i0", "cart/w0": "1", "theme": `"w0"`}
 	if broken == lateIncarnation {
-		delete(written, fieldIncarnation)
+		delete(written, record.Incarnation)
 	}
 	w.recs[theGuest] = newRecord(written, "")
 	w.recs[accountA] = newRecord(Fields{"cart/w0": "1"}, "")
 	for i, p := range s.procs {
 		switch p.kind {
-		case claimer:
+		case claimant:
 			c := m.claim(p.owner, false, fmt.Sprintf("1f%d", i))
 			if p.guest != "" {
 				c.guest = p.guest
-				w.recs[freshGuest] = newRecord(Fields{fieldIncarnation: "1i1", "cart/w3": "1"}, "")
+				w.recs[freshGuest] = newRecord(Fields{record.Incarnation: "1i1", "cart/w3": "1"}, "")
 				w.writes[3] = write{acked: true, fresh: true}
 			}
 			p.set(c)
@@ -787,15 +790,15 @@ func explore(t *testing.T, s scenario, broken variant) (*model, string) {
 }
 
 var scenarios = []scenario{
-	{"a member's other device", []process{{kind: claimer, owner: "A"}, {kind: member, writes: 1}, {kind: writer, owner: "A", writes: 1}}, 2, 1, 1, 0, 0, 0},
-	{"two accounts, rebirth, pauses", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1, 0},
-	{"two accounts and a recoverer", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1, 0},
-	{"one account twice, rebirth, crashes", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0, 0},
-	{"two accounts, a tab of nobody", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
-	{"a recoverer", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 1, 1, 1, 1, 0},
-	{"another guest's claim tidies the markers", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: claimer, owner: "A", guest: "g:fresh"}}, 1, 1, 1, 0, 0, 0},
-	{"and a recoverer", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: claimer, owner: "A", guest: "g:fresh"}}, 0, 1, 0, 0, 1, 0},
-	{"one account twice, a tab of its owner", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0, 0},
+	{"a member's other device", []process{{kind: claimant, owner: "A"}, {kind: member, writes: 1}, {kind: writer, owner: "A", writes: 1}}, 2, 1, 1, 0, 0, 0},
+	{"two accounts, rebirth, pauses", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1, 0},
+	{"two accounts and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1, 0},
+	{"one account twice, rebirth, crashes", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0, 0},
+	{"two accounts, a tab of nobody", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
+	{"a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 1, 1, 1, 1, 0},
+	{"another guest's claim tidies the markers", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 1, 1, 1, 0, 0, 0},
+	{"and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 0, 1, 0, 0, 1, 0},
+	{"one account twice, a tab of its owner", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0, 0},
 }
 
 // The model is one goroutine and has no store: the race detector only slows it down, and another store changes nothing.
@@ -875,9 +878,9 @@ func TestWhatFailoverBreaks(t *testing.T) {
 	}
 	broke := map[string][]string{}
 	for _, s := range []scenario{
-		{"", []process{{kind: claimer, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 0, 1, 0, 0, 0, 1},
-		{"", []process{{kind: claimer, owner: "A"}, {kind: claimer, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 0, 0, 1},
-		{"", []process{{kind: claimer, owner: "A"}, {kind: recoverer}, {kind: member, writes: 1}}, 0, 1, 0, 0, 1, 1},
+		{"", []process{{kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 0, 1, 0, 0, 0, 1},
+		{"", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 0, 0, 1},
+		{"", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: member, writes: 1}}, 0, 1, 0, 0, 1, 1},
 	} {
 		m, failure := explore(t, s, correct)
 		if failure != "" {
@@ -901,3 +904,5 @@ func TestWhatFailoverBreaks(t *testing.T) {
 		t.Error("also breaks:", broke)
 	}
 }
+
+func isFrozen(state string) bool { return record.HolderOf(state).Frozen }

@@ -1,4 +1,5 @@
-package guest
+// Package jsontype tells types whose values encoding/json cannot write and read back.
+package jsontype
 
 import (
 	"encoding"
@@ -7,9 +8,9 @@ import (
 	"strings"
 )
 
-// unkept says why encoding/json would not keep values of this type; "": it does. It looks at the type alone, so what a
-// type's own methods do is not its business.
-func unkept(t reflect.Type) string { return unkeptIn(t, map[reflect.Type]bool{}) }
+// Fault says why encoding/json would not keep values of this type; "": it does. It looks at the
+// type alone: what the methods of a type do is up to them.
+func Fault(t reflect.Type) string { return fault(t, map[reflect.Type]bool{}) }
 
 var (
 	jsonMarshaler   = reflect.TypeFor[json.Marshaler]()
@@ -18,7 +19,7 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-func unkeptIn(t reflect.Type, seen map[reflect.Type]bool) string {
+func fault(t reflect.Type, seen map[reflect.Type]bool) string {
 	if seen[t] { // a type that contains itself
 		return ""
 	}
@@ -35,20 +36,20 @@ func unkeptIn(t reflect.Type, seen map[reflect.Type]bool) string {
 	case reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
 		return t.String() + " has no form in JSON"
 	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return unkeptIn(t.Elem(), seen)
+		return fault(t.Elem(), seen)
 	case reflect.Map:
 		switch k := t.Key().Kind(); {
 		case t.Key().Implements(textMarshaler), k == reflect.String, reflect.Int <= k && k <= reflect.Uintptr:
-			return unkeptIn(t.Elem(), seen)
+			return fault(t.Elem(), seen)
 		}
 		return t.String() + " has keys that JSON does not know"
 	case reflect.Struct:
-		return unkeptFields(t, seen)
+		return fieldFault(t, seen)
 	}
 	return ""
 }
 
-func unkeptFields(t reflect.Type, seen map[reflect.Type]bool) string {
+func fieldFault(t reflect.Type, seen map[reflect.Type]bool) string {
 	kept := t.NumField() == 0
 	for f := range t.Fields() {
 		tag := f.Tag.Get("json")
@@ -56,11 +57,11 @@ func unkeptFields(t reflect.Type, seen map[reflect.Type]bool) string {
 		case tag == "-":
 			continue
 		case !f.IsExported(): // of an embedded struct the exported fields count as this one's
-			kept = kept || f.Anonymous && f.Type.Kind() == reflect.Struct && unkeptIn(f.Type, seen) == ""
+			kept = kept || f.Anonymous && f.Type.Kind() == reflect.Struct && fault(f.Type, seen) == ""
 			continue
 		}
 		kept = true
-		if why := unkeptIn(f.Type, seen); why != "" {
+		if why := fault(f.Type, seen); why != "" {
 			name, _, _ := strings.Cut(tag, ",")
 			if name == "" {
 				name = f.Name

@@ -1,0 +1,308 @@
+package guest
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/guestkit/guest/internal/lru"
+	"github.com/guestkit/guest/internal/token"
+)
+
+// A credential is a verified token that came with a request.
+type credential struct {
+	token.Token
+	cookie      string // its name; "" if it came in no cookie
+	provisional string // the name of its provisional cookie, if that came beside the main one
+	inHeader    bool   // it came in Config.Header
+	inTicket    bool   // it came in a ticket
+}
+
+// credentials are what a request brings, verified.
+type credentials struct {
+	tokens      []credential // of different guests, the oldest first
+	ambiguous   bool         // two different guests under the main name
+	expired     bool         // one was ours, but its life is over
+	crossOrigin bool         // a page of another site sent the request, with an unsafe method
+	byHeader    bool         // the client uses Config.Header: it sends it, empty before it has a token
+
+	// The main cookie does not verify, but may be one that a newer process has issued: see
+	// cookies.maybeNewer. It is left alone.
+	keepMain bool
+
+	// Names of provisional cookies to clear: they do not have the form of a token; or they do not
+	// verify, and there are too many to look at all of them.
+	invalid []string
+
+	refused []string      // for Hooks.Refused
+	room    [1]credential // for tokens: most requests bring one, which then takes no allocation
+}
+
+// unproven says why the request does not prove that the guests it names are its sender's: then they
+// can be served, but not claimed, forgotten or put into a ticket. nil: it does prove it.
+func (c *credentials) unproven() error {
+	inCookie := slices.ContainsFunc(c.tokens, func(p credential) bool { return p.cookie != "" })
+	switch {
+	case c.ambiguous:
+		return ErrAmbiguous
+	case inCookie && c.crossOrigin:
+		return ErrCrossOrigin
+	}
+	return nil
+}
+
+// has reports whether the request names this guest.
+func (c *credentials) has(id token.ID) bool {
+	return slices.ContainsFunc(c.tokens, func(p credential) bool { return p.ID == id })
+}
+
+// cookies reads and writes the tokens of a client: its guest cookies, and Config.Header.
+type cookies struct {
+	Cookie
+	former                                []Cookie // Config.FormerCookies
+	header                                string   // Config.Header
+	ttl                                   lifetimes
+	keyring                               *token.Keyring
+	mainAttributes, provisionalAttributes string
+	startedAt                             time.Time
+
+	// What verified cookies say: verifying is most of what a known visitor costs.
+	verified lru.Cache[string, token.Token]
+}
+
+func newCookies(cfg *Config, keyring *token.Keyring, ttl lifetimes) *cookies {
+	return &cookies{
+		Cookie: cfg.Cookie, former: cfg.FormerCookies, header: cfg.Header, ttl: ttl, keyring: keyring,
+		mainAttributes:        cfg.Cookie.attributes(ttl.guest),
+		provisionalAttributes: cfg.Cookie.attributes(ttl.provisional),
+		startedAt:             time.Now(),
+	}
+}
+
+const mostCookies = 64 // of ours that are looked at in a request
+
+// read reads the credentials of a request.
+func (c *cookies) read(r *http.Request, now time.Time, read *credentials) {
+	read.tokens = read.room[:0]
+	read.byHeader, read.crossOrigin = c.isByHeader(r), c.isCrossOrigin(r)
+	var looked, lookedMain, mains int
+	var unverified []string // provisional cookies, perhaps of a secret that only a newer process knows
+	for _, line := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section 5.6).
+			// A parser that strips more takes "\u2000__Host-Http-guest", which any subdomain may set,
+			// for ours.
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if name != c.Name && !c.isProvisionalName(name) {
+				continue
+			}
+			value = strings.Trim(value, `"`)
+			count := &looked
+			if name == c.Name { // no number of others hides the main one
+				count = &lookedMain
+			} else if _, formed := token.Unverified(value); !formed {
+				if len(read.invalid) < mostCookies {
+					read.invalid = append(read.invalid, name)
+				}
+				continue
+			}
+			if *count++; *count > mostCookies {
+				continue
+			}
+			switch added := c.add(read, name, value, now); {
+			case added && name == c.Name:
+				mains++
+			case !added && name != c.Name:
+				unverified = append(unverified, name)
+			}
+		}
+	}
+	if looked > mostCookies {
+		read.invalid = append(read.invalid, unverified...)
+	}
+	if len(read.tokens) == 0 && c.header != "" {
+		value := r.Header.Get(c.header)
+		if value != "" && c.add(read, c.Name, value, now) {
+			read.tokens[0].cookie, read.tokens[0].inHeader = "", true
+		}
+	}
+	if len(read.tokens) > 0 {
+		read.expired = false
+	}
+	read.keepMain = read.keepMain && mains == 0 // else it was planted beside the visitor's own
+	if read.ambiguous = mains > 1; read.ambiguous {
+		read.refused = append(read.refused, RefusedCookies)
+		return // the first one in the request is served
+	}
+	slices.SortFunc(read.tokens, func(a, b credential) int {
+		return cmp.Or(cmp.Compare(a.CreatedAt, b.CreatedAt), slices.Compare(a.ID[:], b.ID[:]))
+	})
+}
+
+// add adds what a cookie says, if it verifies and is not known yet.
+func (c *cookies) add(read *credentials, name, value string, now time.Time) bool {
+	t, expired, err := c.verify(name, value, now)
+	switch {
+	case err != nil:
+		read.keepMain = read.keepMain || name == c.Name && c.maybeNewer(value, now)
+		read.refused = append(read.refused, RefusedToken)
+		return false
+	case expired, name != c.Name && c.isOutdated(t, now):
+		read.expired = true
+		return false
+	}
+	for i, other := range read.tokens {
+		if other.ID == t.ID {
+			switch {
+			case name != c.Name:
+				read.tokens[i].provisional = name
+			case other.cookie != name:
+				read.tokens[i] = credential{Token: t, cookie: name, provisional: other.cookie}
+				return true
+			}
+			return false
+		}
+	}
+	read.tokens = append(read.tokens, credential{Token: t, cookie: name})
+	return true
+}
+
+// verify verifies a token, once: one that was verified before is known by all its bytes, until it
+// expires.
+func (c *cookies) verify(name, value string, now time.Time) (t token.Token, expired bool, err error) {
+	if name != c.Name { // a provisional cookie comes once or twice
+		return c.keyring.Verify(name, value)
+	}
+	if t, ok := c.verified.Get(value); ok && now.Sub(time.Unix(t.IssuedAt, 0)) < c.ttl.guest {
+		return t, false, nil
+	}
+	if t, expired, err = c.keyring.Verify(name, value); err == nil {
+		c.verified.Put(strings.Clone(value), t) // not the whole Cookie header
+	}
+	return t, expired, err
+}
+
+// maybeNewer reports whether a main cookie that does not verify may be of a process that has a newer
+// secret than this one: while a new secret is rolled out, both serve the same browser. Such a cookie
+// was issued after this process began, or shortly before, and not long ago. A forged one can say so
+// too, of course.
+func (c *cookies) maybeNewer(value string, now time.Time) bool {
+	t, ok := token.Unverified(value)
+	issued := time.Unix(t.IssuedAt, 0)
+	return ok && issued.After(c.startedAt.Add(-clockSkew)) && now.Sub(issued).Abs() < day
+}
+
+// isOutdated reports whether no browser would still send this provisional cookie of its own accord.
+func (c *cookies) isOutdated(t token.Token, now time.Time) bool {
+	age := now.Sub(time.Unix(t.IssuedAt, 0))
+	return c.settableByOthers() && age > c.ttl.provisional+clockSkew
+}
+
+// areSiblings reports whether two guests may be one visitor's. Where others can have planted the one
+// beside the other they must have been created together, as parallel first requests are: the visitor's
+// guest of yesterday is safe.
+func (c *cookies) areSiblings(a, b token.Token) bool {
+	apart := time.Duration(max(a.CreatedAt-b.CreatedAt, b.CreatedAt-a.CreatedAt)) * time.Millisecond
+	return !c.settableByOthers() || apart <= c.ttl.provisional+clockSkew
+}
+
+// clockSkew is how far apart the clocks of an app's nodes may be.
+const clockSkew = time.Hour
+
+// isCrossOrigin reports whether a page of another site sent the request, with an unsafe method. Such a
+// page cannot send Config.Header, unless the app's own CORS rules allow it.
+func (c *cookies) isCrossOrigin(r *http.Request) bool {
+	return !c.isByHeader(r) && crossOrigin.Check(r) != nil
+}
+
+// isByHeader reports whether the client uses Config.Header.
+func (c *cookies) isByHeader(r *http.Request) bool {
+	return c.header != "" && len(r.Header[c.header]) > 0
+}
+
+// forAdmit returns the request as Config.Admit is to see it.
+func (c *cookies) forAdmit(r *http.Request) *http.Request {
+	if !c.isByHeader(r) {
+		return r
+	}
+	return r.WithContext(context.WithValue(r.Context(), headerClientKey{}, true))
+}
+
+// A headerLine is one of our lines in the header of a response. The name is canonical.
+type headerLine struct{ header, value string }
+
+// lines returns the lines that tell the client these changes, the urgent ones first: its token, then
+// the end of its main cookie, also in its former scopes, then of provisional ones while there is room.
+func (c *cookies) lines(
+	tell *tokenChanges, t token.Token, brought *credentials, path string,
+) (lines []headerLine, err error) {
+	sendMain := tell.send && !t.Provisional && !brought.keepMain
+	if tell.send {
+		name, attributes := c.Name, c.mainAttributes
+		if t.Provisional {
+			name, attributes = c.provisionalName(t.ID), c.provisionalAttributes
+		}
+		if t.Provisional || sendMain {
+			value, err := c.keyring.Sign(name, t)
+			if err != nil {
+				return nil, err
+			}
+			lines = append(lines, headerLine{"Set-Cookie", name + "=" + value + attributes})
+		}
+		if brought.byHeader { // scripts can read it, so it is sent to those who ask for it
+			value, err := c.keyring.Sign(c.Name, t)
+			if err != nil {
+				return nil, err
+			}
+			lines = append(lines, headerLine{c.header, value})
+		}
+	}
+	if tell.endHeader {
+		lines = append(lines, headerLine{c.header, ""})
+	}
+	tokens := len(lines)
+	if tell.clearMain && !sendMain {
+		lines = append(lines, headerLine{"Set-Cookie", c.clearing(c.Name)})
+	}
+	if tell.clearMain || sendMain {
+		for _, former := range c.former {
+			if former.comesWith(path) { // else we do not know whose cookie it is
+				lines = append(lines, headerLine{"Set-Cookie", former.clearing(c.Name)})
+			}
+		}
+	}
+	room := mostHeaderBytes
+	for _, l := range lines {
+		room -= l.size()
+	}
+	for _, name := range tell.clear {
+		l := headerLine{"Set-Cookie", c.clearing(name)}
+		if room -= l.size(); room < 0 || len(lines)-tokens == mostClears {
+			break
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// size is how many bytes of a header the line takes.
+func (l headerLine) size() int { return len(l.header) + len(": ") + len(l.value) + len("\r\n") }
+
+// removeFrom removes our lines from a header.
+func (c *cookies) removeFrom(h http.Header) {
+	lines := slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		name, _, _ := strings.Cut(line, "=")
+		return name == c.Name || c.isProvisionalName(name)
+	})
+	if len(lines) > 0 {
+		h["Set-Cookie"] = lines
+	} else {
+		delete(h, "Set-Cookie")
+	}
+	if c.header != "" {
+		h.Del(c.header)
+	}
+}

@@ -1,0 +1,171 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// What a claim does to the visitor: which guests it is about, and what becomes of their cookies.
+
+// visitorOf returns the visitor of a request, also of one that is not behind Middleware.
+func (s *site) visitorOf(r *http.Request) *Visitor {
+	if v := s.visitorOfRequest(r.Context()); v != nil {
+		return v
+	}
+	v := s.newVisitor(r, time.Now())
+	if len(v.brought.tokens) > 0 {
+		v.who.adopt(v.brought.tokens[0].Token)
+	}
+	return v
+}
+
+// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not by
+// As; else nil.
+func (s *site) visitorOfRequest(ctx context.Context) *Visitor {
+	if v := s.visitorIn(ctx); v != nil && v.request != nil {
+		return v
+	}
+	return nil
+}
+
+// visitorIn returns this Manager's visitor of the context, or nil.
+func (s *site) visitorIn(ctx context.Context) *Visitor {
+	if v := FromContext(ctx); v != nil && v.site == s {
+		return v
+	}
+	return nil
+}
+
+// ownGuests returns the guests that a claim or Forget is about: the one that this request created and
+// kept something under, else those that it named, claimed ones too, as a claim may be repeated. It
+// discards a guest that the request created in vain. The error is [ErrAmbiguous] or [ErrCrossOrigin] if
+// the request does not prove that they are its own.
+func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.brought.unproven(); err != nil {
+		v.reportUnproven(ctx, err)
+		return nil, err
+	}
+	if v.discardUnlessKept() {
+		return []credential{{Token: v.who.guest}}, nil
+	}
+	return v.brought.tokens, nil
+}
+
+// discardUnlessKept discards a guest that the request created in vain. It reports whether the visitor
+// is one that it created and kept something under. The caller holds v.mu.
+func (v *Visitor) discardUnlessKept() (kept bool) {
+	if !v.who.isNew() {
+		return false
+	}
+	if v.who.isKept(len(v.brought.tokens) > 0) {
+		return true
+	}
+	v.who.discard()
+	return false
+}
+
+func (v *Visitor) reportUnproven(ctx context.Context, err error) {
+	reason := RefusedCrossOrigin
+	if err == ErrAmbiguous {
+		reason = RefusedAmbiguous
+	}
+	v.site.report.refused(ctx, reason)
+}
+
+// claimAtSignIn claims what a signed-in request brings, unless it proves too little or its claim failed
+// just before.
+func (v *Visitor) claimAtSignIn(r *http.Request) {
+	autoClaim := v.site.autoClaim
+	if checkAccountID(v.who.account) != nil || autoClaim != nil && !autoClaim(r) ||
+		v.brought.unproven() != nil {
+		return
+	}
+	var due []credential
+	for _, p := range v.brought.tokens {
+		again, failed := v.site.claimer.retryAfter.Get(p.ID)
+		switch {
+		case v.site.claimer.isOver(p.ID, &v.brought):
+			v.release(p)
+		case !failed || time.Now().After(again.at):
+			due = append(due, p)
+		}
+	}
+	_, err := v.claimEach(r.Context(), due, v.who.account, nil)
+	if errors.Is(err, ErrClaimed) {
+		v.change(func(id *identity) { id.replaced = true })
+	}
+}
+
+// claimEach claims the first of these guests, and others while the request may ask, and clears the
+// cookies of those that are done with; later requests go on with the others. The receipt is the first
+// one's.
+func (v *Visitor) claimEach(
+	ctx context.Context, guests []credential, accountID string, rules mergeRules,
+) (receipt Receipt, err error) {
+	receipt = noReceipt(accountID)
+	claimer, brought := v.site.claimer, credentials{tokens: guests}
+	for i, p := range guests {
+		switch {
+		case i > 0 && claimer.isOver(p.ID, &brought):
+			v.release(p)
+			continue
+		case !v.budget.mayAsk() && i > 0:
+			continue
+		}
+		r, e := claimer.claim(ctx, v.storeBudget(), p, accountID, rules)
+		if i == 0 {
+			receipt = r
+		}
+		err = errors.Join(err, e)
+		if e == nil || errors.Is(e, ErrClaimed) { // of one that is gone the cookie may know better
+			g := claimedGuest{}
+			if !r.At.IsZero() {
+				g.at = r.At.UnixMilli()
+			}
+			claimer.claimedGuests.Put(p.ID, g)
+			v.release(p)
+		}
+	}
+	return receipt, err
+}
+
+// release takes a guest's token back from the client: it is worth nothing any more.
+func (v *Visitor) release(p credential) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	own := v.who.state != noGuest && p.ID == v.who.guest.ID
+	if own && v.who.isNew() {
+		v.who.discard()
+		v.brought.tokens = []credential{p} // a claim that is repeated finds it
+		return
+	}
+	if own {
+		v.who.release(p.inHeader)
+	}
+	for _, name := range []string{p.cookie, p.provisional} {
+		if name == v.site.cookies.Name {
+			v.who.clearMain()
+		} else {
+			v.who.clearProvisional(name)
+		}
+	}
+	if p.inHeader {
+		v.who.endHeader()
+	}
+}
+
+// signIn ends the visitor's time as a guest: from now on it is a member. header is the response's, nil
+// if there is none.
+func (v *Visitor) signIn(header http.Header, accountID string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// fasthttp's strings change when the request is over; a context may outlive it.
+	v.who.account = strings.Clone(accountID)
+	v.writes.Add(1)
+	v.writeHeader(header)
+}
