@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-
-	"github.com/guestkit/guest/internal/record"
 )
 
 // Claim binds the guest of the request to an account and makes the visitor a member for the rest of the request.
@@ -20,7 +18,7 @@ import (
 // [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account ID is empty or over 512 bytes, or
 // wraps [ErrUnavailable] or what OnClaim returned. Without a guest the receipt says so and there is no error.
 func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption) (Receipt, error) {
-	return m.site.visitorOf(r).claimOwn(r.Context(), w.Header(), accountID, opts)
+	return m.site.visitorOf(r).claimOwn(r.Context(), w.Header(), accountID, rulesOf(opts))
 }
 
 // ClaimContext is [Manager.Claim] for code that has only the context of a request: a resolver, an RPC or a handler of
@@ -32,42 +30,7 @@ func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...Cl
 	if v == nil {
 		return noReceipt(accountID), ErrNoVisitor
 	}
-	return v.claimOwn(ctx, v.header.header, accountID, opts)
-}
-
-// claimOwn claims the guests that the request proves to be its own.
-func (v *Visitor) claimOwn(
-	ctx context.Context, header http.Header, accountID string, opts []ClaimOption,
-) (Receipt, error) {
-	if err := checkAccountID(accountID); err != nil {
-		return noReceipt(accountID), err
-	}
-	defer v.signIn(header, accountID)
-	guests, err := v.ownGuests(ctx)
-	if err != nil {
-		return noReceipt(accountID), err
-	}
-	return v.claimEach(ctx, guests, accountID, rulesOf(opts))
-}
-
-// A ClaimOption changes one claim; see [With].
-type ClaimOption struct {
-	kind *kind
-	rule mergeFunc
-}
-
-// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may win. Should the
-// claim be interrupted and finished by another process, that one uses the declared rule.
-func With[T any](kind KindOf[T], rule Merge[T]) ClaimOption {
-	return ClaimOption{kind.define(), kind.mergeWith(rule)}
-}
-
-func rulesOf(opts []ClaimOption) mergeRules {
-	rules := mergeRules{}
-	for _, o := range opts {
-		rules[o.kind] = o.rule
-	}
-	return rules
+	return v.claimOwn(ctx, v.responseHeader(), accountID, rulesOf(opts))
 }
 
 // ClaimHandler serves POST requests that claim: account tells who is signed in. The answers are 200 with the receipt
@@ -80,8 +43,7 @@ func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http
 			http.Error(w, "claims are POST requests", http.StatusMethodNotAllowed)
 			return
 		}
-		if m.site.cookies.isCrossOrigin(r) {
-			m.site.report.refused(r.Context(), RefusedCrossOrigin)
+		if m.site.isCrossOrigin(r) {
 			http.Error(w, "a claim must come from the same site", http.StatusForbidden)
 			return
 		}
@@ -129,30 +91,9 @@ func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error
 	if v == nil {
 		return receipt, ErrNoVisitor
 	}
-	v.mu.Lock()
-	who, err := v.who, v.brought.unproven()
-	v.mu.Unlock()
+	who, err := v.proven(ctx)
 	if err != nil || who.state == noGuest {
 		return receipt, err
 	}
-	receipt.GuestID = who.guest.ID.String()
-	guest, err := m.site.records.get(ctx, v.storeBudget(), who.guestKey())
-	if err != nil {
-		return receipt, err
-	}
-	switch guest[record.State] {
-	case "":
-	case record.Forgotten:
-		return noReceipt(accountID), nil
-	default:
-		return receipt, ErrClaimed
-	}
-	key := record.AccountKey(accountID)
-	account, err := m.site.records.get(ctx, v.storeBudget(), key)
-	if err != nil {
-		return receipt, err
-	}
-	merger := m.site.claimer.merger(nil)
-	_, receipt.Kinds, err = merger.merge(who.guestKey(), record.DataOf(guest), key, account)
-	return receipt, err
+	return m.site.claimer.preview(ctx, v.storeBudget(), who.guest.ID, accountID)
 }

@@ -16,14 +16,28 @@ import (
 type claimer struct {
 	records   *records
 	report    *reporter
-	kinds     *kinds
-	quota     Quota // of an account
+	merger    merger // under the declared merge rules
 	lifetimes lifetimes
 	timeout   time.Duration // Config.ClaimTimeout
 	onClaim   onClaim
 
 	claimedGuests lru.Cache[token.ID, claimedGuest]
 	retryAfter    lru.Cache[token.ID, retry] // claims that failed
+}
+
+const mostHops = 8 // from a claimed guest to where its data are
+
+var errMoving = fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
+
+func newClaimer(
+	records *records, report *reporter, kinds *kinds, quota Quota, lives lifetimes,
+	timeout time.Duration, app func(context.Context, Receipt) error,
+) *claimer {
+	return &claimer{
+		records: records, report: report, lifetimes: lives, timeout: timeout,
+		merger:  merger{kinds: kinds, quota: Quota{2 * quota.Fields, 2 * quota.Bytes}},
+		onClaim: onClaim{app: app},
+	}
 }
 
 // A claimedGuest says what became of a guest that is claimed or forgotten.
@@ -34,6 +48,14 @@ type claimedGuest struct {
 }
 
 func (g *claimedGuest) isAbsorbed() bool { return g.sibling.ID != token.ID{} }
+
+// why is what data calls of a visitor answer whose guest this was.
+func (g *claimedGuest) why() error {
+	if g.forgotten {
+		return ErrGone
+	}
+	return ErrClaimed
+}
 
 // claimedGuestOf reads the record of a guest that is claimed.
 func claimedGuestOf(fields Fields) (g claimedGuest) {
@@ -49,9 +71,9 @@ func claimedGuestOf(fields Fields) (g claimedGuest) {
 // isOver reports whether this process knows that a guest has nothing left, so that its cookie can be
 // cleared without asking the store: an account has claimed it, it was forgotten, or a sibling has
 // absorbed it that the request names too.
-func (c *claimer) isOver(id token.ID, brought *credentials) bool {
+func (c *claimer) isOver(id token.ID, isNamed func(token.ID) bool) bool {
 	g, known := c.claimedGuests.Get(id)
-	return known && (!g.isAbsorbed() || brought.has(g.sibling.ID))
+	return known && (!g.isAbsorbed() || isNamed(g.sibling.ID))
 }
 
 // newClaim prepares a run of the protocol under the declared merge rules.
@@ -70,17 +92,21 @@ func (c *claimer) newClaim(guest string, o record.Owner) claim {
 		accountTTL:      c.lifetimes.account,
 		firstGeneration: record.FirstGeneration(),
 		mostMarkers:     mostMarkers,
-		merge:           c.mergeOf(guest, c.merger(nil)),
+		merge:           mergeOf(guest, c.merger),
 	}
 }
 
-// merger returns the merger for a claim with these rules.
-func (c *claimer) merger(rules mergeRules) *merger {
-	return &merger{kinds: c.kinds, rules: rules, quota: c.quota}
+// newClaimToErase prepares a run for an account that is about to be erased: what this process cannot
+// read need not wait for another process.
+func (c *claimer) newClaimToErase(guest string, o record.Owner) claim {
+	run, merger := c.newClaim(guest, o), c.merger
+	merger.erase = true
+	run.merge = mergeOf(guest, merger)
+	return run
 }
 
 // mergeOf returns the step of a claim that merges this guest's data.
-func (c *claimer) mergeOf(guest string, m *merger) mergeStep {
+func mergeOf(guest string, m merger) mergeStep {
 	return func(data Fields, target string, fields Fields) (Update, []KindReceipt, error) {
 		return m.merge(guest, data, target, fields)
 	}
@@ -122,14 +148,15 @@ func (c *claimer) callOnClaim(ctx context.Context, run claim) error {
 	return c.onClaim.call(ctx, run.receipt(), c.timeout)
 }
 
-// claim claims a guest for an account, or if a sibling has absorbed it that one.
+// claim claims a guest for an account, or if a sibling has absorbed it that one. With mustExist the
+// error is [ErrGone] if the guest has no record.
 func (c *claimer) claim(
-	ctx context.Context, b *requestBudget, p credential, accountID string, rules mergeRules,
+	ctx context.Context, b *requestBudget, id token.ID, mustExist bool,
+	accountID string, rules mergeRules,
 ) (receipt Receipt, err error) {
-	id, mustExist := p.ID, p.inTicket
 	for range mostHops {
 		run := c.newClaim(record.GuestKey(id), record.AccountOwner(accountID))
-		run.merge = c.mergeOf(run.guest, c.merger(rules))
+		run.merge = mergeOf(run.guest, c.merger.with(rules))
 		run.mustExist = mustExist
 		run = c.run(ctx, b, run)
 		switch run.outcome {
@@ -248,7 +275,7 @@ func (c *claimer) renew(
 ) (claimed *claimedGuest, first bool, err error) {
 	u := renewal(c.lifetimes.guest)
 	u.Return = []string{record.ClaimedAt}
-	if askFirst {
+	if askFirst && c.report.hooks.Returned != nil {
 		u.markFirst(record.Returned)
 	}
 	key := record.GuestKey(t.ID)
@@ -291,4 +318,109 @@ func (c *claimer) isClaimed(ctx context.Context, b *requestBudget, id token.ID) 
 		c.claimedGuests.Put(id, claimedGuestOf(fields))
 	}
 	return true, nil
+}
+
+// preview says what a claim of the guest by this account would do.
+func (c *claimer) preview(
+	ctx context.Context, b *requestBudget, id token.ID, accountID string,
+) (Receipt, error) {
+	receipt := noReceipt(accountID)
+	receipt.GuestID = id.String()
+	guestKey, accountKey := record.GuestKey(id), record.AccountKey(accountID)
+	guest, err := c.records.get(ctx, b, guestKey)
+	if err != nil {
+		return receipt, err
+	}
+	switch guest[record.State] {
+	case "":
+	case record.Forgotten:
+		return noReceipt(accountID), nil
+	default:
+		return receipt, ErrClaimed
+	}
+	account, err := c.records.get(ctx, b, accountKey)
+	if err != nil {
+		return receipt, err
+	}
+	_, receipt.Kinds, err = c.merger.merge(guestKey, record.DataOf(guest), accountKey, account)
+	return receipt, err
+}
+
+// erase replaces the guest's record by a tombstone without an owner. A record that is frozen or claimed
+// is left alone: it is the claim's, and expires by itself. Then the error is [ErrClaimed].
+func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) error {
+	key := record.GuestKey(id)
+	for range mostRounds {
+		fields, err := c.records.get(ctx, b, key)
+		if err != nil {
+			return err
+		}
+		state, incarnation := fields[record.State], fields[record.Incarnation]
+		if state != "" && state != record.Forgotten {
+			return ErrClaimed
+		}
+		u := Update{
+			If: Fields{record.State: state, record.Incarnation: incarnation},
+			// A record of one field would count as empty.
+			Default:   Fields{record.Incarnation: record.NewIncarnation()},
+			Set:       Fields{record.State: record.Forgotten},
+			TTL:       c.lifetimes.tombstone,
+			Reserve:   true,
+			ReturnAll: true,
+		}
+		for field := range fields {
+			if field != record.State && field != record.Incarnation {
+				u.Unset = append(u.Unset, field)
+			}
+		}
+		res, err := c.records.update(ctx, b, key, u)
+		switch {
+		case err != nil:
+			return err
+		case res.Applied && len(res.Fields) == 2: // else a write came between: erase that in the next round
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the guest kept changing", ErrUnavailable)
+}
+
+// eraseFollowing erases the guest, or the sibling that absorbed it. Of one that an account has claimed
+// nothing is left to erase.
+func (c *claimer) eraseFollowing(
+	ctx context.Context, b *requestBudget, id token.ID,
+) error {
+	ctx = context.WithoutCancel(ctx)
+	for range mostHops {
+		if err := c.erase(ctx, b, id); err != ErrClaimed {
+			return err
+		}
+		key := record.GuestKey(id)
+		fields, err := c.records.get(ctx, b, key, record.State)
+		if err != nil {
+			return err
+		}
+		state := fields[record.State]
+		sibling, absorbed := record.HolderOf(state).Sibling()
+		if !absorbed {
+			return nil
+		}
+		if err := c.finish(ctx, b, key, state, false); err != nil {
+			return err
+		}
+		id = sibling.ID
+	}
+	return errMoving
+}
+
+const stuckAfter = 24 * time.Hour
+
+// reportStuck calls Hooks.Stuck for a claim that failed and was frozen long ago.
+func (c *claimer) reportStuck(ctx context.Context, run claim, now time.Time) {
+	at := record.Time(run.at)
+	if c.report.hooks.Stuck == nil || at.IsZero() || now.Sub(at) <= stuckAfter {
+		return
+	}
+	receipt := run.receipt()
+	receipt.Pending = true
+	c.report.hooks.Stuck(ctx, receipt, run.err)
 }

@@ -41,17 +41,9 @@ type credentials struct {
 	room    [1]credential // for tokens: most requests bring one, which then takes no allocation
 }
 
-// unproven says why the request does not prove that the guests it names are its sender's: then they
-// can be served, but not claimed, forgotten or put into a ticket. nil: it does prove it.
-func (c *credentials) unproven() error {
-	inCookie := slices.ContainsFunc(c.tokens, func(p credential) bool { return p.cookie != "" })
-	switch {
-	case c.ambiguous:
-		return ErrAmbiguous
-	case inCookie && c.crossOrigin:
-		return ErrCrossOrigin
-	}
-	return nil
+// inCookie reports whether a guest came in a cookie, which a browser sends by itself.
+func (c *credentials) inCookie() bool {
+	return slices.ContainsFunc(c.tokens, func(p credential) bool { return p.cookie != "" })
 }
 
 // has reports whether the request names this guest.
@@ -73,13 +65,26 @@ type cookies struct {
 	verified lru.Cache[string, token.Token]
 }
 
-func newCookies(cfg *Config, keyring *token.Keyring, ttl lifetimes) *cookies {
+func newCookies(
+	main Cookie, former []Cookie, header string, keyring *token.Keyring, ttl lifetimes,
+) *cookies {
 	return &cookies{
-		Cookie: cfg.Cookie, former: cfg.FormerCookies, header: cfg.Header, ttl: ttl, keyring: keyring,
-		mainAttributes:        cfg.Cookie.attributes(ttl.guest),
-		provisionalAttributes: cfg.Cookie.attributes(ttl.provisional),
+		Cookie: main, former: former, header: header, ttl: ttl, keyring: keyring,
+		mainAttributes:        main.attributes(ttl.guest),
+		provisionalAttributes: main.attributes(ttl.provisional),
 		startedAt:             time.Now(),
 	}
+}
+
+// isMain reports whether a credential came in the main cookie.
+func (c *cookies) isMain(p credential) bool { return p.cookie == c.Name }
+
+// provisionalNameOf returns the name of the provisional cookie that a credential came in, or "".
+func (c *cookies) provisionalNameOf(p credential) string {
+	if c.isMain(p) {
+		return ""
+	}
+	return p.cookie
 }
 
 const mostCookies = 64 // of ours that are looked at in a request
@@ -192,7 +197,7 @@ func (c *cookies) verify(name, value string, now time.Time) (t token.Token, expi
 func (c *cookies) maybeNewer(value string, now time.Time) bool {
 	t, ok := token.Unverified(value)
 	issued := time.Unix(t.IssuedAt, 0)
-	return ok && issued.After(c.startedAt.Add(-clockSkew)) && now.Sub(issued).Abs() < day
+	return ok && issued.After(c.startedAt.Add(-clockSkew)) && now.Sub(issued).Abs() < 24*time.Hour
 }
 
 // isOutdated reports whether no browser would still send this provisional cookie of its own accord.

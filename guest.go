@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -33,11 +35,53 @@ type site struct {
 	cookies   *cookies
 	claimer   *claimer
 	kinds     *kinds
+	keyring   *token.Keyring
 	report    *reporter
 	lifetimes lifetimes
 	quota     Quota
 	admit     func(*http.Request) bool
+	create    Create
 	autoClaim func(*http.Request) bool
+}
+
+func newSite(cfg *Config) *site {
+	keyring := token.NewKeyring(cfg.Secrets, cfg.App, cfg.TTL)
+	lives := lifetimes{cfg.TTL, cfg.ProvisionalTTL, cfg.TombstoneTTL, cfg.AccountTTL}
+	report := &reporter{hooks: cfg.Hooks, logger: cfg.Logger}
+	records := &records{store: cfg.Store, report: report, budget: cfg.StoreBudget}
+	kinds := newKinds(cfg.Data, keyring)
+	return &site{
+		records:   records,
+		cookies:   newCookies(cfg.Cookie, cfg.FormerCookies, cfg.Header, keyring, lives),
+		claimer:   newClaimer(records, report, kinds, cfg.Quota, lives, cfg.ClaimTimeout, cfg.OnClaim),
+		kinds:     kinds,
+		keyring:   keyring,
+		report:    report,
+		lifetimes: lives,
+		quota:     cfg.Quota,
+		admit:     cfg.Admit,
+		create:    cfg.Create,
+		autoClaim: cfg.AutoClaim,
+	}
+}
+
+// newMember returns a visitor of no request that is this account.
+func (s *site) newMember(accountID string) *Visitor {
+	v := &Visitor{site: s}
+	if v.who.missing = checkAccountID(accountID); v.who.missing == nil {
+		v.who.account = accountID
+	}
+	return v
+}
+
+// newGuest returns a visitor of no request that is this guest.
+func (s *site) newGuest(guestID string) *Visitor {
+	v := &Visitor{site: s}
+	id, err := checkGuestID(guestID)
+	if v.who.missing = err; err == nil {
+		v.who.adopt(token.Token{ID: id}) // issued long ago: writes extend the record's life
+	}
+	return v
 }
 
 // newVisitor returns the visitor of a request with what the request brings, and decides nothing yet.
@@ -49,6 +93,31 @@ func (s *site) newVisitor(r *http.Request, now time.Time) *Visitor {
 	}
 	return v
 }
+
+// Why a request is no proof.
+var (
+	// ErrNoVisitor: the context does not come from a request behind [Manager.Middleware], nor from
+	// [Manager.As].
+	ErrNoVisitor = errors.New("guest: no visitor in this context (wrap the handler in " +
+		"Manager.Middleware and pass r.Context(), or use Manager.As outside a request)")
+
+	// ErrCrossOrigin: another origin's page sent the request with an unsafe method, so it does not
+	// prove that the guest of its cookie is the sender's: that guest is not claimed, not forgotten,
+	// and put into no ticket.
+	ErrCrossOrigin = errors.New("guest: a page of another origin sent this request, so the guest of " +
+		"its cookie is left alone (send it from your own origin, or claim with a ticket)")
+
+	// ErrAmbiguous: the request carried two different guest cookies of one name. Another site may
+	// have set one of them, so neither is claimed, forgotten or put into a ticket.
+	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies of one name, " +
+		"so neither is used (see Config.FormerCookies)")
+
+	// ErrTicket: the ticket was tampered with, has expired, or was issued to another audience.
+	ErrTicket = errors.New("guest: this ticket is not valid here (ask the visitor to start again)")
+)
+
+// warn logs what no caller is told of.
+func (s *site) warn(msg string, err error) { s.report.warn(msg, err) }
 
 type visitorKey struct{}
 
@@ -129,6 +198,12 @@ func (v *Visitor) change(transition func(*identity)) {
 	transition(&v.who)
 }
 
+// mayAsk reports whether the request may ask the store about one more guest, which it then has done.
+func (v *Visitor) mayAsk() bool { return v.budget.mayAsk() }
+
+// responseHeader returns the header of the response; nil outside the middleware.
+func (v *Visitor) responseHeader() http.Header { return v.header.header }
+
 // storeBudget returns the budget for calls of the store; a job has none.
 func (v *Visitor) storeBudget() *requestBudget {
 	if v.request == nil {
@@ -147,17 +222,16 @@ func (v *Visitor) createGuest(after int64) {
 	})
 }
 
-// replaceGuest gives the visitor of a guest that was claimed at that time (0: not known) a new one, if
-// the response can still carry its token and the request is admitted. why is what data calls answer if
-// it is too late. The caller holds v.mu or is alone.
-func (v *Visitor) replaceGuest(after int64, why error) {
+// replaceGuest gives the visitor of a guest that is claimed a new one, if the response can still carry
+// its token and the request is admitted. The caller holds v.mu or is alone.
+func (v *Visitor) replaceGuest(claimed claimedGuest) {
 	if !v.header.canAddToken() {
-		v.who.lose(why)
+		v.who.lose(claimed.why())
 		return
 	}
 	v.who.lose(nil)
 	if v.site.admits(v.request) {
-		v.createGuest(after)
+		v.createGuest(claimed.at)
 	}
 }
 
@@ -175,10 +249,6 @@ func (v *Visitor) recordKey() string {
 	t, _ := v.target()
 	return t.key
 }
-
-const mostHops = 8 // from a claimed guest to where its data are
-
-var errMoving = fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
 
 // get reads these fields of the visitor's record, or all, and says which record that was. A visitor
 // without a record has no fields.
@@ -298,18 +368,50 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 		if v.header.canAddToken() {
 			v.who.sendToken()
 		}
-	case claimed.forgotten:
-		v.replaceGuest(0, ErrGone)
 	default:
-		v.replaceGuest(0, ErrClaimed)
+		v.replaceGuest(claimed)
 	}
 	return nil
+}
+
+// extend makes the guest's record live at least that long, if the store can be reached, and returns
+// the guest's ID.
+func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, err error) {
+	saved := false
+	for range mostHops {
+		who := v.identity()
+		id = who.guest.ID
+		if who.state == noGuest {
+			return token.ID{}, cmp.Or(who.missing, ErrNotAdmitted)
+		}
+		res, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), renewal(ttl))
+		if err != nil {
+			v.site.report.warn("a guest's life was not extended to its ticket's", err)
+			break
+		}
+		saved = res.Applied
+		if saved || who.account != "" { // a member's guest that is frozen goes into the ticket as it is
+			break
+		}
+		if err := v.follow(ctx, who.guestKey(), res.Fields[record.State], false); err != nil {
+			break
+		}
+	}
+	v.change(func(who *identity) {
+		if saved {
+			who.saved()
+		}
+		// The page may hold the ticket, so it is as private as one that wrote data; and the guest is
+		// kept.
+		who.use = written
+	})
+	return id, nil
 }
 
 // saveNew stores the record of a new guest that kept nothing, so that its return is recognised as one.
 func (v *Visitor) saveNew(ctx context.Context) {
 	who := v.identity()
-	if who.state != newGuest || who.account != "" || !who.tell.send {
+	if v.site.create != OnFirstVisit || who.state != newGuest || who.account != "" || !who.tell.send {
 		return
 	}
 	u := renewal(v.site.lifetimes.provisional)
@@ -319,6 +421,9 @@ func (v *Visitor) saveNew(ctx context.Context) {
 		v.site.report.warn("a new guest was not stored", err) // its first write stores it
 	}
 }
+
+// reportReturned calls Hooks.Returned, which is set.
+func (v *Visitor) reportReturned(ctx context.Context) { v.site.report.hooks.Returned(v.in(ctx)) }
 
 // reportCreated calls Hooks.Created for a new guest, unless it was discarded or reported.
 func (v *Visitor) reportCreated(ctx context.Context) {
@@ -334,6 +439,37 @@ func (v *Visitor) reportCreated(ctx context.Context) {
 	}
 }
 
+// beginHeader takes over the header of the response, before the handler.
+func (v *Visitor) beginHeader(header http.Header) {
+	v.renderLines()
+	v.header.begin(header, v.mayNeedHeader())
+}
+
+// mayNeedHeader reports whether the response carries one of our lines, or may have to: if its request
+// may write, then its guest may turn out claimed, and the visitor needs a new one.
+func (v *Visitor) mayNeedHeader() bool {
+	if v.who.tell.any() {
+		return true
+	}
+	if v.who.state == noGuest || v.who.account != "" {
+		return false
+	}
+	switch v.request.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// settleHeader brings the header in line with what the handler made of the response; a status of 0 is
+// not known yet. The caller holds v.mu.
+func (v *Visitor) settleHeader(status int) {
+	v.renderLines()
+	if v.header.settle(status, v.who.isNew(), v.who.use == written) {
+		v.who.takeBack()
+	}
+}
+
 // writeHeader brings the header of the response in line with who the visitor is. header is nil if
 // there is none. The caller holds v.mu.
 func (v *Visitor) writeHeader(header http.Header) {
@@ -345,13 +481,29 @@ func (v *Visitor) writeHeader(header http.Header) {
 
 // renderLines makes the lines of the header if they have changed. The caller holds v.mu or is alone.
 func (v *Visitor) renderLines() {
-	if !v.who.tell.changed {
-		return
+	if v.who.tell.changed {
+		v.who.tell.changed = false
+		err := v.header.setLines(&v.who, &v.brought, v.request.URL.Path)
+		if err != nil {
+			v.site.warn("a guest token was not signed", err)
+		}
 	}
-	v.who.tell.changed = false
-	lines, err := v.site.cookies.lines(&v.who.tell, v.who.guest, &v.brought, v.request.URL.Path)
-	if err != nil {
-		v.site.report.warn("a guest token was not signed", err)
+}
+
+const longestAccountID = 512
+
+func checkAccountID(id string) error {
+	if id == "" || len(id) > longestAccountID {
+		return fmt.Errorf("%w: an account ID has 1 to %d bytes, not %d (use the account's primary key)",
+			ErrInvalid, longestAccountID, len(id))
 	}
-	v.header.lines = lines
+	return nil
+}
+
+func checkGuestID(s string) (token.ID, error) {
+	id, ok := token.ParseID(s)
+	if !ok {
+		return id, fmt.Errorf("%w: a guest ID has 22 characters, as Visitor.GuestID returns it", ErrInvalid)
+	}
+	return id, nil
 }

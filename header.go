@@ -47,6 +47,12 @@ func (h *responseHeader) begin(header http.Header, watched bool) {
 	h.write(header)
 }
 
+// setLines makes the lines of what the client is to be told.
+func (h *responseHeader) setLines(who *identity, brought *credentials, path string) (err error) {
+	h.lines, err = h.cookies.lines(&who.tell, who.guest, brought, path)
+	return err
+}
+
 // isWatched reports whether Commit may have to change what the visitor's cookie says.
 func (h *responseHeader) isWatched() bool { return h.phase != detached && h.phase != fixed }
 

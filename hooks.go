@@ -104,6 +104,16 @@ func both4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
 	return func(a A, b B, c C, d D) { f(a, b, c, d); g(a, b, c, d) }
 }
 
+// An appError is what a function of the app returned or panicked with. Its text may hold IDs and data,
+// so it goes to the caller and to hooks, and not into the log.
+type appError struct {
+	what string // went wrong, without that text
+	err  error
+}
+
+func (e *appError) Error() string { return e.err.Error() }
+func (e *appError) Unwrap() error { return e.err }
+
 // A reporter tells the app what happens: by its Hooks, and what no caller hears of by its log.
 type reporter struct {
 	hooks  Hooks

@@ -1,7 +1,7 @@
 package guest
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"time"
 
@@ -163,6 +163,25 @@ func (c *tokenChanges) any() bool {
 	return c.send || c.clearMain || c.endHeader || len(c.clear) > 0
 }
 
+// Why a visitor has no record.
+var (
+	// ErrNotAdmitted: Config.Admit gave this visitor no record, so there is nowhere to write. Reads
+	// are empty.
+	ErrNotAdmitted = errors.New("guest: this visitor was not admitted, so nothing can be kept for it " +
+		"(see Config.Admit)")
+
+	// ErrClaimed: the guest has been claimed. From a claim: by another account. From a write: the
+	// response's header is already sent, so the visitor cannot be given a new guest any more. From
+	// any data call with the context of [Manager.AsGuest]: its data are its owner's.
+	ErrClaimed = errors.New("guest: an account has claimed this guest " +
+		"(the visitor's next request creates a new one)")
+
+	// ErrGone: there is no such guest any more: it expired, or the visitor had it forgotten. From
+	// [Manager.ClaimTicket], from data calls with the context of [Manager.AsGuest], and from a write
+	// that comes too late for a new guest.
+	ErrGone = errors.New("guest: this guest is gone (it expired or was forgotten)")
+)
+
 // A target is the record that a data call acts on.
 type target struct {
 	key     string
@@ -200,22 +219,4 @@ func (l lifetimes) renewalDue(t token.Token, now time.Time) bool {
 	return now.Sub(time.Unix(t.IssuedAt, 0)) >= l.renewAfter()
 }
 
-func (l lifetimes) renewAfter() time.Duration { return min(day, l.guest/2) }
-
-const longestAccountID = 512
-
-func checkAccountID(id string) error {
-	if id == "" || len(id) > longestAccountID {
-		return fmt.Errorf("%w: an account ID has 1 to %d bytes, not %d (use the account's primary key)",
-			ErrInvalid, longestAccountID, len(id))
-	}
-	return nil
-}
-
-func checkGuestID(s string) (token.ID, error) {
-	id, ok := token.ParseID(s)
-	if !ok {
-		return id, fmt.Errorf("%w: a guest ID has 22 characters, as Visitor.GuestID returns it", ErrInvalid)
-	}
-	return id, nil
-}
+func (l lifetimes) renewAfter() time.Duration { return min(24*time.Hour, l.guest/2) }

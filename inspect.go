@@ -44,7 +44,7 @@ func (i Inspector) Token(name, value string) TokenInfo {
 		return info
 	}
 	issued := time.Unix(t.IssuedAt, 0)
-	keyring := i.site.cookies.keyring
+	keyring := i.site.kinds.keyring
 	info = TokenInfo{
 		Verdict:     TokenForged,
 		Secret:      keyring.SignedBy(name, value),
@@ -146,7 +146,7 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 }
 
 // kinds tells what a record holds, by kind.
-func (i Inspector) kinds(key string, fields Fields) []KindInfo {
+func (i Inspector) kinds(key string, fields record.Fields) []KindInfo {
 	infos := []KindInfo{}
 	data := record.DataOf(fields)
 	for _, k := range i.site.kinds.heldBy(data) {
@@ -167,7 +167,7 @@ func (i Inspector) kinds(key string, fields Fields) []KindInfo {
 }
 
 // claimsIn returns what the markers of a record say, the oldest first.
-func claimsIn(fields Fields) ([]Receipt, error) {
+func claimsIn(fields record.Fields) ([]Receipt, error) {
 	claims := []Receipt{}
 	if _, err := record.GenerationOf(fields); err != nil { // it has the version
 		return nil, err

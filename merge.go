@@ -115,12 +115,38 @@ func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (stri
 // mergeRules are rules for one claim, in place of the declared ones.
 type mergeRules map[*kind]mergeFunc
 
+// A ClaimOption changes one claim; see [With].
+type ClaimOption struct {
+	kind *kind
+	rule mergeFunc
+}
+
+// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may win. Should the
+// claim be interrupted and finished by another process, that one uses the declared rule.
+func With[T any](kind KindOf[T], rule Merge[T]) ClaimOption {
+	return ClaimOption{kind.define(), kind.mergeWith(rule)}
+}
+
+func rulesOf(opts []ClaimOption) mergeRules {
+	rules := mergeRules{}
+	for _, o := range opts {
+		rules[o.kind] = o.rule
+	}
+	return rules
+}
+
 // A merger computes what a claim changes in the target's record. It is pure but for the nonces of encrypted data.
 type merger struct {
 	kinds *kinds
 	rules mergeRules
 	quota Quota // of the target's record
 	erase bool  // the account is about to be erased: what cannot be read is dropped
+}
+
+// with returns the merger with other rules for one claim.
+func (m merger) with(rules mergeRules) merger {
+	m.rules = rules
+	return m
 }
 
 // merge returns the fields to set and unset in the target, the fields it relied on, and what became of each kind.

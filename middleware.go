@@ -1,56 +1,10 @@
 package guest
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/guestkit/guest/internal/headerwriter"
-	"github.com/guestkit/guest/internal/token"
 )
-
-// A Manager gives visitors their identity. Make one with [New]; it is safe for concurrent use.
-type Manager struct {
-	site    *site
-	account func(*http.Request) string // Config.Account
-	create  Create
-}
-
-// New returns a Manager, or all faults of the Config at once, joined; each is a [*ConfigError].
-// errors.As finds the first; the error has Unwrap() []error for all.
-func New(cfg Config) (*Manager, error) {
-	cfg, err := cfg.complete()
-	if err != nil {
-		return nil, err
-	}
-	keyring := token.NewKeyring(cfg.Secrets, cfg.App, cfg.TTL)
-	lives := lifetimes{cfg.TTL, cfg.ProvisionalTTL, cfg.TombstoneTTL, cfg.AccountTTL}
-	report := &reporter{hooks: cfg.Hooks, logger: cfg.Logger}
-	records := &records{store: cfg.Store, report: report, budget: cfg.StoreBudget}
-	kinds := newKinds(cfg.Data, keyring)
-	return &Manager{
-		account: cfg.Account,
-		create:  cfg.Create,
-		site: &site{
-			records:   records,
-			cookies:   newCookies(&cfg, keyring, lives),
-			kinds:     kinds,
-			report:    report,
-			lifetimes: lives,
-			quota:     cfg.Quota,
-			admit:     cfg.Admit,
-			autoClaim: cfg.AutoClaim,
-			claimer: &claimer{
-				records:   records,
-				report:    report,
-				kinds:     kinds,
-				quota:     Quota{2 * cfg.Quota.Fields, 2 * cfg.Quota.Bytes},
-				lifetimes: lives,
-				timeout:   cfg.ClaimTimeout,
-				onClaim:   onClaim{app: cfg.OnClaim},
-			},
-		},
-	}, nil
-}
 
 // Middleware gives each request its visitor: see [FromContext]. Mount it outside what reads guest data,
 // and inside what the app's Account needs.
@@ -74,32 +28,9 @@ func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request
 	if x.v != nil {
 		x.v.header.phase = fixed
 		x.v.reportCreated(x.Request.Context())
-		x.saveNew()
+		x.v.saveNew(x.Request.Context())
 	}
 	return x.Request
-}
-
-// As returns a context whose data calls act on this account: for jobs, and for apps without
-// Config.Account. Data calls answer [ErrInvalid] if the ID is empty or over 512 bytes.
-func (m *Manager) As(ctx context.Context, accountID string) context.Context {
-	v := &Visitor{site: m.site}
-	if v.who.missing = checkAccountID(accountID); v.who.missing == nil {
-		v.who.account = accountID
-	}
-	return v.in(ctx)
-}
-
-// AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the ID
-// from a request: its sender would become that guest. Data calls, also those that read, answer
-// [ErrClaimed] if an account has claimed the guest, [ErrGone] if it was forgotten, and [ErrInvalid] if
-// guestID has not the form of an ID.
-func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
-	v := &Visitor{site: m.site}
-	id, err := checkGuestID(guestID)
-	if v.who.missing = err; err == nil {
-		v.who.adopt(token.Token{ID: id}) // issued long ago: writes extend the record's life
-	}
-	return v.in(ctx)
 }
 
 // An Exchange is a request with its response, for adapters of frameworks that [Manager.Middleware]
@@ -112,36 +43,18 @@ func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
 type Exchange struct {
 	Request *http.Request // with the visitor in its context
 	v       *Visitor      // nil if another Middleware of this Manager has the request in hand
-	create  Create
 }
 
 // Begin decides who sent the request and writes the response's header, which the Exchange keeps: the
 // map must be the one that is sent.
 func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
-	if m.site.visitorIn(r.Context()) != nil { // mounted twice
+	if v := FromContext(r.Context()); v != nil && v.site == m.site { // mounted twice
 		return Exchange{Request: r}
 	}
 	v := m.site.recognise(r, m.account)
-	v.renderLines()
-	v.header.begin(header, v.mayNeedHeader())
+	v.beginHeader(header)
 	v.ctx = visitorContext{r.Context(), v}
-	return Exchange{r.WithContext(&v.ctx), v, m.create}
-}
-
-// mayNeedHeader reports whether the response carries one of our lines, or may have to: if its request
-// may write, then its guest may turn out claimed, and the visitor needs a new one.
-func (v *Visitor) mayNeedHeader() bool {
-	if v.who.tell.any() {
-		return true
-	}
-	if v.who.state == noGuest || v.who.account != "" {
-		return false
-	}
-	switch v.request.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return false
-	}
-	return true
+	return Exchange{r.WithContext(&v.ctx), v}
 }
 
 // Watched reports whether Commit may have to change what the visitor's cookie says. If not, a writer
@@ -215,20 +128,5 @@ func (x Exchange) End() {
 	}
 	x.v.mu.Unlock()
 	x.v.reportCreated(x.Request.Context())
-	x.saveNew()
-}
-
-func (x Exchange) saveNew() {
-	if x.create == OnFirstVisit {
-		x.v.saveNew(x.Request.Context())
-	}
-}
-
-// settleHeader brings the header in line with what the handler made of the response; a status of 0 is
-// not known yet. The caller holds v.mu.
-func (v *Visitor) settleHeader(status int) {
-	v.renderLines()
-	if v.header.settle(status, v.who.isNew(), v.who.use == written) {
-		v.who.takeBack()
-	}
+	x.v.saveNew(x.Request.Context())
 }

@@ -41,7 +41,7 @@ const (
 	claimed            // by this owner, now or earlier
 	lost               // the guest is another owner's
 	stillOpen          // finishOnly met the guest open, or the sibling that was to absorb it is forgotten
-	guestGone            // the guest was forgotten, or it has no record and mustExist
+	guestGone          // the guest was forgotten, or it has no record and mustExist
 	failed             // err says why; the guest is kept
 )
 

@@ -46,8 +46,8 @@ func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 	switch alone := len(v.brought.tokens) == 1; {
 	case alone && isKnown && !known.isAbsorbed(): // the store is spared
 		v.who.adopt(first.Token)
-		v.replaceGuest(known.at, ErrClaimed)
-		v.who.clearProvisional(v.provisionalCookieOf(first))
+		v.replaceGuest(known)
+		v.who.clearProvisional(v.site.cookies.provisionalNameOf(first))
 	case alone && !isKnown && !first.Provisional && !v.site.lifetimes.renewalDue(first.Token, now):
 		v.adoptCredential(first, now)
 	default:
@@ -72,16 +72,6 @@ func keepsProvisional(p credential, now time.Time) bool {
 
 const lateResponse = 2 * time.Minute
 
-// provisionalCookieOf returns the name of the provisional cookie that a guest came in, or "".
-func (v *Visitor) provisionalCookieOf(p credential) string {
-	if p.cookie == v.site.cookies.Name {
-		return ""
-	}
-	return p.cookie
-}
-
-func (v *Visitor) isMain(p credential) bool { return p.cookie == v.site.cookies.Name }
-
 // confirmOldest makes the visitor the oldest of its guests that is not claimed, whose record lives for
 // Config.TTL from now, and lets it absorb the others.
 func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
@@ -96,7 +86,7 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 		claimed, err := v.confirm(ctx, oldest)
 		if err != nil {
 			if err != errAskedEnough {
-				v.site.report.warn("a guest was not recognised", err)
+				v.site.warn("a guest was not recognised", err)
 			}
 			return // its cookie stays and the next request tries again
 		}
@@ -107,14 +97,14 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 				return cmp.Compare(p.CreatedAt, at)
 			})
 			if len(v.absorb(ctx, rest[:since])) == 0 {
-				v.who.clearProvisional(v.provisionalCookieOf(oldest))
-			} else if v.isMain(oldest) {
+				v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
+			} else if v.site.cookies.isMain(oldest) {
 				keepMain = true // it tells the next request, too, whose those are that are left
 			}
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
 			}
-			v.replaceGuest(claimed.at, ErrClaimed)
+			v.replaceGuest(*claimed)
 			return
 		}
 		v.absorbAll(ctx, oldest, rest, keepMain, now)
@@ -128,14 +118,14 @@ func (v *Visitor) absorbAll(
 ) {
 	// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed by
 	// then.
-	if i := slices.IndexFunc(rest, v.isMain); i > 0 {
+	if i := slices.IndexFunc(rest, v.site.cookies.isMain); i > 0 {
 		rest[0], rest[i] = rest[i], rest[0]
 	}
 	left := v.absorb(ctx, rest)
-	if !keepMain && (len(left) == 0 || !v.isMain(left[0])) {
+	if !keepMain && (len(left) == 0 || !v.site.cookies.isMain(left[0])) {
 		v.who.sendToken()
 		if !keepsProvisional(oldest, now) || oldest.ID != v.who.guest.ID {
-			v.who.clearProvisional(v.provisionalCookieOf(oldest))
+			v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
 		}
 	}
 	oldest.Token = v.who.guest
@@ -155,17 +145,16 @@ func (v *Visitor) confirm(
 	for range mostHops {
 		g, known := claimer.claimedGuests.Get(v.who.guest.ID)
 		if !known || g == (claimedGuest{}) {
-			if !v.budget.mayAsk() {
+			if !v.mayAsk() {
 				return nil, errAskedEnough
 			}
-			askFirst := v.site.report.hooks.Returned != nil &&
-				oldest.Provisional && oldest.ID == v.who.guest.ID
-			claimed, first, err := claimer.renew(ctx, &v.budget, v.who.guest, askFirst)
+			askFirst := oldest.Provisional && oldest.ID == v.who.guest.ID
+			claimed, first, err := claimer.renew(ctx, v.storeBudget(), v.who.guest, askFirst)
 			if err != nil {
 				return nil, err
 			}
 			if first {
-				v.site.report.hooks.Returned(v.in(ctx))
+				v.reportReturned(ctx)
 			}
 			if claimed == nil {
 				v.who.confirm(time.Now())
@@ -187,13 +176,13 @@ func (v *Visitor) absorb(ctx context.Context, others []credential) (left []crede
 	main := v.who.guest
 	for _, p := range others {
 		if p.ID != main.ID && v.site.cookies.areSiblings(p.Token, main) &&
-			!v.site.claimer.isOver(p.ID, &v.brought) {
-			if !v.budget.mayAsk() || !v.site.claimer.absorb(ctx, &v.budget, p.ID, main) {
+			!v.site.claimer.isOver(p.ID, v.brought.has) {
+			if !v.mayAsk() || !v.site.claimer.absorb(ctx, v.storeBudget(), p.ID, main) {
 				left = append(left, p)
 				continue
 			}
 		}
-		v.who.clearProvisional(v.provisionalCookieOf(p))
+		v.who.clearProvisional(v.site.cookies.provisionalNameOf(p))
 	}
 	return left
 }
@@ -205,7 +194,7 @@ func (v *Visitor) absorb(ctx context.Context, others []credential) (left []crede
 func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	var mains []credential
 	for _, p := range v.brought.tokens {
-		if v.isMain(p) {
+		if v.site.cookies.isMain(p) {
 			mains = append(mains, p)
 		}
 	}
@@ -213,7 +202,7 @@ func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	open, complete, err := v.unclaimed(ctx, mains)
 	switch {
 	case err != nil:
-		v.site.report.warn("of two guest cookies none was chosen", err) // the first is served
+		v.site.warn("of two guest cookies none was chosen", err) // the first is served
 	case len(open) == len(mains):
 	case len(open) > 0:
 		v.who.adopt(open[0].Token)
@@ -226,7 +215,7 @@ func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 			v.who.adoptSibling(g.sibling, v.site.lifetimes, time.Now())
 			v.who.sendToken()
 		} else if v.who.account == "" {
-			v.replaceGuest(0, ErrClaimed)
+			v.replaceGuest(claimedGuest{})
 		}
 	}
 }
@@ -247,12 +236,12 @@ func (v *Visitor) unclaimed(
 	maybe := open
 	open, complete = nil, true
 	for _, p := range maybe {
-		if !v.budget.mayAsk() {
+		if !v.mayAsk() {
 			complete = false
 			open = append(open, p)
 			continue
 		}
-		isClaimed, err := v.site.claimer.isClaimed(ctx, &v.budget, p.ID)
+		isClaimed, err := v.site.claimer.isClaimed(ctx, v.storeBudget(), p.ID)
 		if err != nil {
 			return nil, false, err
 		}

@@ -2,7 +2,9 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"net"
 	"time"
 )
 
@@ -82,4 +84,58 @@ type Result struct {
 type Quota struct {
 	Fields int // number of fields; a bound over 65,535 may be none
 	Bytes  int // names and values together
+}
+
+// The errors of this package are tested with [errors.Is]. A colon in their text introduces a cause,
+// advice stands in parentheses; the text never holds a secret, a token, an ID or a value.
+var (
+	// ErrUnreadable: data are stored that this process cannot read: of a kind that is not in
+	// Config.Data, of a secret that is not in Config.Secrets, or not encrypted where the kind is
+	// Encrypted; the text says which. A claim stays Pending until a process that can read them
+	// finishes it.
+	ErrUnreadable = errors.New("guest: stored data cannot be read by this process")
+
+	// ErrQuota: the write would leave the record over Config.Quota. Nothing was written.
+	ErrQuota = errors.New("guest: the write would exceed Config.Quota " +
+		"(remove something first, or raise the quota)")
+
+	// ErrUnavailable: the store did not do what was asked; it wraps the store's error. See also
+	// [ErrUncertain].
+	ErrUnavailable = errors.New("guest: the store is unavailable")
+
+	// ErrUncertain: the reply to a write was lost, so the write was applied once or not at all. It is
+	// wrapped in [ErrUnavailable].
+	ErrUncertain = errors.New("guest: the write may or may not have been applied " +
+		"(read before you retry)")
+
+	// ErrInvalid: the caller's value, name or number cannot be stored; the text says why. Nothing was
+	// written.
+	ErrInvalid = errors.New("guest: invalid input")
+
+	// ErrConflict: an Update function was tried many times, and each time the data had changed
+	// meanwhile.
+	ErrConflict = errors.New("guest: the data kept changing while they were updated " +
+		"(try again, or use Counters.Add, which needs no retry)")
+)
+
+// StoreErrorClass sorts the errors of Hooks.StoreCall into a few classes, for labels: "" for nil; "quota" and
+// "invalid", which are the caller's; "uncertain" (see [ErrUncertain]); "canceled"; "timeout"; "unavailable" for the
+// rest.
+func StoreErrorClass(err error) string {
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrQuota):
+		return "quota"
+	case errors.Is(err, ErrInvalid):
+		return "invalid"
+	case errors.Is(err, ErrUncertain):
+		return "uncertain"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "unavailable"
 }

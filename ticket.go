@@ -1,14 +1,10 @@
 package guest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"time"
-
-	"github.com/guestkit/guest/internal/record"
-	"github.com/guestkit/guest/internal/token"
 )
 
 // Ticket returns a signed token that names the visitor's guest, for a claim where its cookie may be absent: a magic
@@ -31,52 +27,14 @@ func (m *Manager) Ticket(ctx context.Context, audience string, ttl time.Duration
 		return "", fmt.Errorf("%w: a ticket needs an audience, and a ttl of up to Config.TombstoneTTL (%v)",
 			ErrInvalid, longest)
 	}
-	v.mu.Lock()
-	err := v.brought.unproven()
-	v.mu.Unlock()
-	if err != nil {
-		v.reportUnproven(ctx, err)
+	if _, err := v.proven(ctx); err != nil {
 		return "", err
 	}
 	id, err := v.extend(context.WithoutCancel(ctx), ttl)
 	if err != nil {
 		return "", err
 	}
-	return m.site.cookies.keyring.SignTicket(id, audience, time.Now().Add(ttl))
-}
-
-// extend makes the guest's record live at least that long, if the store can be reached, and returns
-// the guest's ID.
-func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, err error) {
-	saved := false
-	for range mostHops {
-		who := v.identity()
-		id = who.guest.ID
-		if who.state == noGuest {
-			return token.ID{}, cmp.Or(who.missing, ErrNotAdmitted)
-		}
-		res, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), renewal(ttl))
-		if err != nil {
-			v.site.report.warn("a guest's life was not extended to its ticket's", err)
-			break
-		}
-		saved = res.Applied
-		if saved || who.account != "" { // a member's guest that is frozen goes into the ticket as it is
-			break
-		}
-		if err := v.follow(ctx, who.guestKey(), res.Fields[record.State], false); err != nil {
-			break
-		}
-	}
-	v.change(func(who *identity) {
-		if saved {
-			who.saved()
-		}
-		// The page may hold the ticket, so it is as private as one that wrote data; and the guest is
-		// kept.
-		who.use = written
-	})
-	return id, nil
+	return m.site.keyring.SignTicket(id, audience, time.Now().Add(ttl))
 }
 
 // ClaimTicket claims the guest that a ticket names, as [Manager.Claim] does for the guest of the cookie. The app
@@ -86,7 +44,7 @@ func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, e
 // before the claim is noted, nothing retries a claim by ticket, since the cookie is elsewhere: the guest stays
 // with the browser that it started in, and the ticket can be used again until it expires.
 func (m *Manager) ClaimTicket(w http.ResponseWriter, r *http.Request, ticket, audience, accountID string, opts ...ClaimOption) (Receipt, error) {
-	return m.site.visitorOf(r).claimByTicket(r.Context(), w.Header(), ticket, audience, accountID, opts)
+	return m.site.visitorOf(r).claimByTicket(r.Context(), w.Header(), ticket, audience, accountID, rulesOf(opts))
 }
 
 // ClaimTicketContext is [Manager.ClaimTicket] for code that has only the context of a request: see
@@ -96,31 +54,5 @@ func (m *Manager) ClaimTicketContext(ctx context.Context, ticket, audience, acco
 	if v == nil {
 		return noReceipt(accountID), ErrNoVisitor
 	}
-	return v.claimByTicket(ctx, v.header.header, ticket, audience, accountID, opts)
-}
-
-// claimByTicket claims the guest that a ticket names.
-func (v *Visitor) claimByTicket(
-	ctx context.Context, header http.Header, ticket, audience, accountID string, opts []ClaimOption,
-) (Receipt, error) {
-	if err := checkAccountID(accountID); err != nil {
-		return noReceipt(accountID), err
-	}
-	defer v.signIn(header, accountID)
-	id, err := v.site.cookies.keyring.VerifyTicket(ticket, audience, time.Now())
-	if err != nil {
-		v.site.report.refused(ctx, RefusedTicket)
-		return noReceipt(accountID), ErrTicket
-	}
-	named := credential{Token: token.Token{ID: id}} // of no cookie here
-	v.mu.Lock()
-	v.discardUnlessKept()
-	for _, p := range v.brought.tokens {
-		if p.ID == id {
-			named = p
-		}
-	}
-	v.mu.Unlock()
-	named.inTicket = true
-	return v.claimEach(ctx, []credential{named}, accountID, rulesOf(opts))
+	return v.claimByTicket(ctx, v.responseHeader(), ticket, audience, accountID, rulesOf(opts))
 }
