@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// Browsers admits whatever could be a visitor, plain HTTP clients such as curl included, and not: methods that only
-// ask (HEAD, OPTIONS, TRACE), prefetching and prerendering, parts of a page (images, scripts, styles, fonts, media,
-// workers, by Sec-Fetch-Dest), WebSocket upgrades, declared crawlers, and unsafe requests from another site, which
-// arrive without their Lax cookie: a new guest would overwrite the one that the browser has. Clients that send
-// Config.Header, such as an app with Origin capacitor://localhost, have no such cookie and are admitted.
+// Browsers admits whatever could be a visitor, plain HTTP clients such as curl included, and not:
+// methods that only ask (HEAD, OPTIONS, TRACE), prefetching and prerendering, parts of a page
+// (images, scripts, styles, fonts, media, workers, by Sec-Fetch-Dest), WebSocket upgrades, declared
+// crawlers, and unsafe requests from another site, which arrive without their Lax cookie: a new
+// guest would overwrite the one that the browser has. Clients that send Config.Header, such as an
+// app with Origin capacitor://localhost, have no such cookie and are admitted.
 func Browsers(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -31,7 +32,7 @@ func Browsers(r *http.Request) bool {
 	return !crawler(h.Get("User-Agent"))
 }
 
-// ahead reports whether a page is fetched before anybody asks to see it.
+// ahead reports whether a page is fetched before the visitor asks to see it.
 func ahead(h http.Header) bool {
 	return h.Get("Sec-Purpose") != "" || // Fetch standard; Firefox from 115, Chromium
 		h.Get("X-Sec-Purpose") != "" || // Turbo 8, when the pointer is over a link: a script cannot set Sec-Purpose
@@ -43,7 +44,8 @@ func ahead(h http.Header) bool {
 // headerClientKey tells Browsers that a client has no cookies that a new guest could overwrite.
 type headerClientKey struct{}
 
-// crossOrigin tells requests of other sites by Sec-Fetch-Site, else by Origin and Host. Safe methods pass.
+// crossOrigin tells requests of other sites by Sec-Fetch-Site, else by Origin and Host. Safe
+// methods pass.
 var crossOrigin = http.NewCrossOriginProtection()
 
 var partOfPage = map[string]bool{
@@ -52,8 +54,8 @@ var partOfPage = map[string]bool{
 	"style": true, "track": true, "video": true, "worker": true, "xslt": true,
 }
 
-// Crawlers and fetchers of previews that say so. Those that do not cost a provisional record each; see OnFirstWrite and
-// Limit.
+// Crawlers and fetchers of previews that say so. Those that do not cost a provisional record each;
+// see OnFirstWrite and Limit.
 var (
 	crawlerWords = []string{"bot", "crawl", "spider", "slurp"}
 	crawlerNames = []string{
@@ -64,9 +66,10 @@ var (
 	crawlerProduct = regexp.MustCompile(`(bot|crawl|spider|slurp)[a-z-]*/\d`) // such as Storebot-Google/1.0
 )
 
-// crawler reports whether a User-Agent is a crawler's. In brackets browsers name the device, and some people have an
-// "M bot 60", a Cubot or a "Spider 8". So there a word counts only with a version, or beside "compatible" or an address,
-// as in "(compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)".
+// crawler reports whether a User-Agent is a crawler's. In brackets browsers name the device, and
+// some people have an "M bot 60", a Cubot or a "Spider 8". So there a word counts only with a
+// version, or beside "compatible" or an address, as in "(compatible; bingbot/2.0;
+// +http://www.bing.com/bingbot.htm)".
 func crawler(agent string) bool {
 	agent = strings.ToLower(agent) + ")" // so that the last part ends at a bracket, too
 	switch {

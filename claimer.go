@@ -68,9 +68,9 @@ func claimedGuestOf(fields Fields) (g claimedGuest) {
 	return g
 }
 
-// isOver reports whether this process knows that a guest has nothing left, so that its cookie can be
-// cleared without asking the store: an account has claimed it, it was forgotten, or a sibling has
-// absorbed it that the request names too.
+// isOver reports whether this process knows that a guest has nothing left, so that its cookie can
+// be cleared without asking the store: an account has claimed it, it was forgotten, or a sibling
+// has absorbed it that the request names too.
 func (c *claimer) isOver(id token.ID, isNamed func(token.ID) bool) bool {
 	g, known := c.claimedGuests.Get(id)
 	return known && (!g.isAbsorbed() || isNamed(g.sibling.ID))
@@ -96,8 +96,8 @@ func (c *claimer) newClaim(guest string, o record.Owner) claim {
 	}
 }
 
-// newClaimToErase prepares a run for an account that is about to be erased: what this process cannot
-// read need not wait for another process.
+// newClaimToErase prepares a run for an account that is about to be erased: what this process
+// cannot read need not wait for another process.
 func (c *claimer) newClaimToErase(guest string, o record.Owner) claim {
 	run, merger := c.newClaim(guest, o), c.merger
 	merger.erase = true
@@ -257,8 +257,8 @@ func (c *claimer) follow(
 		return claimedGuest{}, err
 	}
 	g := claimedGuestOf(Fields{record.State: state})
-	// A guest that is frozen for an account is not remembered as claimed: the account's next request
-	// with this cookie goes on with the claim.
+	// A guest that is frozen for an account is not remembered as claimed: the account's next
+	// request with this cookie goes on with the claim.
 	if g.isAbsorbed() || !record.HolderOf(state).Frozen {
 		if id, ok := token.ParseID(record.GuestID(key)); ok {
 			c.claimedGuests.Put(id, g)
@@ -291,8 +291,8 @@ func (c *claimer) renew(
 	return &g, false, nil
 }
 
-// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while the
-// store is down, up to an hour if it is OnClaim or a merge rule that fails.
+// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while
+// the store is down, up to an hour if it is OnClaim or a merge rule that fails.
 type retry struct {
 	at    time.Time
 	pause time.Duration
@@ -346,8 +346,8 @@ func (c *claimer) preview(
 	return receipt, err
 }
 
-// erase replaces the guest's record by a tombstone without an owner. A record that is frozen or claimed
-// is left alone: it is the claim's, and expires by itself. Then the error is [ErrClaimed].
+// erase replaces the guest's record by a tombstone without an owner. A record that is frozen or
+// claimed is left alone: it is the claim's, and expires by itself. Then the error is [ErrClaimed].
 func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) error {
 	key := record.GuestKey(id)
 	for range mostRounds {
@@ -384,8 +384,8 @@ func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) erro
 	return fmt.Errorf("%w: the guest kept changing", ErrUnavailable)
 }
 
-// eraseFollowing erases the guest, or the sibling that absorbed it. Of one that an account has claimed
-// nothing is left to erase.
+// eraseFollowing erases the guest, or the sibling that absorbed it. Of one that an account has
+// claimed nothing is left to erase.
 func (c *claimer) eraseFollowing(
 	ctx context.Context, b *requestBudget, id token.ID,
 ) error {

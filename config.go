@@ -19,57 +19,64 @@ type Config struct {
 	// Store keeps the records: redisstore.New or memstore.New. Required.
 	Store Store
 
-	// Secrets sign the cookies and tickets and encrypt encrypted data: at least 32 random bytes each. The first one signs
-	// and encrypts; all of them verify and decrypt. A rotation takes two deployments, as a process cannot read what a
-	// secret has signed that it does not have: first add the new one behind the others, and when every process has it,
-	// put it in front. Remove the old one when Config.TTL has passed since; what it sealed must have been written anew by
-	// then (docs/operations.md). Required, never invented: two replicas that invent their own reject each other's guests.
+	// Secrets sign the cookies and tickets and encrypt encrypted data: at least 32 random bytes
+	// each. The first one signs and encrypts; all of them verify and decrypt. A rotation takes two
+	// deployments, as a process cannot read what a secret has signed that it does not have: first
+	// add the new one behind the others, and when every process has it, put it in front. Remove the
+	// old one when Config.TTL has passed since; what it sealed must have been written anew by then
+	// (docs/operations.md). Required, never invented: two replicas that invent their own reject
+	// each other's guests.
 	Secrets [][]byte
 
-	// App is a name that tells this app from others that are given the same Secrets: then none accepts another's
-	// cookies and tickets or opens its encrypted data. Changing it is like changing all Secrets at once. "": none, which is
-	// right where each app has secrets of its own.
+	// App is a name that tells this app from others that are given the same Secrets: then none
+	// accepts another's cookies and tickets or opens its encrypted data. Changing it is like
+	// changing all Secrets at once. "": none, which is right where each app has secrets of its own.
 	App string
 
-	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used, and a claim of a guest that holds
-	// some of it stays Pending: list kinds that are gone for good as [Retired].
+	// Data are the kinds of data the app keeps. A kind that is not listed cannot be used, and a
+	// claim of a guest that holds some of it stays Pending: list kinds that are gone for good as
+	// [Retired].
 	Data []Kind
 
-	// Account returns the ID of the signed-in account, up to 512 bytes, or "" for nobody. It is called once a
-	// request, before the handler. nil: data calls always act on the guest, and members are reached through
-	// [Manager.Claim] and [Manager.As].
+	// Account returns the ID of the signed-in account, up to 512 bytes, or "" if the request is not
+	// signed in. It is called once a request, before the handler. nil: data calls always act on the
+	// guest, and members are reached through [Manager.Claim] and [Manager.As].
 	Account func(*http.Request) string
 
-	// OnClaim lets the app move rows of its own from Receipt.GuestID to Receipt.AccountID. It is called at least
-	// once for each claim, with an equal receipt each time; Receipt.ID is the idempotency key. While it fails the
-	// claim is Pending and is tried again. nil: nothing to move.
+	// OnClaim lets the app move rows of its own from Receipt.GuestID to Receipt.AccountID. It is
+	// called at least once for each claim, with an equal receipt each time; Receipt.ID is the
+	// idempotency key. While it fails the claim is Pending and is tried again. nil: nothing to
+	// move.
 	OnClaim func(context.Context, Receipt) error
 
-	// Admit decides whether a request without a guest, or with one that was claimed, gets a new one. nil: [Browsers].
+	// Admit decides whether a request without a guest, or with one that was claimed, gets a new
+	// one. nil: [Browsers].
 	Admit func(*http.Request) bool
 
 	// Create says when a new guest's record is stored. Zero value: [OnFirstVisit].
 	Create Create
 
-	// AutoClaim decides whether a request that is signed in claims the guest that its cookie names. It is asked only
-	// when there are both. nil: yes. If it returns false the guest and its cookie stay as they are: for an agent who
-	// acts as a customer, say, or where only [Manager.Claim], [Manager.ClaimHandler] and [Manager.ClaimTicket] are to
-	// claim; those do not ask it.
+	// AutoClaim decides whether a request that is signed in claims the guest that its cookie names.
+	// It is asked only when there are both. nil: yes. If it returns false the guest and its cookie
+	// stay as they are: for an agent who acts as a customer, say, or where only [Manager.Claim],
+	// [Manager.ClaimHandler] and [Manager.ClaimTicket] are to claim; those do not ask it.
 	AutoClaim func(*http.Request) bool
 
 	// Cookie shapes the guest cookie.
 	Cookie Cookie
 
-	// FormerCookies are the scopes (Domain, Path, Partitioned; the rest is not looked at) in which this app, under the
-	// same name, has set its cookie before. Whenever a cookie is set or cleared it is cleared in these too: a browser keeps
-	// cookies of several scopes side by side, and would go on sending the old one. A scope for which New makes another
-	// name, as with and without Domain or Path, is another cookie, and its guests are not carried over. At most 3.
+	// FormerCookies are the scopes (Domain, Path, Partitioned; the rest is not looked at) in which
+	// this app, under the same name, has set its cookie before. Whenever a cookie is set or cleared
+	// it is cleared in these too: a browser keeps cookies of several scopes side by side, and would
+	// go on sending the old one. A scope for which New makes another name, as with and without
+	// Domain or Path, is another cookie, and its guests are not carried over. At most 3.
 	FormerCookies []Cookie
 
-	// Header is the name of a header that carries the guest's token for clients without cookies. They send it with
-	// every request, empty at first, and then what the last response with this header said. A response has it only if
-	// the request had it, as scripts can read it. A request with this header counts as sent by a client of your own and
-	// not by another site's page, which cannot send it: let CORS allow it only to origins that you trust. "": off.
+	// Header is the name of a header that carries the guest's token for clients without cookies.
+	// They send it with every request, empty at first, and then what the last response with this
+	// header said. A response has it only if the request had it, as scripts can read it. A request
+	// with this header counts as sent by a client of your own and not by another site's page, which
+	// cannot send it: let CORS allow it only to origins that you trust. "": off.
 	Header string
 
 	TTL            time.Duration // life of a guest since it was last seen, to a day. 0: 30 days. At most 400 days, as cookies
@@ -78,19 +85,22 @@ type Config struct {
 	AccountTTL     time.Duration // life of an account's record since it was last written. 0: for ever
 	ClaimTimeout   time.Duration // how long a request waits for a claim; it goes on later. 0: 2 seconds
 
-	// StoreBudget is how long a request waits for calls of the store that fail, all of them together. What the store's
-	// own deadline gives to the first is not cut; later ones get what is left, or fail at once. 0: 240 ms, so that the
-	// first pages of an outage take a quarter of a second.
+	// StoreBudget is how long a request waits for calls of the store that fail, all of them
+	// together. What the store's own deadline gives to the first is not cut; later ones get what is
+	// left, or fail at once. 0: 240 ms, so that the first pages of an outage take a quarter of a
+	// second.
 	StoreBudget time.Duration
 
-	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to twice that.
+	// Quota bounds one record. Zero fields: 256 fields, 64 KiB. A claim may bring an account up to
+	// twice that.
 	Quota Quota
 
-	// Hooks observe what happens: see adapters/promguest and adapters/otelguest. nil functions cost nothing.
+	// Hooks observe what happens: see adapters/promguest and adapters/otelguest. nil functions cost
+	// nothing.
 	Hooks Hooks
 
-	// Logger gets what an operator should know: pending claims, a store that fails. nil: slog.Default().
-	// It is never given a secret, a token, an ID or a value.
+	// Logger gets what an operator should know: pending claims, a store that fails. nil:
+	// slog.Default(). It is never given a secret, a token, an ID or a value.
 	Logger *slog.Logger
 }
 

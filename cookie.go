@@ -12,8 +12,8 @@ import (
 // Cookie shapes the guest cookie. The zero value is right for a site served over https: it is then
 // named __Host-Http-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
 type Cookie struct {
-	// Name is the name without its prefix. "": "guest". New adds __Host-Http-, or __Secure- if Domain
-	// or Path is set.
+	// Name is the name without its prefix. "": "guest". New adds __Host-Http-, or __Secure- if
+	// Domain or Path is set.
 	Name string
 
 	Domain      string        // "": this host only; at most 253 bytes
@@ -106,8 +106,8 @@ func (c *Cookie) provisionalName(id token.ID) string {
 	return c.Name + "." + id.String()[:suffixLen]
 }
 
-// isProvisionalName reports whether provisionalName can have made this name. Names with another byte
-// are not ours: we neither read such a cookie nor write one.
+// isProvisionalName reports whether provisionalName can have made this name. Names with another
+// byte are not ours: we neither read such a cookie nor write one.
 func (c *Cookie) isProvisionalName(name string) bool {
 	suffix, ok := strings.CutPrefix(name, c.Name)
 	return ok && len(suffix) == 1+suffixLen && suffix[0] == '.' && strings.Trim(suffix[1:], base64url) == ""
@@ -119,8 +119,8 @@ const (
 )
 
 // Proxies bound the header of a response, nginx by default to 4 KiB, and answer 502 to more. So our
-// lines take less than mostHeaderBytes, whatever cookies the request brings: of the cookies that are
-// to be cleared a few are, and the browser brings the others again. 128 bytes are for Vary and
+// lines take less than mostHeaderBytes, whatever cookies the request brings: of the cookies that
+// are to be cleared a few are, and the browser brings the others again. 128 bytes are for Vary and
 // Cache-Control, which the lines do not include.
 const (
 	mostHeaderBytes = 3<<10 - 128

@@ -97,9 +97,9 @@ func (c *cookies) read(r *http.Request, now time.Time, read *credentials) {
 	var unverified []string // provisional cookies, perhaps of a secret that only a newer process knows
 	for _, line := range r.Header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
-			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section 5.6).
-			// A parser that strips more takes "\u2000__Host-Http-guest", which any subdomain may set,
-			// for ours.
+			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section
+			// 5.6). A parser that strips more takes "\u2000__Host-Http-guest", which any subdomain
+			// may set, for ours.
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 			if name != c.Name && !c.isProvisionalName(name) {
 				continue
@@ -190,10 +190,10 @@ func (c *cookies) verify(name, value string, now time.Time) (t token.Token, expi
 	return t, expired, err
 }
 
-// maybeNewer reports whether a main cookie that does not verify may be of a process that has a newer
-// secret than this one: while a new secret is rolled out, both serve the same browser. Such a cookie
-// was issued after this process began, or shortly before, and not long ago. A forged one can say so
-// too, of course.
+// maybeNewer reports whether a main cookie that does not verify may be of a process that has a
+// newer secret than this one: while a new secret is rolled out, both serve the same browser. Such a
+// cookie was issued after this process began, or shortly before, and not long ago. A forged one can
+// say so too, of course.
 func (c *cookies) maybeNewer(value string, now time.Time) bool {
 	t, ok := token.Unverified(value)
 	issued := time.Unix(t.IssuedAt, 0)
@@ -206,9 +206,9 @@ func (c *cookies) isOutdated(t token.Token, now time.Time) bool {
 	return c.settableByOthers() && age > c.ttl.provisional+clockSkew
 }
 
-// areSiblings reports whether two guests may be one visitor's. Where others can have planted the one
-// beside the other they must have been created together, as parallel first requests are: the visitor's
-// guest of yesterday is safe.
+// areSiblings reports whether two guests may be one visitor's. Where others can have planted the
+// one beside the other they must have been created together, as parallel first requests are: the
+// visitor's guest of yesterday is safe.
 func (c *cookies) areSiblings(a, b token.Token) bool {
 	apart := time.Duration(max(a.CreatedAt-b.CreatedAt, b.CreatedAt-a.CreatedAt)) * time.Millisecond
 	return !c.settableByOthers() || apart <= c.ttl.provisional+clockSkew
@@ -217,8 +217,8 @@ func (c *cookies) areSiblings(a, b token.Token) bool {
 // clockSkew is how far apart the clocks of an app's nodes may be.
 const clockSkew = time.Hour
 
-// isCrossOrigin reports whether a page of another site sent the request, with an unsafe method. Such a
-// page cannot send Config.Header, unless the app's own CORS rules allow it.
+// isCrossOrigin reports whether a page of another site sent the request, with an unsafe method.
+// Such a page cannot send Config.Header, unless the app's own CORS rules allow it.
 func (c *cookies) isCrossOrigin(r *http.Request) bool {
 	return !c.isByHeader(r) && crossOrigin.Check(r) != nil
 }
@@ -239,8 +239,9 @@ func (c *cookies) forAdmit(r *http.Request) *http.Request {
 // A headerLine is one of our lines in the header of a response. The name is canonical.
 type headerLine struct{ header, value string }
 
-// lines returns the lines that tell the client these changes, the urgent ones first: its token, then
-// the end of its main cookie, also in its former scopes, then of provisional ones while there is room.
+// lines returns the lines that tell the client these changes, the urgent ones first: its token,
+// then the end of its main cookie, also in its former scopes, then of provisional ones while there
+// is room.
 func (c *cookies) lines(
 	tell *tokenChanges, t token.Token, brought *credentials, path string,
 ) (lines []headerLine, err error) {

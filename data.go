@@ -7,30 +7,32 @@ import (
 	"time"
 )
 
-// A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can write and read
-// back; New refuses others. Its methods are safe for concurrent use; each is one atomic step and one round trip
-// (Update: two or more).
+// A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can
+// write and read back; New refuses others. Its methods are safe for concurrent use; each is one
+// atomic step and one round trip (Update: two or more).
 type Value[T any] struct{ *kind }
 
-// NewValue declares a value. merge is called in a claim when both the account and the guest hold one.
+// NewValue declares a value. merge is called in a claim when both the account and the guest hold
+// one.
 func NewValue[T any](name string, merge Merge[T]) *Value[T] {
 	v := &Value[T]{&kind{name: name, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
 	v.merge = v.mergeWith(merge)
 	return v
 }
 
-// Encrypted returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from Config.Secrets,
-// bound to the record and the field. For personal data. What is stored in the clear is refused: [ErrUnreadable].
+// Encrypted returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from
+// Config.Secrets, bound to the record and the field. For personal data. What is stored in the clear
+// is refused: [ErrUnreadable].
 func (v *Value[T]) Encrypted() *Value[T] {
 	k := *v.kind
 	k.encrypted = true
 	return &Value[T]{&k}
 }
 
-// InsecureAcceptPlaintext returns the encrypted value such that it also reads what is stored in the clear; the next write
-// encrypts it, and so does a claim that moves it. It is for the time after a kind became Encrypted. While it is on, whoever
-// can write to the store can put values of their own in place of encrypted ones, which are refused otherwise:
-// [ErrUnreadable].
+// InsecureAcceptPlaintext returns the encrypted value such that it also reads what is stored in the
+// clear; the next write encrypts it, and so does a claim that moves it. It is for the time after a
+// kind became Encrypted. While it is on, a program that can write to the store can put values of
+// their own in place of encrypted ones, which are refused otherwise: [ErrUnreadable].
 func (v *Value[T]) InsecureAcceptPlaintext() *Value[T] {
 	k := *v.kind
 	k.lenient = true
@@ -43,9 +45,9 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) { return v.value().get(ct
 // Set stores the visitor's value.
 func (v *Value[T]) Set(ctx context.Context, value T) error { return v.value().set(ctx, value) }
 
-// Update stores change(the visitor's value), the zero value standing for none. If another request writes the value
-// meanwhile, change is called again with what that one wrote; after 64 times the error is [ErrConflict]. An error
-// of change is returned as it is, and nothing is stored.
+// Update stores change(the visitor's value), the zero value standing for none. If another request
+// writes the value meanwhile, change is called again with what that one wrote; after 64 times the
+// error is [ErrConflict]. An error of change is returned as it is, and nothing is stored.
 func (v *Value[T]) Update(ctx context.Context, change func(T) (T, error)) error {
 	return v.value().update(ctx, change)
 }
@@ -72,27 +74,29 @@ func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
 	}
 }
 
-// A Map is data of type T by item, such as the notes of a wish list. An item's name is UTF-8 without control
-// characters, up to 128 bytes. Its methods are safe for concurrent use; each is one atomic step on the items it
-// names, and one round trip (Update: two or more).
+// A Map is data of type T by item, such as the notes of a wish list. An item's name is UTF-8
+// without control characters, up to 128 bytes. Its methods are safe for concurrent use; each is one
+// atomic step on the items it names, and one round trip (Update: two or more).
 type Map[T any] struct{ *kind }
 
-// NewMap declares a map. merge is called in a claim when both the account and the guest hold items; see [EachItem].
+// NewMap declares a map. merge is called in a claim when both the account and the guest hold items;
+// see [EachItem].
 func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
 	m := &Map[T]{&kind{name: name, perItem: true, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
 	m.merge = m.mergeWith(merge)
 	return m
 }
 
-// Encrypted returns the map with its values, not the names of its items, encrypted at rest. See [Value.Encrypted].
+// Encrypted returns the map with its values, not the names of its items, encrypted at rest. See
+// [Value.Encrypted].
 func (m *Map[T]) Encrypted() *Map[T] {
 	k := *m.kind
 	k.encrypted = true
 	return &Map[T]{&k}
 }
 
-// InsecureAcceptPlaintext returns the encrypted map such that it also reads items that are stored in the clear: see
-// [Value.InsecureAcceptPlaintext].
+// InsecureAcceptPlaintext returns the encrypted map such that it also reads items that are stored
+// in the clear: see [Value.InsecureAcceptPlaintext].
 func (m *Map[T]) InsecureAcceptPlaintext() *Map[T] {
 	k := *m.kind
 	k.lenient = true
@@ -131,7 +135,8 @@ func (m *Map[T]) Delete(ctx context.Context, item string) error {
 	return m.item(item).delete(ctx)
 }
 
-// All returns the visitor's items; the map is never nil and belongs to the caller. It reads the whole record.
+// All returns the visitor's items; the map is never nil and belongs to the caller. It reads the
+// whole record.
 func (m *Map[T]) All(ctx context.Context) (map[string]T, error) {
 	items, err := m.all(ctx)
 	if err != nil {
@@ -149,13 +154,14 @@ func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
 	return mergeItems(m.kind, rule, decode[T], encode[T])
 }
 
-// Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; at 0 the item is
-// gone. An item's name is UTF-8 without control characters, up to 128 bytes. The methods are safe for concurrent
-// use; each is one atomic step and one round trip, so additions of two requests are never lost.
+// Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; at
+// 0 the item is gone. An item's name is UTF-8 without control characters, up to 128 bytes. The
+// methods are safe for concurrent use; each is one atomic step and one round trip, so additions of
+// two requests are never lost.
 type Counters struct{ *kind }
 
-// NewCounters declares counters. merge is called in a claim when both the account and the guest hold items; a cart
-// wants EachItem(Sum[int64]) or EachItem(Max[int64]).
+// NewCounters declares counters. merge is called in a claim when both the account and the guest
+// hold items; a cart wants EachItem(Sum[int64]) or EachItem(Max[int64]).
 func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
 	c := &Counters{&kind{name: name, perItem: true, counts: true, hasRule: merge != nil}}
 	c.merge = c.mergeWith(merge)
@@ -166,9 +172,9 @@ func (c *Counters) mergeWith(rule Merge[map[string]int64]) mergeFunc {
 	return mergeItems(c.kind, rule, decodeAmount, encodeAmount)
 }
 
-// Add adds n, which may be negative, to the item and returns the new amount, which may fall below 0. If the reply
-// was lost and the store had to be asked again, that is the amount by then, with what others added meanwhile; n
-// itself is added once.
+// Add adds n, which may be negative, to the item and returns the new amount, which may fall below
+// 0. If the reply was lost and the store had to be asked again, that is the amount by then, with
+// what others added meanwhile; n itself is added once.
 func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error) {
 	if n == 0 {
 		return c.Get(ctx, item)
@@ -220,7 +226,8 @@ func (c *Counters) Get(ctx context.Context, item string) (int64, error) {
 // Delete removes the item.
 func (c *Counters) Delete(ctx context.Context, item string) error { return c.Set(ctx, item, 0) }
 
-// All returns the visitor's amounts; the map is never nil and belongs to the caller. It reads the whole record.
+// All returns the visitor's amounts; the map is never nil and belongs to the caller. It reads the
+// whole record.
 func (c *Counters) All(ctx context.Context) (map[string]int64, error) {
 	items, err := c.all(ctx)
 	if err != nil {
@@ -242,7 +249,8 @@ func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, e
 	return c.visitor(ctx)
 }
 
-// A fieldOf reads, writes and changes one field of the visitor's record: what Value, Map and Counters are made of.
+// A fieldOf reads, writes and changes one field of the visitor's record: what Value, Map and
+// Counters are made of.
 type fieldOf[T any] struct {
 	k    *kind
 	item string
@@ -294,7 +302,8 @@ const updateTries = 64
 
 var longAgo = time.Unix(1, 0)
 
-// update sets the field to change(its value) if nobody else wrote it meanwhile, else tries again with the new value.
+// update sets the field to change(its value) if no other request wrote it meanwhile, else tries
+// again with the new value.
 func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
 	vis, err := f.k.visitor(ctx)
 	if err != nil {
@@ -380,8 +389,8 @@ func (k *kind) clear(ctx context.Context) error {
 	return k.wrap(err)
 }
 
-// Prefetch reads these kinds in one round trip. Data calls with the context it returns are answered from that,
-// until the visitor writes through this process, which makes them read the store again.
+// Prefetch reads these kinds in one round trip. Data calls with the context it returns are answered
+// from that, until the visitor writes through this process, which makes them read the store again.
 func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
 	v := FromContext(ctx)
 	if v == nil {

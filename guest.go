@@ -14,7 +14,7 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// A Visitor is whoever sent a request: a guest, a member, or a visitor that was not admitted. Its
+// A Visitor is the sender of a request: a guest, a member, or a visitor that was not admitted. Its
 // methods may be called on a nil Visitor, which is no visitor, and are safe for concurrent use.
 type Visitor struct {
 	site    *site
@@ -84,7 +84,8 @@ func (s *site) newGuest(guestID string) *Visitor {
 	return v
 }
 
-// newVisitor returns the visitor of a request with what the request brings, and decides nothing yet.
+// newVisitor returns the visitor of a request with what the request brings, and decides nothing
+// yet.
 func (s *site) newVisitor(r *http.Request, now time.Time) *Visitor {
 	v := &Visitor{site: s, request: r, header: responseHeader{phase: pending, cookies: s.cookies}}
 	s.cookies.read(r, now, &v.brought)
@@ -134,8 +135,8 @@ func (c *visitorContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As]; else
-// nil.
+// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As];
+// else nil.
 func FromContext(ctx context.Context) *Visitor {
 	v, _ := ctx.Value(visitorKey{}).(*Visitor)
 	return v
@@ -145,9 +146,9 @@ func (v *Visitor) in(ctx context.Context) context.Context { return &visitorConte
 
 // GuestID returns the guest's ID; "" for a member and for a visitor that was not admitted, so keep
 // nothing under it then. It is no secret and no proof: nothing in this package accepts it from a
-// request. A guest that this request created is given up, and its ID with it, if the page turns out to
-// be cacheable by others, or is a 304, as the visitor then gets no cookie. A claim in the request that
-// created the guest finds one only if its ID was asked for, or data were written.
+// request. A guest that this request created is given up, and its ID with it, if the page turns out
+// to be cacheable by others, or is a 304, as the visitor then gets no cookie. A claim in the
+// request that created the guest finds one only if its ID was asked for, or data were written.
 func (v *Visitor) GuestID() string {
 	if v == nil {
 		return ""
@@ -176,9 +177,9 @@ func (v *Visitor) IsNew() bool {
 	return who.account == "" && who.isNew()
 }
 
-// Replaced reports whether the guest that the request named was valid once, but is claimed or expired
-// now, so that the visitor begins anew. That a guest was claimed elsewhere may only show when data are
-// read: ask after reading.
+// Replaced reports whether the guest that the request named was valid once, but is claimed or
+// expired now, so that the visitor begins anew. That a guest was claimed elsewhere may only show
+// when data are read: ask after reading.
 func (v *Visitor) Replaced() bool { return v.identity().replaced }
 
 // identity returns a copy.
@@ -198,7 +199,8 @@ func (v *Visitor) change(transition func(*identity)) {
 	transition(&v.who)
 }
 
-// mayAsk reports whether the request may ask the store about one more guest, which it then has done.
+// mayAsk reports whether the request may ask the store about one more guest, which it then has
+// done.
 func (v *Visitor) mayAsk() bool { return v.budget.mayAsk() }
 
 // responseHeader returns the header of the response; nil outside the middleware.
@@ -212,9 +214,9 @@ func (v *Visitor) storeBudget() *requestBudget {
 	return &v.budget
 }
 
-// createGuest makes the visitor a new guest. It is created after that time (Unix milliseconds by the
-// store's clock), at which the guest before it was claimed: else it would be taken for a sibling of
-// that one. The caller holds v.mu or is alone.
+// createGuest makes the visitor a new guest. It is created after that time (Unix milliseconds by
+// the store's clock), at which the guest before it was claimed: else it would be taken for a
+// sibling of that one. The caller holds v.mu or is alone.
 func (v *Visitor) createGuest(after int64) {
 	now := time.Now()
 	v.who.create(token.Token{
@@ -222,8 +224,8 @@ func (v *Visitor) createGuest(after int64) {
 	})
 }
 
-// replaceGuest gives the visitor of a guest that is claimed a new one, if the response can still carry
-// its token and the request is admitted. The caller holds v.mu or is alone.
+// replaceGuest gives the visitor of a guest that is claimed a new one, if the response can still
+// carry its token and the request is admitted. The caller holds v.mu or is alone.
 func (v *Visitor) replaceGuest(claimed claimedGuest) {
 	if !v.header.canAddToken() {
 		v.who.lose(claimed.why())
@@ -339,9 +341,9 @@ func (s *site) openGuestOnly(u *Update) {
 	}
 }
 
-// willWrite notes that guest data are about to be written, before they are, so that no other call of
-// the request discards a new guest meanwhile. It reports whether the visitor still is the guest of
-// that record.
+// willWrite notes that guest data are about to be written, before they are, so that no other call
+// of the request discards a new guest meanwhile. It reports whether the visitor still is the guest
+// of that record.
 func (v *Visitor) willWrite(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -352,8 +354,8 @@ func (v *Visitor) willWrite(key string) bool {
 	return true
 }
 
-// follow turns the visitor from a guest that was claimed to who it is now: the sibling that absorbed
-// it, the account if this request is signed in as that, or a new guest.
+// follow turns the visitor from a guest that was claimed to who it is now: the sibling that
+// absorbed it, the account if this request is signed in as that, or a new guest.
 func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
 	claimed, err := v.site.claimer.follow(ctx, v.storeBudget(), key, state, writing)
 	if err != nil {
@@ -401,14 +403,15 @@ func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, e
 		if saved {
 			who.saved()
 		}
-		// The page may hold the ticket, so it is as private as one that wrote data; and the guest is
-		// kept.
+		// The page may hold the ticket, so it is as private as one that wrote data; and the guest
+		// is kept.
 		who.use = written
 	})
 	return id, nil
 }
 
-// saveNew stores the record of a new guest that kept nothing, so that its return is recognised as one.
+// saveNew stores the record of a new guest that kept nothing, so that its return is recognised as
+// one.
 func (v *Visitor) saveNew(ctx context.Context) {
 	who := v.identity()
 	if v.site.create != OnFirstVisit || who.state != newGuest || who.account != "" || !who.tell.send {
@@ -445,8 +448,8 @@ func (v *Visitor) beginHeader(header http.Header) {
 	v.header.begin(header, v.mayNeedHeader())
 }
 
-// mayNeedHeader reports whether the response carries one of our lines, or may have to: if its request
-// may write, then its guest may turn out claimed, and the visitor needs a new one.
+// mayNeedHeader reports whether the response carries one of our lines, or may have to: if its
+// request may write, then its guest may turn out claimed, and the visitor needs a new one.
 func (v *Visitor) mayNeedHeader() bool {
 	if v.who.tell.any() {
 		return true
@@ -461,8 +464,8 @@ func (v *Visitor) mayNeedHeader() bool {
 	return true
 }
 
-// settleHeader brings the header in line with what the handler made of the response; a status of 0 is
-// not known yet. The caller holds v.mu.
+// settleHeader brings the header in line with what the handler made of the response; a status of 0
+// is not known yet. The caller holds v.mu.
 func (v *Visitor) settleHeader(status int) {
 	v.renderLines()
 	if v.header.settle(status, v.who.isNew(), v.who.use == written) {
@@ -479,7 +482,8 @@ func (v *Visitor) writeHeader(header http.Header) {
 	}
 }
 
-// renderLines makes the lines of the header if they have changed. The caller holds v.mu or is alone.
+// renderLines makes the lines of the header if they have changed. The caller holds v.mu or is
+// alone.
 func (v *Visitor) renderLines() {
 	if v.who.tell.changed {
 		v.who.tell.changed = false

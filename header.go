@@ -19,8 +19,8 @@ const (
 	sent
 )
 
-// A responseHeader is what a response's header says of its visitor: tokens, Vary, and that caches must
-// not keep it for others.
+// A responseHeader is what a response's header says of its visitor: tokens, Vary, and that caches
+// must not keep it for others.
 //
 // Two visitors must never share an identity through a cache. So a response that carries a token is
 // watched for one thing: a handler that makes it cacheable by others.
@@ -59,9 +59,9 @@ func (h *responseHeader) isWatched() bool { return h.phase != detached && h.phas
 // canAddToken reports whether a token that is added now reaches the client.
 func (h *responseHeader) canAddToken() bool { return h.phase == pending }
 
-// settle brings the header in line with what the handler made of it; a status of 0 is not known yet.
-// Unless keep says that the client must have its token, the lines are left out of a response that
-// caches may keep for others: then dropped is true.
+// settle brings the header in line with what the handler made of it; a status of 0 is not known
+// yet. Unless keep says that the client must have its token, the lines are left out of a response
+// that caches may keep for others: then dropped is true.
 func (h *responseHeader) settle(status int, isNew, keep bool) (dropped bool) {
 	watched := h.phase == pending || h.phase == settled
 	if watched && (len(h.lines) > 0 || h.private.Used()) {

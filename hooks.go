@@ -8,40 +8,45 @@ import (
 	"time"
 )
 
-// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off, and costs nothing. Each
-// is called once for each event, by the process that sees it, so that counters of all replicas add up. The context is
-// that of the request, with the visitor in it if it is decided who that is.
+// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off, and
+// costs nothing. Each is called once for each event, by the process that sees it, so that counters
+// of all replicas add up. The context is that of the request, with the visitor in it if it is
+// decided who that is.
 //
 // adapters/promguest and adapters/otelguest make Hooks; [Hooks.And] joins them.
 type Hooks struct {
-	// Created: a new guest. It is told when the guest's token goes out or its first data are stored, whichever is
-	// first: a guest that the same request takes back, as it claims or its page is public, was none.
+	// Created: a new guest. It is told when the guest's token goes out or its first data are
+	// stored, whichever is first: a guest that the same request takes back, as it claims or its
+	// page is public, was none.
 	Created func(context.Context)
 
-	// Returned: a guest's cookie came back for the first time, however many requests bring it. A guest is claimed
-	// without it if Config.Account names an account on that very request. Adds some 20 bytes to the guest's record.
+	// Returned: a guest's cookie came back for the first time, however many requests bring it. A
+	// guest is claimed without it if Config.Account names an account on that very request. Adds
+	// some 20 bytes to the guest's record.
 	Returned func(context.Context)
 
 	// FirstWrite: a guest's first data were stored. Adds some 20 bytes to the guest's record.
 	FirstWrite func(context.Context)
 
-	// Refused: a token or a claim was turned away. reason is one of the constants, such as [RefusedToken].
+	// Refused: a token or a claim was turned away. reason is one of the constants, such as
+	// [RefusedToken].
 	Refused func(ctx context.Context, reason string)
 
-	// Claimed: a guest was claimed, once; or, with Receipt.Replayed, a claim found that done already; or, with
-	// Receipt.Pending, an attempt left it unfinished. A claim whose very last reply is lost is told as Pending and
-	// then as Replayed.
+	// Claimed: a guest was claimed, once; or, with Receipt.Replayed, a claim found that done
+	// already; or, with Receipt.Pending, an attempt left it unfinished. A claim whose very last
+	// reply is lost is told as Pending and then as Replayed.
 	Claimed func(context.Context, Receipt)
 
-	// Stuck: Recover failed to finish a claim that is over 24 hours old. Told again by every Recover.
+	// Stuck: Recover failed to finish a claim that is over 24 hours old. Told again by every
+	// Recover.
 	Stuck func(ctx context.Context, r Receipt, err error)
 
 	// StoreCall: the store was called. op is "get" or "update"; [StoreErrorClass] sorts the errors.
 	StoreCall func(ctx context.Context, op string, d time.Duration, err error)
 }
 
-// Why Hooks.Refused was called. The first two are about what a request brings: the visitor has another guest, or
-// none. The others are about claims.
+// Why Hooks.Refused was called. The first two are about what a request brings: the visitor has
+// another guest, or none. The others are about claims.
 const (
 	RefusedToken       = "invalid_token"      // a cookie or header does not verify
 	RefusedCookies     = "different_cookies"  // two different guest cookies of one name; the first is served
@@ -104,8 +109,8 @@ func both4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
 	return func(a A, b B, c C, d D) { f(a, b, c, d); g(a, b, c, d) }
 }
 
-// An appError is what a function of the app returned or panicked with. Its text may hold IDs and data,
-// so it goes to the caller and to hooks, and not into the log.
+// An appError is what a function of the app returned or panicked with. Its text may hold IDs and
+// data, so it goes to the caller and to hooks, and not into the log.
 type appError struct {
 	what string // went wrong, without that text
 	err  error

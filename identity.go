@@ -28,8 +28,8 @@ const (
 	written          // guest data were written, or are about to be
 )
 
-// An identity is who a request's visitor is, and what the response is to tell the client about that.
-// Its methods are the transitions: they do no I/O, and touch no header.
+// An identity is who a request's visitor is, and what the response is to tell the client about
+// that. Its methods are the transitions: they do no I/O, and touch no header.
 type identity struct {
 	account  string // "": not signed in. With an account, the guest is what a claim is about
 	state    guestState
@@ -70,8 +70,8 @@ func (id *identity) create(t token.Token) {
 // adopt makes the visitor the guest of a verified token.
 func (id *identity) adopt(t token.Token) { id.state, id.guest = knownGuest, t }
 
-// adoptSibling makes the visitor the sibling that absorbed its guest. The sibling's record counts as
-// due for renewal, so the next request extends its life.
+// adoptSibling makes the visitor the sibling that absorbed its guest. The sibling's record counts
+// as due for renewal, so the next request extends its life.
 func (id *identity) adoptSibling(sibling token.Token, ttl lifetimes, now time.Time) {
 	sibling.Provisional, sibling.Successor = false, false
 	sibling.IssuedAt = now.Add(-ttl.renewAfter()).Unix()
@@ -91,15 +91,16 @@ func (id *identity) saved() {
 	}
 }
 
-// isKept reports whether something was kept under the guest that this request created. That its ID was
-// read counts if the request named no other guest, whose claim may be repeated here.
+// isKept reports whether something was kept under the guest that this request created. That its ID
+// was read counts if the request named no other guest, whose claim may be repeated here.
 func (id *identity) isKept(namedOthers bool) bool {
 	return id.use == written || id.use == idRead && !namedOthers
 }
 
-// lose notes that the guest was claimed or is gone. why is what data calls answer from now on; nil if
-// the response can still carry the token of another guest. The cookie of the lost one is not cleared:
-// should this response be late, it would clear the one that another response has set meanwhile.
+// lose notes that the guest was claimed or is gone. why is what data calls answer from now on; nil
+// if the response can still carry the token of another guest. The cookie of the lost one is not
+// cleared: should this response be late, it would clear the one that another response has set
+// meanwhile.
 func (id *identity) lose(why error) {
 	id.replaced, id.state, id.missing = true, noGuest, why
 	if id.tell.send {
@@ -113,8 +114,8 @@ func (id *identity) discard() {
 	id.tell.send, id.tell.changed = false, true
 }
 
-// takeBack leaves the response as the app made it, since caches may keep it for others: the client is
-// told nothing, and the visitor is asked again with its next request.
+// takeBack leaves the response as the app made it, since caches may keep it for others: the client
+// is told nothing, and the visitor is asked again with its next request.
 func (id *identity) takeBack() {
 	id.tell = tokenChanges{changed: true}
 	if id.isNew() {
@@ -122,8 +123,8 @@ func (id *identity) takeBack() {
 	}
 }
 
-// release gives the guest up, as it is claimed or forgotten: its token is worth nothing any more. The
-// caller clears the cookies that it came in.
+// release gives the guest up, as it is claimed or forgotten: its token is worth nothing any more.
+// The caller clears the cookies that it came in.
 func (id *identity) release(inHeader bool) {
 	if id.tell.send && !id.guest.Provisional && !inHeader { // this response has confirmed it
 		id.tell.clearMain = true
@@ -148,8 +149,8 @@ func (id *identity) clearMain() {
 	id.tell.clearMain, id.tell.changed = true, true
 }
 
-// clearProvisional makes the response clear a provisional cookie; "": none. There may be no room for
-// it in the header; then a later response clears it.
+// clearProvisional makes the response clear a provisional cookie; "": none. There may be no room
+// for it in the header; then a later response clears it.
 func (id *identity) clearProvisional(name string) {
 	if name != "" && !slices.Contains(id.tell.clear, name) {
 		id.tell.clear, id.tell.changed = append(id.tell.clear, name), true
@@ -177,8 +178,8 @@ var (
 		"(the visitor's next request creates a new one)")
 
 	// ErrGone: there is no such guest any more: it expired, or the visitor had it forgotten. From
-	// [Manager.ClaimTicket], from data calls with the context of [Manager.AsGuest], and from a write
-	// that comes too late for a new guest.
+	// [Manager.ClaimTicket], from data calls with the context of [Manager.AsGuest], and from a
+	// write that comes too late for a new guest.
 	ErrGone = errors.New("guest: this guest is gone (it expired or was forgotten)")
 )
 

@@ -10,8 +10,9 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// An Inspector tells what tokens say and what is stored, for operators' tools such as cmd/guestctl. It changes nothing:
-// no life is extended, no claim goes on. What it tells is no proof of anything, so no handler should act on it.
+// An Inspector tells what tokens say and what is stored, for operators' tools such as cmd/guestctl.
+// It changes nothing: no life is extended, no claim goes on. What it tells is no proof of anything,
+// so no handler should act on it.
 type Inspector struct{ site *site }
 
 // Inspect returns the Manager's Inspector.
@@ -25,7 +26,8 @@ const (
 	TokenMalformed = "malformed" // it does not have the form of ours
 )
 
-// A TokenInfo is what a cookie says. Of a forged token it is what the token says, which may be a lie.
+// A TokenInfo is what a cookie says. Of a forged token it is what the token says, which may be a
+// lie.
 type TokenInfo struct {
 	Verdict     string    `json:"verdict"` // TokenValid, TokenExpired, TokenForged or TokenMalformed
 	Secret      int       `json:"secret"`  // which of Config.Secrets signed it, from 0; -1: none
@@ -67,7 +69,7 @@ func (i Inspector) Token(name, value string) TokenInfo {
 const (
 	StateNone    = "none"    // there is no record
 	StateOpen    = "open"    // it can be read and written
-	StateFrozen  = "sealed"  // a guest whose claim is under way: its data are its owner's, but not there yet
+	StateFrozen  = "frozen"  // a guest whose claim is under way: its data are its owner's, but not there yet
 	StateClaimed = "claimed" // a guest that was claimed: a tombstone without data
 
 	StateForgotten = "forgotten" // a guest that its visitor had erased: a tombstone without data
@@ -80,10 +82,10 @@ type RecordInfo struct {
 	ClaimID   string     `json:"claim_id,omitempty"`
 	ClaimedAt time.Time  `json:"claimed_at,omitzero"`
 	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
-	AccountID string     `json:"account_id,omitempty"` // of a sealed guest: the account; a tombstone has only its key
+	AccountID string     `json:"account_id,omitempty"` // of a frozen guest: the account; a tombstone has only its key
 	Kinds     []KindInfo `json:"kinds"`
-	// The latest claims that brought data into this record, the oldest first, with what is remembered
-	// of them: ID, GuestID, At, Kinds.
+	// The latest claims that brought data into this record, the oldest first, with what is
+	// remembered of them: ID, GuestID, At, Kinds.
 	Claims []Receipt `json:"claims"`
 }
 
@@ -94,11 +96,11 @@ type KindInfo struct {
 	Encrypted bool            `json:"encrypted"`
 	Items     int             `json:"items"`
 	Bytes     int             `json:"bytes"`          // names and values, as stored
-	Data      json.RawMessage `json:"data,omitempty"` // as of Manager.Export; absent if it is sealed and no secret opens it
+	Data      json.RawMessage `json:"data,omitempty"` // as of Manager.Export; absent if no secret decrypts it
 }
 
-// Guest tells what is stored of a guest. The error is [ErrInvalid] if guestID has not the form of an ID, or wraps
-// [ErrUnavailable].
+// Guest tells what is stored of a guest. The error is [ErrInvalid] if guestID has not the form of
+// an ID, or wraps [ErrUnavailable].
 func (i Inspector) Guest(ctx context.Context, guestID string) (RecordInfo, error) {
 	id, err := checkGuestID(guestID)
 	if err != nil {
@@ -107,8 +109,8 @@ func (i Inspector) Guest(ctx context.Context, guestID string) (RecordInfo, error
 	return i.record(ctx, record.GuestKey(id))
 }
 
-// Account tells what is stored of an account. The error is [ErrInvalid] if accountID is empty or over 512 bytes, or
-// wraps [ErrUnavailable].
+// Account tells what is stored of an account. The error is [ErrInvalid] if accountID is empty or
+// over 512 bytes, or wraps [ErrUnavailable].
 func (i Inspector) Account(ctx context.Context, accountID string) (RecordInfo, error) {
 	if err := checkAccountID(accountID); err != nil {
 		return RecordInfo{}, err
@@ -190,8 +192,8 @@ func claimsIn(fields record.Fields) ([]Receipt, error) {
 	return claims, nil
 }
 
-// Pending returns the claims under way. [Manager.Recover] finishes them, [Manager.RecoverClaim] one of
-// them.
+// Pending returns the claims under way. [Manager.Recover] finishes them, [Manager.RecoverClaim] one
+// of them.
 func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err error) {
 	err = i.site.claimer.eachEntry(ctx, func(e entryInOutbox) error {
 		sibling, absorbs := e.Owner.Guest()

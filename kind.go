@@ -17,17 +17,18 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// A Kind is one declared piece of data: a [Value], a [Map] or [Counters], or one that is [Retired]. Declare kinds as
-// package variables and list them in Config.Data.
+// A Kind is one declared piece of data: a [Value], a [Map] or [Counters], or one that is [Retired].
+// Declare kinds as package variables and list them in Config.Data.
 type Kind interface {
-	// Name is the name given at declaration. It names the stored fields: data under another name are other data.
+	// Name is the name given at declaration. It names the stored fields: data under another name
+	// are other data.
 	Name() string
 
 	define() *kind
 }
 
-// kind is what the types of data share. A Value is one field, named like the kind; a Map and Counters are a field
-// for each item, named kind/item.
+// kind is what the types of data share. A Value is one field, named like the kind; a Map and
+// Counters are a field for each item, named kind/item.
 type kind struct {
 	name      string
 	perItem   bool
@@ -60,8 +61,9 @@ func newKinds(declared []Kind, keyring *token.Keyring) *kinds {
 	return ks
 }
 
-// heldBy returns the kinds that a record has data of, in the order of Config.Data; last those that are
-// retired or that this process does not know, as what is stored shows them. They have no merge rule.
+// heldBy returns the kinds that a record has data of, in the order of Config.Data; last those that
+// are retired or that this process does not know, as what is stored shows them. They have no merge
+// rule.
 func (ks *kinds) heldBy(fields record.Fields) (held []*kind) {
 	has, retired := map[string]bool{}, map[string]bool{}
 	for field := range fields {
@@ -90,10 +92,11 @@ func (ks *kinds) heldBy(fields record.Fields) (held []*kind) {
 	return held
 }
 
-// Retired declares that the data of this name are of no use any more. They cannot be read or written; a claim drops
-// what the guest holds of them, and its receipt counts it. Without this declaration a claim of a guest that holds data
-// of a kind which is not in Config.Data stays Pending, for a process that knows the kind. What accounts hold of it stays
-// until [Manager.EraseAccount].
+// Retired declares that the data of this name are of no use any more. They cannot be read or
+// written; a claim drops what the guest holds of them, and its receipt counts it. Without this
+// declaration a claim of a guest that holds data of a kind which is not in Config.Data stays
+// Pending, for a process that knows the kind. What accounts hold of it stays until
+// [Manager.EraseAccount].
 func Retired(name string) Kind { return &kind{name: name, retired: true, hasRule: true} }
 
 func (k *kind) define() *kind { return k }
@@ -114,7 +117,8 @@ func splitField(field string) (name, item string) {
 	return name, item
 }
 
-// kindFields names what to read for these kinds; nil means the whole record, since items are not known before.
+// kindFields names what to read for these kinds; nil means the whole record, since items are not
+// known before.
 func kindFields(kinds []*kind) (names []string) {
 	for _, k := range kinds {
 		if k.perItem {
@@ -138,7 +142,8 @@ func (k *kind) items(keyring *token.Keyring, key string, fields record.Fields) (
 	return items, nil
 }
 
-// stored yields the kind's fields by item, but for those of another shape: of a Value that is a Map now, or the reverse.
+// stored yields the kind's fields by item, but for those of another shape: of a Value that is a Map
+// now, or the reverse.
 func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	return func(yield func(item, stored string) bool) {
 		for field, stored := range fields {
@@ -150,7 +155,8 @@ func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	}
 }
 
-// open is the reverse of store. What was encrypted opens also after its kind is no longer encrypted.
+// open is the reverse of store. What was encrypted opens also after its kind is no longer
+// encrypted.
 func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, error) {
 	if k.encrypted && !k.lenient && stored != "" && !token.IsEncrypted(stored) {
 		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but what is stored is not "+
@@ -218,7 +224,8 @@ func decode[T any](k *kind, plain string) (v T, err error) {
 	return v, nil
 }
 
-// isPlain reports whether JSON needs but quotes around s, as around most; encoding/json takes twenty times as long.
+// isPlain reports whether JSON needs but quotes around s, as around most; encoding/json takes
+// twenty times as long.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -27,10 +27,10 @@ func (m *Manager) As(ctx context.Context, accountID string) context.Context {
 	return m.site.newMember(accountID).in(ctx)
 }
 
-// AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the ID
-// from a request: its sender would become that guest. Data calls, also those that read, answer
-// [ErrClaimed] if an account has claimed the guest, [ErrGone] if it was forgotten, and [ErrInvalid] if
-// guestID has not the form of an ID.
+// AsGuest returns a context whose data calls act on this guest: for jobs and tools. Never take the
+// ID from a request: its sender would become that guest. Data calls, also those that read, answer
+// [ErrClaimed] if an account has claimed the guest, [ErrGone] if it was forgotten, and [ErrInvalid]
+// if guestID has not the form of an ID.
 func (m *Manager) AsGuest(ctx context.Context, guestID string) context.Context {
 	return m.site.newGuest(guestID).in(ctx)
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// A Merge decides what an account holds after a claim in which both sides hold the data. It is called only then:
-// what the account lacks it gets, whatever the rule. It must be pure: it may be called again for the same claim.
+// A Merge decides what an account holds after a claim in which both sides hold the data. It is
+// called only then: what the account lacks it gets, whatever the rule. It must be pure: it may be
+// called again for the same claim.
 type Merge[T any] func(account, guest T) T
 
 // Number is what [Sum] and [Max] work on.
@@ -46,15 +47,16 @@ func EachItem[T any](merge Merge[T]) Merge[map[string]T] {
 	}
 }
 
-// KindOf is a [Kind] whose merge rule is a Merge[T]: a *Value[T], a *Map[V] with T = map[string]V, or a *Counters
-// with T = map[string]int64.
+// KindOf is a [Kind] whose merge rule is a Merge[T]: a *Value[T], a *Map[V] with T = map[string]V,
+// or a *Counters with T = map[string]int64.
 type KindOf[T any] interface {
 	Kind
 	mergeWith(Merge[T]) mergeFunc
 }
 
-// sameBytes is what to store for a rule's result: if it is one side's item as it was, the very bytes of that side. A type of
-// another release may lack some of their fields, and would strip them.
+// sameBytes is what to store for a rule's result: if it is one side's item as it was, the very
+// bytes of that side. A type of another release may lack some of their fields, and would strip
+// them.
 func sameBytes(merged, mine, account, theirs, guest string) string {
 	switch {
 	case merged == "":
@@ -121,8 +123,9 @@ type ClaimOption struct {
 	rule mergeFunc
 }
 
-// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may win. Should the
-// claim be interrupted and finished by another process, that one uses the declared rule.
+// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may
+// win. Should the claim be interrupted and finished by another process, that one uses the declared
+// rule.
 func With[T any](kind KindOf[T], rule Merge[T]) ClaimOption {
 	return ClaimOption{kind.define(), kind.mergeWith(rule)}
 }
@@ -135,7 +138,8 @@ func rulesOf(opts []ClaimOption) mergeRules {
 	return rules
 }
 
-// A merger computes what a claim changes in the target's record. It is pure but for the nonces of encrypted data.
+// A merger computes what a claim changes in the target's record. It is pure but for the nonces of
+// encrypted data.
 type merger struct {
 	kinds *kinds
 	rules mergeRules
@@ -149,8 +153,9 @@ func (m merger) with(rules mergeRules) merger {
 	return m
 }
 
-// merge returns the fields to set and unset in the target, the fields it relied on, and what became of each kind.
-// An error wraps ErrUnreadable, or is the fault of a rule: it panicked, or it made what cannot be stored.
+// merge returns the fields to set and unset in the target, the fields it relied on, and what became
+// of each kind. An error wraps ErrUnreadable, or is the fault of a rule: it panicked, or it made
+// what cannot be stored.
 func (m *merger) merge(guestKey string, guest Fields, targetKey string, target Fields) (u Update, kinds []KindReceipt, err error) {
 	u = Update{If: Fields{}, Set: Fields{}}
 	for _, k := range m.kinds.heldBy(guest) {
@@ -242,13 +247,14 @@ func (k *kind) count(fields Fields) (n int) {
 	return n
 }
 
-// dropped is the receipt for data that nobody looked at.
+// dropped is the receipt for data that were not looked at.
 func (k *kind) dropped(guest, target Fields) KindReceipt {
 	lost, held := k.count(guest), k.count(target)
 	return KindReceipt{Name: k.name, Outcome: Dropped, GuestItems: lost, AccountItems: held, ResultItems: held, DroppedItems: lost}
 }
 
-// errUndecodable: one side holds data of another type, from another version of the app. They are not merged.
+// errUndecodable: one side holds data of another type, from another version of the app. They are
+// not merged.
 var errUndecodable = errors.New("guest: stored data do not decode")
 
 func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[string]string, err error) {
@@ -264,9 +270,9 @@ func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[st
 	return rule(account, guest)
 }
 
-// fit keeps the target within its quota, or what it held before if that is more. What u sets of this kind is taken back,
-// last names first: first the new items, then those that grow. It returns the items that the target will hold, and
-// those that were taken back.
+// fit keeps the target within its quota, or what it held before if that is more. What u sets of
+// this kind is taken back, last names first: first the new items, then those that grow. It returns
+// the items that the target will hold, and those that were taken back.
 func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[string]string) (kept, refused map[string]string) {
 	var before, after, most Quota
 	for field, stored := range target {

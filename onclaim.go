@@ -20,8 +20,8 @@ type onClaimCall struct {
 	err  error
 }
 
-// call waits for the app's function until ctx ends. A function that ignores its context runs on, but
-// the login does not wait for it; meanwhile this process does not call it again for this claim.
+// call waits for the app's function until ctx ends. A function that ignores its context runs on,
+// but the login does not wait for it; meanwhile this process does not call it again for this claim.
 func (o *onClaim) call(ctx context.Context, receipt Receipt, timeout time.Duration) error {
 	if o.app == nil {
 		return nil

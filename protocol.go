@@ -45,7 +45,8 @@ const (
 	failed             // err says why; the guest is kept
 )
 
-// A claim is one run of the protocol for one guest and one owner. It is a value: next returns another.
+// A claim is one run of the protocol for one guest and one owner. It is a value: next returns
+// another.
 type claim struct {
 	guest           string // record key
 	owner           record.Owner
@@ -329,8 +330,8 @@ func (c claim) found(guest Fields) claim {
 	return c
 }
 
-// isFrozen goes on with a guest that is frozen: by this run, which has read the target before, or by an
-// earlier one.
+// isFrozen goes on with a guest that is frozen: by this run, which has read the target before, or
+// by an earlier one.
 func (c claim) isFrozen(guest Fields) claim {
 	c.at = guest[record.ClaimedAt]
 	c.frozen, c.startedAt = true, time.Time{}
@@ -349,7 +350,8 @@ func (c claim) isFrozen(guest Fields) claim {
 	return c
 }
 
-// readMarkers decides by the target's record: merged already, or what is to be done before the merge.
+// readMarkers decides by the target's record: merged already, or what is to be done before the
+// merge.
 func (c claim) readMarkers(target Fields) claim {
 	if record.IsNewer(target) {
 		return c.fail(record.ErrNewer)
@@ -409,8 +411,8 @@ func (c claim) isMerged(m record.Marker) claim {
 
 const mostMarkers = 8
 
-// lookAtMarkers chooses the markers at whose guests to look, if the target has many. One is added, so
-// two must go, now and then: others each time, as some may have to stay.
+// lookAtMarkers chooses the markers at whose guests to look, if the target has many. One is added,
+// so two must go, now and then: others each time, as some may have to stay.
 func (c claim) lookAtMarkers() claim {
 	c.look, c.needless = nil, nil
 	held := record.MarkersIn(c.targetHeld)
@@ -429,8 +431,8 @@ func (c claim) lookAtMarkers() claim {
 	return c
 }
 
-// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. A marker is
-// never removed by count or age: while its guest can still be merged, it is what prevents that.
+// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. A marker
+// is never removed by count or age: while its guest can still be merged, it is what prevents that.
 func (c claim) tidied(guest Fields) claim {
 	m := c.look[0]
 	c.look = c.look[1:]

@@ -34,8 +34,8 @@ const (
 	Dropped = "dropped" // the guest's were not taken: they are of another type than the account's, or their kind is Retired
 )
 
-// A KindReceipt says what became of one kind of data. Items are what a Map or Counters hold; a Value is one item.
-// Totals are the sums of the amounts of Counters, else 0.
+// A KindReceipt says what became of one kind of data. Items are what a Map or Counters hold; a
+// Value is one item. Totals are the sums of the amounts of Counters, else 0.
 type KindReceipt struct {
 	Name    string `json:"name"`
 	Outcome string `json:"outcome"` // Moved, Merged, Kept or Dropped
@@ -47,15 +47,15 @@ type KindReceipt struct {
 	ResultItems  int   `json:"result_items"`  // what the account held after
 	ResultTotal  int64 `json:"result_total"`  //
 
-	// Items that one side held and the account does not hold now, by rule or quota; and those of the guest that were
-	// not taken because of their type, because the kind is Retired, or because the account would have grown over its
-	// quota, whose own item of that name stays.
+	// Items that one side held and the account does not hold now, by rule or quota; and those of
+	// the guest that were not taken because of their type, because the kind is Retired, or because
+	// the account would have grown over its quota, whose own item of that name stays.
 	DroppedItems int `json:"dropped_items"`
 }
 
-// What a marker keeps of a receipt is its kinds, with semicolons between them: the name, "=", a letter
-// for the outcome, and 7 numbers in base 36, with commas between them. A 0 is empty, and the commas
-// at the end are left out.
+// What a marker keeps of a receipt is its kinds, with semicolons between them: the name, "=", a
+// letter for the outcome, and 7 numbers in base 36, with commas between them. A 0 is empty, and the
+// commas at the end are left out.
 var outcomeLetters = map[string]string{Moved: "m", Merged: "x", Kept: "k", Dropped: "d"}
 
 func packKinds(kinds []KindReceipt) string {

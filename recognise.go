@@ -38,8 +38,8 @@ func (s *site) recognise(r *http.Request, account func(*http.Request) string) *V
 }
 
 // recogniseGuest makes the visitor the guest that it was: of several the oldest, which absorbs the
-// others. All requests of a browser choose alike, whatever part of its cookies they carry, so no two
-// guests ever absorb each other.
+// others. All requests of a browser choose alike, whatever part of its cookies they carry, so no
+// two guests ever absorb each other.
 func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 	first := v.brought.tokens[0]
 	known, isKnown := v.site.claimer.claimedGuests.Get(first.ID)
@@ -64,16 +64,16 @@ func (v *Visitor) adoptCredential(p credential, now time.Time) {
 }
 
 // keepsProvisional reports whether the browser keeps the guest's provisional cookie beside the main
-// one. The response of a claim clears the main cookie, and may be so late that this is the successor's
-// by then; so for two minutes the successor has both.
+// one. The response of a claim clears the main cookie, and may be so late that this is the
+// successor's by then; so for two minutes the successor has both.
 func keepsProvisional(p credential, now time.Time) bool {
 	return p.Successor && now.Sub(time.UnixMilli(p.CreatedAt)) < lateResponse
 }
 
 const lateResponse = 2 * time.Minute
 
-// confirmOldest makes the visitor the oldest of its guests that is not claimed, whose record lives for
-// Config.TTL from now, and lets it absorb the others.
+// confirmOldest makes the visitor the oldest of its guests that is not claimed, whose record lives
+// for Config.TTL from now, and lets it absorb the others.
 func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 	keepMain := false // the main cookie belongs to a claimed guest that has siblings left
 	for rest := v.brought.tokens; ; {
@@ -112,12 +112,13 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 	}
 }
 
-// absorbAll lets the visitor's guest, which came as oldest, absorb the others, and renews its cookie.
+// absorbAll lets the visitor's guest, which came as oldest, absorb the others, and renews its
+// cookie.
 func (v *Visitor) absorbAll(
 	ctx context.Context, oldest credential, rest []credential, keepMain bool, now time.Time,
 ) {
-	// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed by
-	// then.
+	// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed
+	// by then.
 	if i := slices.IndexFunc(rest, v.site.cookies.isMain); i > 0 {
 		rest[0], rest[i] = rest[i], rest[0]
 	}
@@ -135,8 +136,8 @@ func (v *Visitor) absorbAll(
 
 var errAskedEnough = errors.New("guest: the next request goes on")
 
-// confirm makes the visitor the guest of this credential, or the sibling that absorbed it, or the one
-// that absorbed that, and extends the life of its record. claimed: that guest is claimed, or
+// confirm makes the visitor the guest of this credential, or the sibling that absorbed it, or the
+// one that absorbed that, and extends the life of its record. claimed: that guest is claimed, or
 // forgotten.
 func (v *Visitor) confirm(
 	ctx context.Context, oldest credential,
@@ -170,8 +171,9 @@ func (v *Visitor) confirm(
 	return nil, errors.New("guest: siblings absorb each other in a circle")
 }
 
-// absorb claims other guests of the same browser for the visitor's, if they may be, while the request
-// may ask. It returns those that are left; their cookies stay, and the next request goes on with them.
+// absorb claims other guests of the same browser for the visitor's, if they may be, while the
+// request may ask. It returns those that are left; their cookies stay, and the next request goes on
+// with them.
 func (v *Visitor) absorb(ctx context.Context, others []credential) (left []credential) {
 	main := v.who.guest
 	for _, p := range others {
@@ -187,10 +189,10 @@ func (v *Visitor) absorb(ctx context.Context, others []credential) (left []crede
 	return left
 }
 
-// chooseUnclaimed chooses between different guests under the main name, as a browser sends them that
-// has cookies of two scopes: the first one that is not claimed. None of them may be claimed by this
-// request, as another site may have set one. If one of them is claimed, our cookie takes its place, and
-// it is cleared in the scopes that the cookie had formerly.
+// chooseUnclaimed chooses between different guests under the main name, as a browser sends them
+// that has cookies of two scopes: the first one that is not claimed. None of them may be claimed by
+// this request, as another site may have set one. If one of them is claimed, our cookie takes its
+// place, and it is cleared in the scopes that the cookie had formerly.
 func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	var mains []credential
 	for _, p := range v.brought.tokens {

@@ -10,8 +10,8 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// records is the store as this package uses it. Each call is reported to Hooks.StoreCall; calls of a
-// request that fail use up its time budget.
+// records is the store as this package uses it. Each call is reported to Hooks.StoreCall; calls of
+// a request that fail use up its time budget.
 type records struct {
 	store  Store
 	report *reporter
@@ -62,20 +62,22 @@ func (s *records) call(
 
 // A requestBudget is how much a request may still ask of the store; nil has no end.
 //
-// It bounds the time that the request waits for a store that does not answer. Each call has a deadline
-// of the store's own, but a page makes several calls: the first may take all of its time, later ones
-// what is left. Calls that succeed cost nothing, so a slow store is waited for as long as a quick one.
+// It bounds the time that the request waits for a store that does not answer. Each call has a
+// deadline of the store's own, but a page makes several calls: the first may take all of its time,
+// later ones what is left. Calls that succeed cost nothing, so a slow store is waited for as long
+// as a quick one.
 type requestBudget struct {
 	spent  atomic.Int64 // nanoseconds of calls that failed
 	until  atomic.Int64 // Unix nanoseconds; then it begins anew, as a stream may go on for hours
 	guests atomic.Int32 // that the request has asked about: see mayAsk
 }
 
-// mostAsked is how many guests a request asks the store about: the visitor's own and seven others. If
-// a browser brings more, its next requests go on with them.
+// mostAsked is how many guests a request asks the store about: the visitor's own and seven others.
+// If a browser brings more, its next requests go on with them.
 const mostAsked = 8
 
-// mayAsk reports whether the request may ask the store about one more guest, which it then has done.
+// mayAsk reports whether the request may ask the store about one more guest, which it then has
+// done.
 func (b *requestBudget) mayAsk() bool { return b.guests.Add(1) <= mostAsked }
 
 const budgetReturns = time.Second // after the last failed call: redisstore's breaker stays open as long
@@ -123,7 +125,8 @@ func renewal(ttl time.Duration) Update {
 	}
 }
 
-// markFirst lets one of all updates of a record find that it was the first: the field keeps its mark.
+// markFirst lets one of all updates of a record find that it was the first: the field keeps its
+// mark.
 func (u *Update) markFirst(field string) {
 	u.Default[field] = record.NewIncarnation()
 	u.Return = append(u.Return[:len(u.Return):len(u.Return)], field)

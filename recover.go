@@ -9,9 +9,9 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// Recover finishes the claims that a crash, an outage or a failing OnClaim left half done, and returns
-// how many. Any process may run it at any time, several at once too. What fails is joined in the error
-// and is tried again by the next Recover.
+// Recover finishes the claims that a crash, an outage or a failing OnClaim left half done, and
+// returns how many. Any process may run it at any time, several at once too. What fails is joined
+// in the error and is tried again by the next Recover.
 func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	claimer := m.site.claimer
 	err = claimer.eachEntry(ctx, func(e entryInOutbox) error {
@@ -24,15 +24,16 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	return finished, err
 }
 
-// RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the claim
-// is finished.
+// RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the
+// claim is finished.
 func (m *Manager) RecoverClaim(ctx context.Context, p PendingClaim) (finished bool, err error) {
 	claimer, e := m.site.claimer, p.entry
 	return claimer.settle(ctx, claimer.newClaim(e.Guest, e.Owner).finish(), e)
 }
 
-// Run calls Recover every so often (0: every minute) until ctx ends. The app starts it, in a goroutine
-// of its own, and stops it: go guests.Run(ctx, 0). One process is enough, any number is safe.
+// Run calls Recover every so often (0: every minute) until ctx ends. The app starts it, in a
+// goroutine of its own, and stops it: go guests.Run(ctx, 0). One process is enough, any number is
+// safe.
 func (m *Manager) Run(ctx context.Context, every time.Duration) {
 	if every <= 0 {
 		every = time.Minute
@@ -61,8 +62,8 @@ type entryInOutbox struct {
 	age   time.Duration
 }
 
-// A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left half
-// done.
+// A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left
+// half done.
 type PendingClaim struct {
 	ID        string        `json:"id"`
 	GuestID   string        `json:"guest_id"`
@@ -136,7 +137,8 @@ func (c *claimer) settle(ctx context.Context, run claim, e entryInOutbox) (finis
 	return run.outcome == claimed, err
 }
 
-// eraseAccount finishes the claims for the account, so that nothing comes back, and drops its record.
+// eraseAccount finishes the claims for the account, so that nothing comes back, and drops its
+// record.
 func (c *claimer) eraseAccount(ctx context.Context, accountID string) error {
 	owner := record.AccountOwner(accountID)
 	pending := c.eachEntry(ctx, func(e entryInOutbox) error {
@@ -149,8 +151,8 @@ func (c *claimer) eraseAccount(ctx context.Context, accountID string) error {
 		_, err := c.settle(ctx, run, e)
 		return err
 	})
-	// A merge that was prepared before does not apply after this: its generation is not that of a new
-	// record.
+	// A merge that was prepared before does not apply after this: its generation is not that of a
+	// new record.
 	key := record.AccountKey(accountID)
 	_, err := c.records.update(ctx, nil, key, Update{Drop: true})
 	return errors.Join(pending, err)

@@ -24,8 +24,8 @@ func (s *site) visitorOf(r *http.Request) *Visitor {
 	return v
 }
 
-// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not by
-// As; else nil.
+// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not
+// by As; else nil.
 func (s *site) visitorOfRequest(ctx context.Context) *Visitor {
 	if v := s.visitorIn(ctx); v != nil && v.request != nil {
 		return v
@@ -124,8 +124,8 @@ func (v *Visitor) claimChosen(
 	return v.claimEach(ctx, guests, accountID, rules)
 }
 
-// named returns the credential of the guest that a ticket names, also if the request names it too. It
-// discards a guest that the request created in vain.
+// named returns the credential of the guest that a ticket names, also if the request names it too.
+// It discards a guest that the request created in vain.
 func (v *Visitor) named(id token.ID) []credential {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -140,10 +140,10 @@ func (v *Visitor) named(id token.ID) []credential {
 	return []credential{named}
 }
 
-// ownGuests returns the guests that a claim or Forget is about: the one that this request created and
-// kept something under, else those that it named, claimed ones too, as a claim may be repeated. It
-// discards a guest that the request created in vain. The error is [ErrAmbiguous] or [ErrCrossOrigin] if
-// the request does not prove that they are its own.
+// ownGuests returns the guests that a claim or Forget is about: the one that this request created
+// and kept something under, else those that it named, claimed ones too, as a claim may be repeated.
+// It discards a guest that the request created in vain. The error is [ErrAmbiguous] or
+// [ErrCrossOrigin] if the request does not prove that they are its own.
 func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -157,8 +157,8 @@ func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	return v.brought.tokens, nil
 }
 
-// discardUnlessKept discards a guest that the request created in vain. It reports whether the visitor
-// is one that it created and kept something under. The caller holds v.mu.
+// discardUnlessKept discards a guest that the request created in vain. It reports whether the
+// visitor is one that it created and kept something under. The caller holds v.mu.
 func (v *Visitor) discardUnlessKept() (kept bool) {
 	if !v.who.isNew() {
 		return false
@@ -170,8 +170,8 @@ func (v *Visitor) discardUnlessKept() (kept bool) {
 	return false
 }
 
-// claimAtSignIn claims what a signed-in request brings, unless it proves too little or its claim failed
-// just before.
+// claimAtSignIn claims what a signed-in request brings, unless it proves too little or its claim
+// failed just before.
 func (v *Visitor) claimAtSignIn(r *http.Request) {
 	autoClaim := v.site.autoClaim
 	if checkAccountID(v.who.account) != nil || autoClaim != nil && !autoClaim(r) ||
@@ -195,8 +195,8 @@ func (v *Visitor) claimAtSignIn(r *http.Request) {
 }
 
 // claimEach claims the first of these guests, and others while the request may ask, and clears the
-// cookies of those that are done with; later requests go on with the others. The receipt is the first
-// one's.
+// cookies of those that are done with; later requests go on with the others. The receipt is the
+// first one's.
 func (v *Visitor) claimEach(
 	ctx context.Context, guests []credential, accountID string, rules mergeRules,
 ) (receipt Receipt, err error) {
@@ -250,8 +250,8 @@ func (v *Visitor) release(p credential) {
 	}
 }
 
-// signIn ends the visitor's time as a guest: from now on it is a member. header is the response's, nil
-// if there is none.
+// signIn ends the visitor's time as a guest: from now on it is a member. header is the response's,
+// nil if there is none.
 func (v *Visitor) signIn(header http.Header, accountID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// Fields are the fields of a record, by name. Strings, so that nobody can change what a store holds.
+// Fields are the fields of a record, by name. Strings, so that no caller can change what a store
+// holds.
 type Fields = map[string]string
 
-// Store keeps records. A record is a small set of named fields under one key; there is nothing else to a store,
-// and claims need no more than this, so a new store gets them for free.
+// Store keeps records. A record is a small set of named fields under one key; there is nothing else
+// to a store, and claims need no more than this, so a new store gets them for free.
 //
-// Package storetest holds the contract as a test: it runs these duties on any Store and quotes the one it finds
-// broken. Every duty holds for any number of goroutines and processes at once.
+// Package storetest holds the contract as a test: it runs these duties on any Store and quotes the
+// one it finds broken. Every duty holds for any number of goroutines and processes at once.
 //
 //  1. A record that was never written, was dropped or has expired reads as one without fields; that is no error.
 //  2. An update is atomic: no reader sees a part of it, and two updates of one record happen one after the other.
@@ -42,14 +43,14 @@ type Store interface {
 	// Update changes one record in one step.
 	Update(ctx context.Context, key string, u Update) (Result, error)
 
-	// Keys yields the keys that begin with prefix, in no order, some perhaps twice. It is for operators: it may
-	// take long, and no request waits for it. After an error it ends.
+	// Keys yields the keys that begin with prefix, in no order, some perhaps twice. It is for
+	// operators: it may take long, and no request waits for it. After an error it ends.
 	Keys(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
-// An Update says what to change in one record, and on what conditions. The steps happen in the order of the
-// fields: conditions first, then Drop, or else Default, Set, Add, Unset, UnsetPrefix, Stamp, TTL; then Return is
-// read. No two of the steps change the same field.
+// An Update says what to change in one record, and on what conditions. The steps happen in the
+// order of the fields: conditions first, then Drop, or else Default, Set, Add, Unset, UnsetPrefix,
+// Stamp, TTL; then Return is read. No two of the steps change the same field.
 type Update struct {
 	If       Fields    // what these fields must hold now; "" means that the field must be absent
 	NotAfter time.Time // the store's clock must not be past this; zero: no limit
@@ -103,13 +104,13 @@ var (
 	// [ErrUncertain].
 	ErrUnavailable = errors.New("guest: the store is unavailable")
 
-	// ErrUncertain: the reply to a write was lost, so the write was applied once or not at all. It is
-	// wrapped in [ErrUnavailable].
+	// ErrUncertain: the reply to a write was lost, so the write was applied once or not at all. It
+	// is wrapped in [ErrUnavailable].
 	ErrUncertain = errors.New("guest: the write may or may not have been applied " +
 		"(read before you retry)")
 
-	// ErrInvalid: the caller's value, name or number cannot be stored; the text says why. Nothing was
-	// written.
+	// ErrInvalid: the caller's value, name or number cannot be stored; the text says why. Nothing
+	// was written.
 	ErrInvalid = errors.New("guest: invalid input")
 
 	// ErrConflict: an Update function was tried many times, and each time the data had changed
@@ -118,9 +119,9 @@ var (
 		"(try again, or use Counters.Add, which needs no retry)")
 )
 
-// StoreErrorClass sorts the errors of Hooks.StoreCall into a few classes, for labels: "" for nil; "quota" and
-// "invalid", which are the caller's; "uncertain" (see [ErrUncertain]); "canceled"; "timeout"; "unavailable" for the
-// rest.
+// StoreErrorClass sorts the errors of Hooks.StoreCall into a few classes, for labels: "" for nil;
+// "quota" and "invalid", which are the caller's; "uncertain" (see [ErrUncertain]); "canceled";
+// "timeout"; "unavailable" for the rest.
 func StoreErrorClass(err error) string {
 	var timeout net.Error
 	switch {

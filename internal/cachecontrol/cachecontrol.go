@@ -25,9 +25,9 @@ func Shareable(h http.Header) bool {
 	return false
 }
 
-// isForSharedCaches: the targeted fields of RFC 9213 and the older ones like them, which only shared
-// caches read. Such a cache follows its own field and not Cache-Control. Handlers may write to the map
-// itself, so the name may be in any case.
+// isForSharedCaches: the targeted fields of RFC 9213 and the older ones like them, which only
+// shared caches read. Such a cache follows its own field and not Cache-Control. Handlers may write
+// to the map itself, so the name may be in any case.
 func isForSharedCaches(name string) bool {
 	const targeted = "-Cache-Control"
 	return strings.EqualFold(name[max(0, len(name)-len(targeted)):], targeted) ||
@@ -47,8 +47,8 @@ type Private struct {
 // Used reports whether Set has changed a header.
 func (p *Private) Used() bool { return p.ours != nil }
 
-// Set keeps the response out of every shared cache. A no-store of the handler stays, if it cannot be
-// read in another way.
+// Set keeps the response out of every shared cache. A no-store of the handler stays, if it cannot
+// be read in another way.
 func (p *Private) Set(h http.Header) {
 	for name := range h {
 		if isForSharedCaches(name) {
@@ -71,8 +71,8 @@ func (p *Private) Set(h http.Header) {
 	h["Cache-Control"] = p.ours[:1]
 }
 
-// stands reports whether Cache-Control begins with the very line that Set wrote: a handler may write
-// an equal one, which is its own.
+// stands reports whether Cache-Control begins with the very line that Set wrote: a handler may
+// write an equal one, which is its own.
 func (p *Private) stands(h http.Header) bool {
 	cc := h["Cache-Control"]
 	return len(cc) > 0 && len(p.ours) > 0 && &cc[0] == &p.ours[0]
@@ -86,8 +86,8 @@ func (p *Private) Undo(h http.Header) {
 	}
 }
 
-// UndoIfAdded puts back what stood there before Set if the handler has added lines to ours, taking it
-// for the app's; the lines that it added stay.
+// UndoIfAdded puts back what stood there before Set if the handler has added lines to ours, taking
+// it for the app's; the lines that it added stay.
 func (p *Private) UndoIfAdded(h http.Header) {
 	if cc := h["Cache-Control"]; p.stands(h) && len(cc) > 1 {
 		h["Cache-Control"] = slices.Concat(p.theirs, cc[1:])
@@ -126,8 +126,9 @@ func hasElement(h http.Header, header, name string) bool {
 		}
 		for part := range strings.SplitSeq(line, ",") {
 			part, _, _ = strings.Cut(part, "=")
-			// Spaces and tabs surround the elements of a list (RFC 9110, section 5.6.1), and net/http
-			// sends CR and LF as spaces. A cache does not see no-store in "\u00a0no-store", nor may we.
+			// Spaces and tabs surround the elements of a list (RFC 9110, section 5.6.1), and
+			// net/http sends CR and LF as spaces. A cache does not see no-store in
+			// "\u00a0no-store", nor may we.
 			if strings.EqualFold(textproto.TrimString(part), name) {
 				return true
 			}

@@ -1,5 +1,5 @@
-// Package headerwriter wraps an [http.ResponseWriter] such that a function is called just before the
-// header is sent.
+// Package headerwriter wraps an [http.ResponseWriter] such that a function is called just before
+// the header is sent.
 package headerwriter
 
 import (
@@ -16,11 +16,12 @@ func Informational(status int) bool {
 }
 
 // Wrap returns a writer that calls commit before the final header is sent, with its status: 200 if
-// the handler has set none, 101 for a hijack. It may call it again. Around an informational response
-// (1xx) it calls inform, with the function that sends it.
+// the handler has set none, 101 for a hijack. It may call it again. Around an informational
+// response (1xx) it calls inform, with the function that sends it.
 //
-// Handlers ask by type assertion what a writer can do. So there is one type for each set of abilities
-// that a server's writer has; of any other set, the result has those that one of the types has.
+// Handlers ask by type assertion what a writer can do. So there is one type for each set of
+// abilities that a server's writer has; of any other set, the result has those that one of the
+// types has.
 func Wrap(
 	w http.ResponseWriter, commit func(status int), inform func(send func()),
 ) http.ResponseWriter {

@@ -10,9 +10,9 @@ import (
 )
 
 // A Marker says that the data of one claimed guest are in a record. It is kept until its guest is
-// known to be claimed or gone: while the guest is frozen, a claim may be repeated and would merge it
-// again. Each is a field of its own, and short: a value of more than 64 bytes takes a record out of
-// Redis's compact encoding.
+// known to be claimed or gone: while the guest is frozen, a claim may be repeated and would merge
+// it again. Each is a field of its own, and short: a value of more than 64 bytes takes a record out
+// of Redis's compact encoding.
 type Marker struct {
 	Incarnation string // it names the field
 	Guest       string // record key

@@ -51,8 +51,8 @@ func (o Owner) Key() string {
 // Frozen is the state of a guest whose claim by this owner is under way.
 func (o Owner) Frozen() string { return frozen + string(o) }
 
-// Claimed is the state of a guest that this owner has claimed. It has only the hash of an account, so
-// that erasing the account leaves nothing of it behind.
+// Claimed is the state of a guest that this owner has claimed. It has only the hash of an account,
+// so that erasing the account leaves nothing of it behind.
 func (o Owner) Claimed() string {
 	if o.IsAccount() {
 		return claimed + o.Key()

@@ -1,5 +1,5 @@
-// Package record knows what the records of guests, of accounts and of the outbox hold, and under which
-// keys. docs/redis.md lists it, docs/claim.md explains it.
+// Package record knows what the records of guests, of accounts and of the outbox hold, and under
+// which keys. docs/redis.md lists it, docs/claim.md explains it.
 package record
 
 import (
@@ -34,17 +34,17 @@ const (
 	frozen  = "s"
 	claimed = "b"
 
-	// Forgotten is the state of a guest that its visitor had erased: a tombstone without an owner, so
-	// that no copy of its token brings it back to life, and no ticket finds anything.
+	// Forgotten is the state of a guest that its visitor had erased: a tombstone without an owner,
+	// so that no copy of its token brings it back to life, and no ticket finds anything.
 	Forgotten = claimed
 )
 
-// An incarnation begins with the version of the record's form. A release reads what the one before it
-// wrote.
+// An incarnation begins with the version of the record's form. A release reads what the one before
+// it wrote.
 const version = '1'
 
-// NewIncarnation returns 14 characters, of which 78 bits are random. With its length that is 16 bytes
-// in Redis, a size that allocators have.
+// NewIncarnation returns 14 characters, of which 78 bits are random. With its length that is 16
+// bytes in Redis, a size that allocators have.
 func NewIncarnation() string {
 	var b [11]byte
 	var s [15]byte
@@ -96,8 +96,8 @@ func OutboxOf(guest string) string {
 	return OutboxKey(int(h.Sum32() % OutboxShards))
 }
 
-// An OutboxEntry says that a claim is under way. All of it stands in the name of its field; the value
-// is when it was added, Unix milliseconds.
+// An OutboxEntry says that a claim is under way. All of it stands in the name of its field; the
+// value is when it was added, Unix milliseconds.
 type OutboxEntry struct {
 	Guest       string // record key
 	Incarnation string
@@ -121,8 +121,8 @@ func ParseOutboxEntry(field string) (e OutboxEntry, ok bool) {
 // IsData reports whether a field holds data of the app.
 func IsData(field string) bool { return field != "" && field[0] != '.' }
 
-// DataOf returns the fields that are the app's. Names and values are never empty, but another program
-// may have written to the store.
+// DataOf returns the fields that are the app's. Names and values are never empty, but another
+// program may have written to the store.
 func DataOf(record Fields) Fields {
 	data := Fields{}
 	for field, value := range record {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A Keyring signs and verifies tokens and tickets, and encrypts data. Each use has a key of its own,
-// derived from each secret. It is safe for concurrent use.
+// A Keyring signs and verifies tokens and tickets, and encrypts data. Each use has a key of its
+// own, derived from each secret. It is safe for concurrent use.
 type Keyring struct {
 	cookies []securecookie.Codec
 	expired []securecookie.Codec // the same keys without an age limit: tells an expired cookie from a forged one
@@ -63,8 +63,8 @@ func (k *Keyring) Sign(name string, t Token) (string, error) {
 	return k.cookies[0].Encode(name, t.encode())
 }
 
-// Verify reads the value of the cookie of that name. expired: it was ours, but its life is over. The
-// error is [ErrInvalid].
+// Verify reads the value of the cookie of that name. expired: it was ours, but its life is over.
+// The error is [ErrInvalid].
 func (k *Keyring) Verify(name, value string) (t Token, expired bool, err error) {
 	b, _, err := open(k.cookies, name, value)
 	if err != nil {
@@ -110,8 +110,8 @@ func (k *Keyring) SignTicket(id ID, audience string, until time.Time) (string, e
 	return k.tickets[0].Encode("ticket", append(b, to[:]...))
 }
 
-// VerifyTicket returns the guest that a ticket names. The error is [ErrInvalid] if it does not verify,
-// has expired, or is for another audience.
+// VerifyTicket returns the guest that a ticket names. The error is [ErrInvalid] if it does not
+// verify, has expired, or is for another audience.
 func (k *Keyring) VerifyTicket(ticket, audience string, now time.Time) (id ID, err error) {
 	b, _, err := open(k.tickets, "ticket", ticket)
 	if err != nil || len(b) != ticketLen || b[0] != ticketVersion {
@@ -132,8 +132,8 @@ const encryptedMark = '\x01'
 // IsEncrypted reports whether a stored value is one that [Keyring.Encrypt] returned.
 func IsEncrypted(stored string) bool { return stored != "" && stored[0] == encryptedMark }
 
-// Encrypt encrypts a value for one field of one record: moved to another field or record it does not
-// decrypt.
+// Encrypt encrypts a value for one field of one record: moved to another field or record it does
+// not decrypt.
 func (k *Keyring) Encrypt(key, field, plain string) string {
 	aead := k.data[0]
 	nonce := make([]byte, aead.NonceSize(), 1+aead.NonceSize()+len(plain)+aead.Overhead())

@@ -106,8 +106,8 @@ const longest = 256
 
 var strictBase64 = base64.URLEncoding.Strict()
 
-// canonical reports whether value is the one spelling of what it decodes to. securecookie is lenient
-// in two ways, about unused bits at the end and about line breaks, and sees to the rest.
+// canonical reports whether value is the one spelling of what it decodes to. securecookie is
+// lenient in two ways, about unused bits at the end and about line breaks, and sees to the rest.
 func canonical(value string) bool {
 	var last [3]byte // four characters, the last of which may have bits to spare
 	_, err := strictBase64.Decode(last[:], []byte(value[max(0, len(value)-4):]))
