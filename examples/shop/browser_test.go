@@ -17,8 +17,10 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// TestMain ends what the tests share, each started when first needed: one Chromium and one Redis.
+// TestMain stops what the tests share, each started when first needed: one Chromium and one Redis.
+// It lowers the cost of passwords, as the tests hash hundreds; TestAccounts uses the real cost.
 func TestMain(m *testing.M) {
+	realCost, passwordCost = passwordCost, cost{memory: 8, passes: 1, threads: 1}
 	status := m.Run()
 	for i := len(atExit) - 1; i >= 0; i-- {
 		atExit[i]()
@@ -26,7 +28,10 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-var atExit []func()
+var (
+	atExit   []func()
+	realCost cost // of a password
+)
 
 var sharedRedis = sync.OnceValues(func() (*redistest.Server, error) {
 	dir, err := os.MkdirTemp("", "shop-redis-")
@@ -50,13 +55,16 @@ var sharedChromium = sync.OnceValues(func() (context.Context, error) {
 		}
 	}
 	if program == "" {
-		return nil, fmt.Errorf("no Chromium in the PATH: apt-get install chromium, or run scripts/test, which does")
+		return nil, fmt.Errorf("no Chromium in the PATH " +
+			"(apt-get install chromium, or run scripts/test, which does)")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(program),
 		chromedp.NoSandbox, // root has none; it opens nothing but the shop
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
+		// Each window has an address bar whose popups are pages, too. They take half of the CPU time.
+		chromedp.Flag("disable-features", "Translate,WebUIOmniboxPopup,WebUIOmniboxAimPopup"),
 		chromedp.WindowSize(1280, 900),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
@@ -66,17 +74,17 @@ var sharedChromium = sync.OnceValues(func() (context.Context, error) {
 	return ctx, chromedp.Do(ctx)
 })
 
-// patience is how long a test waits for what should come at once.
-const patience = 15 * time.Second
+// timeout is how long a test waits for what should come at once. It is long, as machines are busy.
+const timeout = time.Minute
 
-// A tab is a tab of somebody's browser that looks at a shop.
+// A tab is a browser tab that shows a shop.
 type tab struct {
 	*testing.T
 	ctx context.Context
 	url string // of the shop
 }
 
-// newBrowser opens a browser with no cookies, like that of somebody new.
+// newBrowser opens a browser without cookies, as a new visitor has it.
 func newBrowser(t *testing.T, url string) *tab {
 	t.Helper()
 	chromium, err := sharedChromium()
@@ -105,7 +113,7 @@ func openTab(t *testing.T, parent context.Context, url string, opts ...chromedp.
 // do runs an action with a deadline. What fails, fails with what the page says.
 func do[T any](b *tab, what string, action chromedp.Action[T]) T {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, timeout)
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {

@@ -154,7 +154,7 @@ func TestJourney(t *testing.T) {
 	forEachStore(t, func(t *testing.T, s *testShop) {
 		b := newBrowser(t, s.url)
 
-		// Somebody new chooses three plants, a wish and a theme.
+		// A new visitor chooses three plants, a wish and a theme.
 		b.open("/")
 		b.sees("who", "Guest")
 		b.counts("0", "0")
@@ -188,7 +188,7 @@ func TestJourney(t *testing.T) {
 		b.sees("amount-pilea", "1")
 		b.sees("total", "€72.50")
 
-		// They log out: whoever is next is a new guest with nothing.
+		// They log out: the next visitor is a new guest with nothing.
 		b.follow("#logout")
 		b.sees("who", "Guest")
 		b.counts("0", "0")
@@ -415,53 +415,53 @@ func TestFailedLoginChangesNothing(t *testing.T) {
 	})
 }
 
+// A cookie is judged before a store is asked, so one store is enough.
 func TestForeignCookies(t *testing.T) {
-	forEachStore(t, func(t *testing.T, s *testShop) {
-		for name, give := range map[string]func(*testing.T, *tab){
-			"garbage": func(t *testing.T, b *tab) { b.setGuestCookie("%00garbage!!") },
-			"5000 bytes": func(t *testing.T, b *tab) { // browsers do not keep one, but it may be sent
-				do(b, "setting headers", call(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{
-					Headers: network.Headers{"Cookie": "guest=" + strings.Repeat("A", 5000)},
-				}))
-			},
-			"another site's": func(t *testing.T, b *tab) {
-				b.setGuestCookie("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.bm90IG91cnM")
-			},
-			"of a removed secret": func(t *testing.T, b *tab) {
-				old := openShop(t, memstore.New(memstore.Config{}), newSecret())
-				was := *b
-				was.url = old.url // cookies do not know ports
-				was.open("/")
-				was.click("#add-cactus")
-				was.counts("1", "0")
-			},
-		} {
-			t.Run(name, func(t *testing.T) {
-				b := newBrowser(t, s.url)
-				give(t, b)
-				before := b.guestCookies()
-				if status := b.open("/"); status != 200 {
-					t.Fatalf("status %d", status)
+	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
+	for name, give := range map[string]func(*testing.T, *tab){
+		"garbage": func(t *testing.T, b *tab) { b.setGuestCookie("%00garbage!!") },
+		"5000 bytes": func(t *testing.T, b *tab) { // browsers do not keep one, but it may be sent
+			do(b, "setting headers", call(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{
+				Headers: network.Headers{"Cookie": "guest=" + strings.Repeat("A", 5000)},
+			}))
+		},
+		"another site's": func(t *testing.T, b *tab) {
+			b.setGuestCookie("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.bm90IG91cnM")
+		},
+		"of a removed secret": func(t *testing.T, b *tab) {
+			old := openShop(t, memstore.New(memstore.Config{}), newSecret())
+			was := *b
+			was.url = old.url // cookies do not know ports
+			was.open("/")
+			was.click("#add-cactus")
+			was.counts("1", "0")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBrowser(t, s.url)
+			give(t, b)
+			before := b.guestCookies()
+			if status := b.open("/"); status != 200 {
+				t.Fatalf("status %d", status)
+			}
+			b.sees("who", "Guest")
+			b.counts("0", "0")
+			after := b.guestCookies()
+			if len(after) == 0 || maps.Equal(before, after) {
+				t.Fatal("no fresh guest")
+			}
+			if name == "5000 bytes" { // from here on with what the browser keeps itself
+				if n := s.longestCookie.Load(); n < 5000 {
+					t.Fatalf("the longest Cookie header had %d bytes", n)
 				}
-				b.sees("who", "Guest")
-				b.counts("0", "0")
-				after := b.guestCookies()
-				if len(after) == 0 || maps.Equal(before, after) {
-					t.Fatal("no fresh guest")
-				}
-				if name == "5000 bytes" { // from here on with what the browser keeps itself
-					if n := s.longestCookie.Load(); n < 5000 {
-						t.Fatalf("the longest Cookie header had %d bytes", n)
-					}
-					do(b, "setting headers", call(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{}}))
-				}
-				b.click("#add-fern")
-				b.counts("1", "0")
-				b.open("/cart")
-				b.sees("amount-fern", "1")
-			})
-		}
-	})
+				do(b, "setting headers", call(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{}}))
+			}
+			b.click("#add-fern")
+			b.counts("1", "0")
+			b.open("/cart")
+			b.sees("amount-fern", "1")
+		})
+	}
 }
 
 func TestWithoutScripts(t *testing.T) {

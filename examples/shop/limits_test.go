@@ -129,7 +129,7 @@ func TestAllTogetherHaveALimit(t *testing.T) {
 }
 
 // However many strangers try to get in to an account, its owner does, with a browser that has been in before; and with a
-// new one by a link or a code, as one is good for long enough, whoever has asked for it.
+// new one by a link or a code, as each is good for long enough, no matter who asked.
 func TestStrangersCannotLockAnOwnerOut(t *testing.T) {
 	inOutage(t, func(c *client, _ *outage) {
 		owner := c.at("198.51.100.1")
@@ -168,7 +168,8 @@ func TestStrangersCannotLockAnOwnerOut(t *testing.T) {
 	}
 }
 
-// What the limits are counted in is bounded by the limits for all together, and gone when they are unused.
+// The rows that count the uses are bounded by the limits for all together, and deleted when a limit
+// is unused again.
 func TestLimitsUnderAFlood(t *testing.T) {
 	inOutage(t, func(c *client, _ *outage) {
 		rows := func() (n int) {
@@ -177,14 +178,14 @@ func TestLimitsUnderAFlood(t *testing.T) {
 			}
 			return n
 		}
-		for n := range 3000 {
+		for n := range 400 {
 			_, err := c.shop.limits.allow(c.Context(), use{"all", linkLimits.all}, use{fmt.Sprint("by ", n), linkLimits.client}, use{fmt.Sprint("for ", n), linkLimits.about})
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
 		if n, most := rows(), 1+2*linkLimits.all.burst; n != most {
-			t.Errorf("%d rows of 3000 clients, want %d", n, most)
+			t.Errorf("%d rows of 400 clients, want %d", n, most)
 		}
 		time.Sleep(time.Hour)
 		if _, err := c.shop.limits.allow(c.Context(), use{"all", linkLimits.all}); err != nil || rows() != 1 {

@@ -12,6 +12,9 @@ import (
 )
 
 func TestAccounts(t *testing.T) {
+	low := passwordCost
+	passwordCost = realCost
+	defer func() { passwordCost = low }()
 	db, err := openDatabase(t.TempDir() + "/shop?#.db") // a file, with a name that a URL would misread
 	if err != nil {
 		t.Fatal(err)
