@@ -20,6 +20,7 @@ import (
 )
 
 func TestValue(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	if v, err := Theme.Get(ctx); v != "" || err != nil {
@@ -46,6 +47,7 @@ func TestValue(t *testing.T) {
 }
 
 func TestMap(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	Wishes.Set(ctx, "tea", wish{"green"})
@@ -72,6 +74,7 @@ func TestMap(t *testing.T) {
 }
 
 func TestCounters(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	for _, tt := range []struct{ n, want int64 }{{2, 2}, {3, 5}, {0, 5}, {-1, 4}, {-4, 0}, {-2, -2}} {
@@ -97,6 +100,7 @@ func TestCounters(t *testing.T) {
 
 // The names of items are the app's, such as paths: removing "/garden/" leaves "/garden/fern".
 func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
+	t.Parallel()
 	names := []string{"/", "/garden", "/garden/", "/garden/fern", "/garden/fern/"}
 	fill := func(t *testing.T, ctx context.Context) {
 		for i, name := range names {
@@ -183,6 +187,7 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 }
 
 func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	b.page()
@@ -202,6 +207,7 @@ func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {
 }
 
 func TestUpdateIsCompareAndSet(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	var wg sync.WaitGroup
@@ -230,7 +236,8 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 	}
 }
 
-func TestPrefetchReadsSeveralKindsInOneRoundTrip(t *testing.T) {
+func TestPrefetch(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	Theme.Set(ctx, "dark")
@@ -283,7 +290,33 @@ func TestPrefetchReadsSeveralKindsInOneRoundTrip(t *testing.T) {
 	}
 }
 
+// What was prefetched of one Manager's visitor does not answer for another's, though both have the same guest.
+func TestPrefetchIsOneManagers(t *testing.T) {
+	t.Parallel()
+	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
+	cookie := one.newcomer("tea")
+	for s, theme := range map[*site]string{one: "dark", two: "light"} {
+		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
+		r.Header.Set("Cookie", cookie)
+		s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", cookie)
+	one.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, err := guest.Prefetch(r.Context(), Theme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got, err := Theme.Get(r.Context()); got != "light" || err != nil {
+				t.Errorf("the other app reads %q, %v", got, err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
 func TestSealedDataIsNeverInTheClear(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	const address = "ann@example.com"
@@ -345,30 +378,79 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 	}
 }
 
-func TestAKindWhoseTypeChanged(t *testing.T) {
-	s := newSite(t, nil)
-	ctx := s.guests.As(t.Context(), "ann")
-	Theme.Set(ctx, "dark")
-	type look struct{ Dark bool }
-	changed := guest.NewValue("theme", guest.PreferAccount[look])
-	next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
-	if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) || !strings.Contains(err.Error(), "choose a new name") {
-		t.Errorf("%v", err)
+// Whoever writes plaintext into the store puts nothing into a kind that is encrypted.
+func TestASealedKindRefusesPlaintext(t *testing.T) {
+	t.Parallel()
+	store := newStore()
+	email := guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+	m := replica(t, store, [][]byte{secret}, email, notes)
+	lenientEmail, lenientNotes := email.InsecureAcceptPlaintext(), notes.InsecureAcceptPlaintext()
+	lenient := replica(t, store, [][]byte{secret}, lenientEmail, lenientNotes)
+	var id string
+	cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+		notes.Set(r.Context(), "own", "mine")
+		id = guest.FromContext(r.Context()).GuestID()
+	})
+	if _, err := store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"email": `"eve"`, "notes/a": `"planted"`, "notes/b": `"planted"`}}); err != nil {
+		t.Fatal(err)
 	}
-	next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) { changed.Set(r.Context(), look{true}) })
-	b := next.browser()
-	b.request("POST", "/look")
-	c := b.login("ann")
-	if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 && k.DroppedItems != 1 {
-		t.Errorf("%+v", k)
+
+	ctx := m.AsGuest(t.Context(), id)
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, guest.ErrUnreadable) || strings.Contains(err.Error(), "planted") || strings.Contains(err.Error(), "eve") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
-		t.Errorf("the account's data changed: %q, %v", v, err)
+	v, err := email.Get(ctx)
+	refused("Value.Get returns "+v, err)
+	v, err = notes.Get(ctx, "a")
+	refused("Map.Get returns "+v, err)
+	all, err := notes.All(ctx)
+	refused(fmt.Sprint("Map.All returns ", all), err)
+	same := func(s string) (string, error) { return s, nil }
+	refused("Value.Update", email.Update(ctx, same))
+	refused("Map.Update", notes.Update(ctx, "a", same))
+	_, err = m.Preview(ctx, "ann")
+	refused("Preview", err)
+	if v, err := notes.Get(ctx, "own"); v != "mine" || err != nil {
+		t.Errorf("what is encrypted reads %q, %v", v, err)
+	}
+	receipt, err := claimBy(m, cookie, "ann")
+	refused("Claim", err)
+	if !receipt.Pending {
+		t.Errorf("%+v", receipt)
+	}
+
+	// A migration: read in the clear, and encrypted by the claim and by the next write.
+	if n, err := lenient.Recover(t.Context()); n != 1 || err != nil {
+		t.Fatalf("with InsecureAcceptPlaintext %d claims are finished, %v", n, err)
+	}
+	ann := m.As(t.Context(), "ann")
+	if v, err := email.Get(ann); v != "eve" || err != nil {
+		t.Errorf("the claim did not encrypt it: %q, %v", v, err)
+	}
+	if all, err := notes.All(ann); len(all) != 3 || err != nil {
+		t.Errorf("the claim did not encrypt the items: %v, %v", all, err)
+	}
+	for key := range store.Keys(t.Context(), "a:") {
+		store.Update(t.Context(), key, guest.Update{Set: guest.Fields{"email": `"old"`}})
+	}
+	if v, err := lenientEmail.Get(lenient.As(t.Context(), "ann")); v != "old" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := lenientEmail.Update(lenient.As(t.Context(), "ann"), same); err != nil {
+		t.Error(err)
+	}
+	if v, err := email.Get(ann); v != "old" || err != nil {
+		t.Errorf("the write did not encrypt it: %q, %v", v, err)
 	}
 }
 
 // A kind that was a Value and is a Map or Counters now, under the same name, does not hold up claims.
 func TestAKindThatBecameAnother(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	b.add("tea")
@@ -386,8 +468,103 @@ func TestAKindThatBecameAnother(t *testing.T) {
 	}
 }
 
+func TestAKindThatChanges(t *testing.T) {
+	t.Parallel()
+
+	t.Run("its type", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Theme.Set(ctx, "dark")
+		type look struct{ Dark bool }
+		changed := guest.NewValue("theme", guest.PreferAccount[look])
+		next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
+		if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) || !strings.Contains(err.Error(), "choose a new name") {
+			t.Errorf("%v", err)
+		}
+		next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) { changed.Set(r.Context(), look{true}) })
+		b := next.browser()
+		b.request("POST", "/look")
+		c := b.login("ann")
+		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 && k.DroppedItems != 1 {
+			t.Errorf("%+v", k)
+		}
+		if v, err := Theme.Get(ctx); v != "dark" || err != nil {
+			t.Errorf("the account's data changed: %q, %v", v, err)
+		}
+	})
+
+	// A Value that is a Map now: the guest's field fits no more, and the receipt says so.
+	t.Run("its shape", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		value, items := guest.NewValue("notes", guest.PreferGuest[string]), guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+		before, after := replica(t, store, [][]byte{secret}, value), replica(t, store, [][]byte{secret}, items)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { value.Set(r.Context(), "x") })
+		receipt, err := claimBy(after, cookie, "ann")
+		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 1, DroppedItems: 1}
+		if body, _ := json.Marshal(receipt.Kinds); err != nil || len(receipt.Kinds) != 1 || receipt.Kinds[0] != want {
+			t.Errorf("%s, %v", body, err)
+		}
+	})
+
+	// What was encrypted opens after the kind is no longer.
+	t.Run("and is encrypted no longer", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		plain := guest.NewValue("email", guest.PreferGuest[string])
+		sealed := plain.Encrypted()
+		before, after := replica(t, store, [][]byte{secret}, sealed), replica(t, store, [][]byte{secret}, plain)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { sealed.Set(r.Context(), "ann@example.com") })
+		if _, err := claimBy(after, cookie, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := plain.Get(after.As(t.Context(), "ann")); v != "ann@example.com" || err != nil {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
+
+	// A kind that is gone for good does not hold up claims, and cannot be used.
+	t.Run("and is retired", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+		before := replica(t, store, [][]byte{[]byte("a secret that was thrown away...")}, notes)
+		undecided, after := replica(t, store, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret}, guest.Retired("notes"), Cart)
+		var id string
+		cookie := at(undecided, "", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			id = guest.FromContext(r.Context()).GuestID()
+		})
+		notes.Set(before.AsGuest(t.Context(), id), "a", "x")
+		notes.Set(before.AsGuest(t.Context(), id), "b", "x")
+		notes.Set(before.As(t.Context(), "ann"), "b", "y")
+		if receipt, err := claimBy(undecided, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) || !receipt.Pending {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		receipt, err := claimBy(after, cookie, "ann")
+		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 2, AccountItems: 1, ResultItems: 1, DroppedItems: 2}
+		if err != nil || len(receipt.Kinds) != 2 || kept(t, receipt, "notes") != want {
+			t.Errorf("%+v, %v, want %+v", receipt, err, want)
+		}
+		if n, err := Cart.Get(after.As(t.Context(), "ann"), "tea"); n != 1 || err != nil {
+			t.Errorf("%d cups, %v", n, err)
+		}
+		if got := slices.Sorted(maps.Keys(record(t, store, "a:"))); !slices.Contains(got, "notes/b") || slices.Contains(got, "notes/a") {
+			t.Errorf("the account's record holds %v", got)
+		}
+		if err := notes.Set(after.As(t.Context(), "ann"), "a", "x"); !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("a retired kind is written: %v", err)
+		}
+		if _, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{guest.Retired("cart"), Cart}}); err == nil {
+			t.Error("a kind is in use and retired")
+		}
+	})
+}
+
 // Whatever the string, it is stored as encoding/json writes it, and read back.
 func TestStringsAreJSON(t *testing.T) {
+	t.Parallel()
 	store := memstore.New(memstore.Config{})
 	m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme}})
 	ctx := m.As(t.Context(), "ann")
@@ -420,30 +597,6 @@ func TestStringsAreJSON(t *testing.T) {
 	}
 }
 
-// What was prefetched of one Manager's visitor does not answer for another's, though both have the same guest.
-func TestPrefetchIsOneManagers(t *testing.T) {
-	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
-	cookie := one.newcomer("tea")
-	for s, theme := range map[*site]string{one: "dark", two: "light"} {
-		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
-		r.Header.Set("Cookie", cookie)
-		s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
-	}
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Cookie", cookie)
-	one.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, err := guest.Prefetch(r.Context(), Theme)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if got, err := Theme.Get(r.Context()); got != "light" || err != nil {
-				t.Errorf("the other app reads %q, %v", got, err)
-			}
-		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
-	})).ServeHTTP(httptest.NewRecorder(), r)
-}
-
 type (
 	hidden   struct{ _ string }
 	byMethod struct{ sku string }
@@ -453,13 +606,17 @@ type (
 	inner    struct{ Sku string }
 )
 
-func (b byMethod) MarshalText() ([]byte, error)     { return []byte(b.sku), nil }
+func (b byMethod) MarshalText() ([]byte, error) { return []byte(b.sku), nil }
+
 func (b *byMethod) UnmarshalText(text []byte) error { b.sku = string(text); return nil }
-func (h *halfway) MarshalJSON() ([]byte, error)     { return json.Marshal(h.sku) }
-func (h *halfway) UnmarshalJSON(text []byte) error  { return json.Unmarshal(text, &h.sku) }
+
+func (h *halfway) MarshalJSON() ([]byte, error) { return json.Marshal(h.sku) }
+
+func (h *halfway) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &h.sku) }
 
 // New refuses types that would come back empty or not at all, and no others.
 func TestTypesThatJSONCannotKeep(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		kind guest.Kind
 		want string // in the error; "": none
@@ -492,5 +649,266 @@ func TestTypesThatJSONCannotKeep(t *testing.T) {
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
+	}
+}
+
+// While two versions of an app run, one of them cannot read all that a guest holds. Whichever claims first, everything
+// arrives: a claim by the one that cannot is pending until the other finishes it.
+func TestARollingDeployLosesNothing(t *testing.T) {
+	t.Parallel()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+	secretNotes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+	newer := []byte("a newer secret of 32 bytes......")
+	both := [][]byte{newer, secret}
+	for _, row := range []struct {
+		name     string
+		old, new func(*testing.T, guest.Store) *guest.Manager
+		notes    *guest.Map[string] // of the new one
+	}{
+		{"the old one lacks a kind",
+			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart) },
+			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart, notes) }, notes},
+		{"the old one lacks the secret",
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
+			},
+			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, both, Cart, secretNotes) }, secretNotes},
+		{"the old one encrypts, and meets what is not",
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
+			},
+			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart, notes) }, notes},
+	} {
+		for _, accountHolds := range []bool{false, true} {
+			for _, oldFirst := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/the account holds some: %v/the old one first: %v", row.name, accountHolds, oldFirst), func(t *testing.T) {
+					store := newStore()
+					old, new := row.old(t, store), row.new(t, store)
+					ann := new.As(t.Context(), "ann")
+					want := map[string]string{"first": "guest", "second": "guest"}
+					if accountHolds {
+						row.notes.Set(ann, "third", "account")
+						row.notes.Set(ann, "first", "account")
+						want["third"] = "account"
+					}
+					var id string
+					cookie := at(old, "", func(w http.ResponseWriter, r *http.Request) {
+						Cart.Add(r.Context(), "tea", 2)
+						id = guest.FromContext(r.Context()).GuestID()
+					})
+					row.notes.Set(new.AsGuest(t.Context(), id), "first", "guest")
+					row.notes.Set(new.AsGuest(t.Context(), id), "second", "guest")
+					if oldFirst {
+						receipt, err := claimBy(old, cookie, "ann")
+						if !errors.Is(err, guest.ErrUnreadable) || !receipt.Pending {
+							t.Errorf("the old process answers %v, %+v", err, receipt)
+						}
+						if n, err := old.Recover(t.Context()); n != 0 || !errors.Is(err, guest.ErrUnreadable) {
+							t.Errorf("the old process recovers %d, %v", n, err)
+						}
+						if n, err := new.Recover(t.Context()); n != 1 || err != nil {
+							t.Errorf("the new process recovers %d, %v", n, err)
+						}
+					} else if receipt, err := claimBy(new, cookie, "ann"); err != nil || receipt.Pending {
+						t.Errorf("the new process answers %v, %+v", err, receipt)
+					}
+					for range 2 { // a repetition by either changes nothing
+						for _, m := range []*guest.Manager{old, new} {
+							if receipt, err := claimBy(m, cookie, "ann"); err != nil || receipt.Pending {
+								t.Errorf("repeated: %v, %+v", err, receipt)
+							}
+						}
+					}
+					got, err := row.notes.All(ann)
+					if !maps.Equal(got, want) || err != nil {
+						t.Errorf("the account holds %v, %v, want %v", got, err, want)
+					}
+					if n, err := Cart.Get(ann, "tea"); n != 2 || err != nil {
+						t.Errorf("%d cups, %v", n, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	t.Parallel()
+
+	// A struct of the new version has one field more. The old one claims, and its rule returns items as they were: their
+	// bytes stay, with the field that it does not know. What it makes anew, it makes of what it knows.
+	t.Run("an older type keeps the bytes of what its rule returned unchanged", func(t *testing.T) {
+		t.Parallel()
+		type older struct {
+			Colour string `json:"colour"`
+		}
+		type newer struct {
+			Colour string `json:"colour"`
+			Size   string `json:"size"`
+		}
+		pick := func(account, guest older) older { // neither changes
+			if guest.Colour == "red" {
+				return guest
+			}
+			return account
+		}
+		shout := func(account, guest older) older { return older{account.Colour + "!"} }
+		for name, row := range map[string]struct {
+			rule           guest.Merge[older]
+			account, guest newer
+			want           newer
+		}{
+			"the account's":         {pick, newer{"blue", "XL"}, newer{"green", "S"}, newer{"blue", "XL"}},
+			"the guest's":           {pick, newer{"blue", "XL"}, newer{"red", "S"}, newer{"red", "S"}},
+			"equal, as it sees it":  {pick, newer{"red", "XL"}, newer{"red", "S"}, newer{"red", "XL"}},
+			"something new of both": {shout, newer{"blue", "XL"}, newer{"red", "S"}, newer{"blue!", ""}},
+		} {
+			for _, sealed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/sealed: %v", name, sealed), func(t *testing.T) {
+					store := newStore()
+					oldValue, newValue := guest.NewValue("look", row.rule), guest.NewValue("look", guest.PreferAccount[newer])
+					oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)), guest.NewMap("looks", guest.PreferAccount[map[string]newer])
+					if sealed {
+						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(), oldMap.Encrypted(), newMap.Encrypted()
+					}
+					old := replica(t, store, [][]byte{secret}, oldValue, oldMap)
+					new := replica(t, store, [][]byte{secret}, newValue, newMap)
+					ann := new.As(t.Context(), "ann")
+					newValue.Set(ann, row.account)
+					newMap.Set(ann, "pot", row.account)
+					newMap.Set(ann, "mine", row.account)
+					cookie := at(new, "", func(w http.ResponseWriter, r *http.Request) {
+						newValue.Set(r.Context(), row.guest)
+						newMap.Set(r.Context(), "pot", row.guest)
+						newMap.Set(r.Context(), "yours", row.guest)
+					})
+					receipt, err := claimBy(old, cookie, "ann")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got, err := newValue.Get(ann); got != row.want || err != nil {
+						t.Errorf("the value is %+v, %v, want %+v", got, err, row.want)
+					}
+					got, err := newMap.All(ann)
+					if want := map[string]newer{"pot": row.want, "mine": row.account, "yours": row.guest}; !maps.Equal(got, want) || err != nil {
+						t.Errorf("the map is %+v, %v, want %+v", got, err, want)
+					}
+					if k := kept(t, receipt, "look"); (k.Outcome == guest.Kept) != (row.want == row.account) {
+						t.Errorf("the receipt: %+v", k)
+					}
+				})
+			}
+		}
+	})
+
+	// An amount that another release wrote in another way keeps its bytes too.
+	t.Run("an unchanged amount keeps its bytes", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		m := replica(t, store, [][]byte{secret}, Cart)
+		Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+		for key := range store.Keys(t.Context(), "a:") {
+			store.Update(t.Context(), key, guest.Update{Set: guest.Fields{"cart/cup": "+01"}})
+		}
+		if _, err := claimBy(m, cookie, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if got := record(t, store, "a:"); got["cart/cup"] != "+01" || got["cart/tea"] != "1" {
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("a rule that panics", func(t *testing.T) {
+		t.Parallel()
+		broken := guest.NewValue("broken", func(account, guest int) int { panic("a bug") })
+		s := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, broken) })
+		s.mux.HandleFunc("POST /broken", func(w http.ResponseWriter, r *http.Request) { broken.Set(r.Context(), 1) })
+		broken.Set(s.guests.As(t.Context(), "ann"), 2)
+		b := s.browser()
+		b.add("tea")
+		b.request("POST", "/broken")
+		c := b.login("ann")
+		if !c.Receipt.Pending || !strings.Contains(c.Err, `data "broken": the merge rule panicked: a bug`) {
+			t.Errorf("%+v", c)
+		}
+		if got := s.account("ann"); len(got) != 0 {
+			t.Errorf("half of it was merged: %v", got)
+		}
+		mended := newSite(t, func(c *guest.Config) {
+			c.Store, c.Data = s.store, append(c.Data, guest.NewValue("broken", guest.PreferAccount[int]))
+		})
+		if n, err := mended.guests.Recover(t.Context()); n != 1 || err != nil || mended.account("ann")["tea"] != 1 {
+			t.Errorf("with a mended rule: %d, %v, %v", n, err, mended.account("ann"))
+		}
+	})
+
+	t.Run("a full account takes no more than twice its quota", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 5} })
+		var c claimed
+		for round := range 3 {
+			b := s.browser()
+			for i := range 5 {
+				b.add(fmt.Sprintf("item-%d-%d", round, i))
+			}
+			c = b.login("ann")
+		}
+		if k := kept(t, c.Receipt, "cart"); k.GuestItems != 5 || k.AccountItems != 10 || k.ResultItems != 10 || k.DroppedItems != 5 {
+			t.Errorf("the third claim: %+v", k)
+		}
+		if got := s.account("ann"); len(got) != 10 {
+			t.Errorf("%d items", len(got))
+		}
+	})
+}
+
+// An item that grows is as good as a new one: a rule that joins texts does not bring an account over twice its quota.
+func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
+	t.Parallel()
+	join := func(account, guest string) string { return account + guest }
+	notes := guest.NewMap("notes", guest.EachItem(join))
+	draft := guest.NewValue("draft", join)
+	m, err := guest.New(guest.Config{
+		Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann := m.As(t.Context(), "ann")
+	var refused int
+	for i := range 64 {
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			for _, item := range []string{"a", "b", "c"} {
+				if err := notes.Set(r.Context(), item, strings.Repeat("x", 4<<10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := draft.Set(r.Context(), strings.Repeat("y", 3<<10)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		receipt, err := claimBy(m, cookie, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, err := notes.All(ann)
+		text, err2 := draft.Get(ann)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		size := len(text) + len(items["a"]) + len(items["b"]) + len(items["c"])
+		if size > 32<<10 {
+			t.Fatalf("after %d claims the account holds %d bytes; twice its quota are %d", i+1, size, 32<<10)
+		}
+		for _, k := range receipt.Kinds {
+			refused += k.DroppedItems
+		}
+		if k := kept(t, receipt, "notes"); i == 63 && (k.DroppedItems != 3 || k.ResultItems != 3) {
+			t.Errorf("the last receipt: %+v", k)
+		}
+	}
+	if refused < 200 {
+		t.Errorf("the receipts count %d items that were not taken", refused)
 	}
 }

@@ -2,9 +2,11 @@ package guest_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -69,6 +71,34 @@ func Example() {
 	// 2 <nil>
 }
 
+func ExampleNew() {
+	// os.Getenv("GUEST_SECRET"), made by openssl rand -base64 32
+	secret, err := base64.StdEncoding.DecodeString("dGhpcyBvbmUgaXMgaW4gdGhlIGRvY3VtZW50YXRpb24=")
+	if err != nil {
+		log.Fatal(err)
+	}
+	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64])) // a package variable, in an app
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}), // or redisstore.New
+		Secrets: [][]byte{secret},
+		Data:    []guest.Kind{cart},
+		Account: func(r *http.Request) string { return r.Header.Get("User") }, // your own sessions here
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(cart.Add(r.Context(), r.PathValue("sku"), 1))
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{} // http.ListenAndServe(":8080", app)
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, browser, "POST", "/cart/tea")
+	// Output:
+	// 1 <nil>
+	// 2 <nil>
+}
+
 func ExampleNew_faults() {
 	_, err := guest.New(guest.Config{Secrets: [][]byte{[]byte("too short")}})
 	fmt.Println(err)
@@ -77,233 +107,19 @@ func ExampleNew_faults() {
 	// guest: Config.Secrets: secret 0 has 9 bytes; at least 32 random bytes are needed
 }
 
-func ExampleManager_Middleware() {
-	guests := exampleGuests()
-	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := guest.FromContext(r.Context())
-		fmt.Println("guest:", v.IsGuest(), "new:", v.IsNew())
-	}))
-	browser := map[string]*http.Cookie{}
-	visit(app, browser, "GET", "/")
-	visit(app, browser, "GET", "/")
-	// Output:
-	// guest: true new: true
-	// guest: true new: false
-}
-
-func ExampleManager_Identify() {
-	guests := exampleGuests()
-	// An adapter for a framework whose middleware is no func(http.Handler) http.Handler:
-	adapter := func(w http.ResponseWriter, r *http.Request, next func(*http.Request)) {
-		next(guests.Identify(w, r))
+// A program that takes its settings from the environment says which of them to change.
+func ExampleConfigError() {
+	variable := map[string]string{"TTL": "GUEST_TTL", "Secrets": "GUEST_SECRETS"}
+	_, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		TTL:     500 * 24 * time.Hour,
+	})
+	var fault *guest.ConfigError
+	if errors.As(err, &fault) { // the first fault; err itself tells all
+		fmt.Println(variable[fault.Field], fault.Fault)
 	}
-	adapter(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), func(r *http.Request) {
-		fmt.Println(guest.FromContext(r.Context()).IsGuest())
-	})
-	// Output: true
-}
-
-func ExampleManager_Claim() {
-	guests := exampleGuests()
-	login := func(w http.ResponseWriter, r *http.Request) {
-		user := struct{ ID string }{"ann"}          // the app has checked the password, the code, the link or the OAuth token
-		receipt, err := guests.Claim(w, r, user.ID) // never a reason to fail the login
-		if err != nil {
-			log.Print(err)
-		}
-		for _, kind := range receipt.Kinds {
-			fmt.Printf("%s: %d of yours, %d there before, %d now\n", kind.Name, kind.GuestTotal, kind.AccountTotal, kind.ResultTotal)
-		}
-	}
-	Cart.Set(guests.As(context.Background(), "ann"), "cup", 2)
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 3) })
-	mux.HandleFunc("POST /login", login)
-	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
-	visit(app, browser, "POST", "/cart/tea")
-	visit(app, browser, "POST", "/login")
-	// Output: cart: 3 of yours, 2 there before, 5 now
-}
-
-func ExampleWith() {
-	guests := exampleGuests()
-	account := guests.As(context.Background(), "ann")
-	Theme.Set(account, "light")
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) { Theme.Set(r.Context(), "dark") })
-	mux.HandleFunc("POST /checkout", func(w http.ResponseWriter, r *http.Request) {
-		guests.Claim(w, r, "ann", guest.With(Theme, guest.PreferGuest[string])) // what was just chosen wins
-	})
-	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
-	visit(app, browser, "POST", "/theme")
-	visit(app, browser, "POST", "/checkout")
-	fmt.Println(Theme.Get(account))
-	// Output: dark <nil>
-}
-
-func ExampleManager_ClaimHandler() {
-	guests := exampleGuests()
-	mux := http.NewServeMux()
-	mux.Handle("/claim", guests.ClaimHandler(func(r *http.Request) (string, error) {
-		return "", errors.New("nobody is signed in") // the app's own session says who
-	}))
-	fmt.Println(visit(guests.Middleware(mux), map[string]*http.Cookie{}, "POST", "/claim").Code)
-	// Output: 401
-}
-
-func ExampleManager_Ticket() {
-	guests := exampleGuests()
-	var link string
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
-	mux.HandleFunc("POST /send-link", func(w http.ResponseWriter, r *http.Request) {
-		link, _ = guests.Ticket(r.Context(), "ann@example.com", 15*time.Minute) // goes into the e-mail
-	})
-	mux.HandleFunc("POST /open-link", func(w http.ResponseWriter, r *http.Request) { // in any browser
-		receipt, err := guests.ClaimTicket(w, r, link, "ann@example.com", "ann")
-		fmt.Println(receipt.Claimed, err)
-	})
-	app := guests.Middleware(mux)
-	laptop, phone := map[string]*http.Cookie{}, map[string]*http.Cookie{}
-	visit(app, laptop, "POST", "/cart/tea")
-	visit(app, laptop, "POST", "/send-link")
-	visit(app, phone, "POST", "/open-link")
-	fmt.Println(Cart.All(guests.As(context.Background(), "ann")))
-	// Output:
-	// true <nil>
-	// map[tea:1] <nil>
-}
-
-func ExampleManager_Preview() {
-	guests := exampleGuests()
-	Cart.Set(guests.As(context.Background(), "ann"), "tea", 1)
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
-	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
-		receipt, err := guests.Preview(r.Context(), "ann") // to ask: keep both, this browser's or the account's?
-		fmt.Println(receipt.Kinds[0].GuestTotal, receipt.Kinds[0].AccountTotal, receipt.Kinds[0].ResultTotal, err)
-	})
-	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
-	visit(app, browser, "POST", "/cart/tea")
-	visit(app, browser, "GET", "/login")
-	// Output: 1 1 2 <nil>
-}
-
-func ExampleManager_As() {
-	guests := exampleGuests()
-	ctx := guests.As(context.Background(), "ann") // in a job, without a request
-	Cart.Add(ctx, "gift", 1)
-	fmt.Println(Cart.All(ctx))
-	// Output: map[gift:1] <nil>
-}
-
-func ExampleManager_Recover() {
-	guests := exampleGuests()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go guests.Run(ctx, time.Minute) // in one process or in all of them
-
-	fmt.Println(guests.Recover(ctx)) // or once, by hand
-	// Output: 0 <nil>
-}
-
-func ExampleManager_Export() {
-	guests := exampleGuests()
-	ctx := guests.As(context.Background(), "ann")
-	Theme.Set(ctx, "dark")
-	Cart.Add(ctx, "tea", 2)
-	data, err := guests.Export(ctx)
-	fmt.Printf("%s %s %v\n", data["theme"], data["cart"], err)
-	fmt.Println(guests.EraseAccount(ctx, "ann"))
-	// Output:
-	// "dark" {"tea":2} <nil>
-	// <nil>
-}
-
-func ExampleManager_Forget() {
-	guests := exampleGuests()
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
-	mux.HandleFunc("POST /forget-me", func(w http.ResponseWriter, r *http.Request) { fmt.Println(guests.Forget(w, r)) })
-	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
-	visit(app, browser, "POST", "/cart/tea")
-	visit(app, browser, "POST", "/forget-me")
-	fmt.Println(len(browser), "cookies")
-	// Output:
-	// <nil>
-	// 0 cookies
-}
-
-func ExampleValue() {
-	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
-	Theme.Set(ctx, "dark")
-	fmt.Println(Theme.Get(ctx))
-	Theme.Update(ctx, func(old string) (string, error) { return "very " + old, nil })
-	fmt.Println(Theme.Get(ctx))
-	Theme.Delete(ctx)
-	fmt.Println(Theme.Get(ctx))
-	// Output:
-	// dark <nil>
-	// very dark <nil>
-	//  <nil>
-}
-
-func ExampleMap() {
-	ctx := exampleGuests().As(context.Background(), "ann")
-	Wishes.Set(ctx, "pot", wish{Note: "blue"})
-	fmt.Println(Wishes.Get(ctx, "pot"))
-	fmt.Println(Wishes.All(ctx))
-	// Output:
-	// {blue} <nil>
-	// map[pot:{blue}] <nil>
-}
-
-func ExampleCounters() {
-	ctx := exampleGuests().As(context.Background(), "ann")
-	fmt.Println(Cart.Add(ctx, "tea", 2))
-	fmt.Println(Cart.Add(ctx, "tea", 1))
-	fmt.Println(Cart.Add(ctx, "cup", 1))
-	Cart.Add(ctx, "tea", -3) // at 0 the item is gone
-	fmt.Println(Cart.All(ctx))
-	// Output:
-	// 2 <nil>
-	// 3 <nil>
-	// 1 <nil>
-	// map[cup:1] <nil>
-}
-
-func ExampleValue_Update_incorrect() {
-	ctx := exampleGuests().As(context.Background(), "ann")
-	// Reading and then writing loses what another request writes in between. Use Update, or Counters.Add.
-	theme, _ := Theme.Get(ctx)
-	Theme.Set(ctx, theme+" blue")
-}
-
-func ExamplePrefetch() {
-	ctx := exampleGuests().As(context.Background(), "ann")
-	Theme.Set(ctx, "dark")
-	Cart.Add(ctx, "tea", 2)
-	ctx, err := guest.Prefetch(ctx, Theme, Cart) // one round trip for the whole page
-	if err != nil {
-		log.Print(err)
-	}
-	fmt.Println(Theme.Get(ctx))
-	fmt.Println(Cart.All(ctx))
-	// Output:
-	// dark <nil>
-	// map[tea:2] <nil>
-}
-
-func ExampleEachItem() {
-	rule := guest.EachItem(guest.Max[int64])
-	fmt.Println(rule(map[string]int64{"tea": 2, "cup": 1}, map[string]int64{"tea": 3, "pot": 1}))
-	// Output: map[cup:1 pot:1 tea:3]
-}
-
-func ExampleAll() {
-	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 20, nil))
-	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)), admit(httptest.NewRequest("HEAD", "/", nil)))
-	// Output: true false
+	// Output: GUEST_TTL is 12000h0m0s; browsers keep a cookie for 400 days at most
 }
 
 // Where the law asks for consent first: nothing is set or stored before the visitor's yes, and a no takes it back.
@@ -353,6 +169,128 @@ func ExampleConfig_consent() {
 	// 1 cookies, 1 records
 }
 
+// The app's own rows of the guest follow it to the account.
+func ExampleConfig_onClaim() {
+	type review struct{ author, text string }
+	var reviews []review // a table, in an app
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		OnClaim: func(ctx context.Context, receipt guest.Receipt) error { // on an error it is tried again
+			for i := range reviews { // UPDATE reviews SET author = $2 WHERE author = $1
+				if reviews[i].author == receipt.GuestID {
+					reviews[i].author = receipt.AccountID
+				}
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /review", func(w http.ResponseWriter, r *http.Request) {
+		reviews = append(reviews, review{guest.FromContext(r.Context()).GuestID(), "good tea"})
+	})
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/review")
+	visit(app, browser, "POST", "/login")
+	fmt.Println(reviews)
+	// Output: [{ann good tea}]
+}
+
+// The site was on www.shop.example alone, and has guests whose cookies are of that scope.
+func ExampleConfig_formerCookies() {
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{Cart},
+
+		Cookie:        guest.Cookie{Domain: "shop.example"},
+		FormerCookies: []guest.Cookie{{Domain: "www.shop.example"}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
+	app := guests.Middleware(mux)
+	first := httptest.NewRecorder()
+	app.ServeHTTP(first, httptest.NewRequest("POST", "/cart", nil))
+	login := httptest.NewRequest("POST", "/login", nil)
+	login.AddCookie(first.Result().Cookies()[0])
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, login)
+	for _, c := range w.Result().Cookies() {
+		if c.Name == "__Secure-guest" {
+			fmt.Println("cleared in", c.Domain)
+		}
+	}
+	// Output:
+	// cleared in shop.example
+	// cleared in www.shop.example
+}
+
+// Somebody at the help desk signs in as a customer, with a guest of their own in that browser.
+func ExampleConfig_autoClaim() {
+	actsForCustomer := func(r *http.Request) bool { return r.Header.Get("Agent") != "" } // your own sessions here
+	guests, err := guest.New(guest.Config{
+		Store:     memstore.New(memstore.Config{}),
+		Secrets:   [][]byte{[]byte("32 random bytes from your config")},
+		Data:      []guest.Kind{Cart},
+		Account:   func(r *http.Request) string { return r.Header.Get("User") },
+		AutoClaim: func(r *http.Request) bool { return !actsForCustomer(r) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+	mux.HandleFunc("GET /cart", func(w http.ResponseWriter, r *http.Request) { fmt.Println(Cart.All(r.Context())) })
+	app := guests.Middleware(mux)
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("POST", "/cart", nil))
+	page := func(header ...string) {
+		r := httptest.NewRequest("GET", "/cart", nil)
+		r.AddCookie(w.Result().Cookies()[0])
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		app.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	page("User", "customer", "Agent", "ann")
+	page()
+	// Output:
+	// map[] <nil>
+	// map[tea:1] <nil>
+}
+
+func ExampleBrowsers() {
+	for _, header := range []http.Header{
+		{"User-Agent": {"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}},
+		{"User-Agent": {"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}},
+		{"Sec-Fetch-Dest": {"image"}},
+		{"Sec-Purpose": {"prefetch"}},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header = header
+		fmt.Println(guest.Browsers(r))
+	}
+	// Output:
+	// true
+	// false
+	// false
+	// false
+}
+
+func ExampleAll() {
+	admit := guest.All(guest.Browsers, guest.Limit(time.Minute, 20, nil))
+	fmt.Println(admit(httptest.NewRequest("GET", "/", nil)), admit(httptest.NewRequest("HEAD", "/", nil)))
+	// Output: true false
+}
+
 func ExampleLimit() {
 	everybody := func(*http.Request) netip.Addr { return netip.Addr{} } // one client, so one limit for all
 	guests, err := guest.New(guest.Config{
@@ -397,6 +335,32 @@ func ExampleLimit_proxy() {
 	// false
 }
 
+func ExampleManager_Middleware() {
+	guests := exampleGuests()
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := guest.FromContext(r.Context())
+		fmt.Println("guest:", v.IsGuest(), "new:", v.IsNew())
+	}))
+	browser := map[string]*http.Cookie{}
+	visit(app, browser, "GET", "/")
+	visit(app, browser, "GET", "/")
+	// Output:
+	// guest: true new: true
+	// guest: true new: false
+}
+
+func ExampleManager_Identify() {
+	guests := exampleGuests()
+	// An adapter for a framework whose middleware is no func(http.Handler) http.Handler:
+	adapter := func(w http.ResponseWriter, r *http.Request, next func(*http.Request)) {
+		next(guests.Identify(w, r))
+	}
+	adapter(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), func(r *http.Request) {
+		fmt.Println(guest.FromContext(r.Context()).IsGuest())
+	})
+	// Output: true
+}
+
 func ExampleFromContext() {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		v := guest.FromContext(r.Context())
@@ -411,4 +375,339 @@ func ExampleFromContext() {
 	}
 	handler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	// Output: nobody: a crawler, or not behind the middleware
+}
+
+func ExampleFromContext_incorrect() {
+	http.HandleFunc("/later", func(w http.ResponseWriter, r *http.Request) {
+		go func() {
+			// It has no visitor: ErrNoVisitor. Use context.WithoutCancel(r.Context()).
+			Cart.Add(context.Background(), "tea", 1)
+		}()
+	})
+}
+
+// The ID is for the app's own rows and logs.
+func ExampleVisitor_GuestID() {
+	votes := map[string]string{} // a table, in an app
+	app := exampleGuests().Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := guest.FromContext(r.Context()).GuestID()
+		if id == "" { // a member, or a crawler
+			http.Error(w, "This is for guests.", http.StatusForbidden)
+			return
+		}
+		votes[id] = r.FormValue("for")
+	}))
+	browser := map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/vote?for=tea")
+	visit(app, browser, "POST", "/vote?for=tea")
+	visit(app, map[string]*http.Cookie{}, "POST", "/vote?for=tea") // somebody else
+	fmt.Println(len(votes), "votes")
+	// Output: 2 votes
+}
+
+func ExampleVisitor_AccountID() {
+	guests := exampleGuests()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		v := guest.FromContext(r.Context())
+		fmt.Printf("%q\n", v.AccountID())
+		guests.Claim(w, r, "ann")
+		fmt.Printf("%q\n", v.AccountID()) // for the rest of the request; later it is what Config.Account says
+	})
+	visit(guests.Middleware(mux), map[string]*http.Cookie{}, "POST", "/login")
+	// Output:
+	// ""
+	// "ann"
+}
+
+func ExampleVisitor_IsGuest() {
+	page := exampleGuests().Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if guest.FromContext(r.Context()).IsGuest() {
+			fmt.Fprint(w, "Sign up to keep your cart. ")
+		}
+		fmt.Fprint(w, "Welcome.")
+	}))
+	for _, header := range []http.Header{{}, {"User": {"ann"}}, {"User-Agent": {"Googlebot/2.1"}}} {
+		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+		r.Header = header
+		page.ServeHTTP(w, r)
+		fmt.Println(w.Body)
+	}
+	// Output:
+	// Sign up to keep your cart. Welcome.
+	// Welcome.
+	// Welcome.
+}
+
+func ExampleVisitor_IsNew() {
+	page := exampleGuests().Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if guest.FromContext(r.Context()).IsNew() {
+			fmt.Println("The first order is delivered free of charge.")
+			return
+		}
+		fmt.Println("Welcome back.")
+	}))
+	browser := map[string]*http.Cookie{}
+	visit(page, browser, "GET", "/")
+	visit(page, browser, "GET", "/")
+	// Output:
+	// The first order is delivered free of charge.
+	// Welcome back.
+}
+
+func ExampleVisitor_Replaced() {
+	guests := exampleGuests()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
+	mux.HandleFunc("GET /cart", func(w http.ResponseWriter, r *http.Request) {
+		cart, _ := Cart.All(r.Context())
+		if guest.FromContext(r.Context()).Replaced() { // asked after reading
+			fmt.Println("Your cart is in your account: sign in.")
+		}
+		fmt.Println(cart)
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	old := maps.Clone(browser) // the login's response never arrived
+	visit(app, browser, "POST", "/login")
+	visit(app, old, "GET", "/cart")
+	// Output:
+	// Your cart is in your account: sign in.
+	// map[]
+}
+
+func ExampleManager_Claim() {
+	guests := exampleGuests()
+	login := func(w http.ResponseWriter, r *http.Request) {
+		user := struct{ ID string }{"ann"}          // the app has checked the password, the code, the link or the OAuth token
+		receipt, err := guests.Claim(w, r, user.ID) // never a reason to fail the login
+		if err != nil {
+			log.Print(err)
+		}
+		for _, kind := range receipt.Kinds {
+			fmt.Printf("%s: %d of yours, %d there before, %d now\n", kind.Name, kind.GuestTotal, kind.AccountTotal, kind.ResultTotal)
+		}
+	}
+	Cart.Set(guests.As(context.Background(), "ann"), "cup", 2)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 3) })
+	mux.HandleFunc("POST /login", login)
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, browser, "POST", "/login")
+	// Output: cart: 3 of yours, 2 there before, 5 now
+}
+
+func ExampleManager_Claim_incorrect() {
+	guests := exampleGuests()
+	http.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		// A login never fails because of a guest: on an error log it, and go on. The claim does, too.
+		if _, err := guests.Claim(w, r, "ann"); err != nil {
+			http.Error(w, "sign in again later", http.StatusServiceUnavailable)
+		}
+	})
+}
+
+// A resolver or an RPC has a context and no request.
+func ExampleManager_ClaimContext() {
+	guests := exampleGuests()
+	signIn := func(ctx context.Context, user string) (bool, error) {
+		receipt, err := guests.ClaimContext(ctx, user) // never a reason to fail the login
+		return receipt.Claimed, err
+	}
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		fmt.Println(signIn(r.Context(), "ann"))
+	}))
+	visit(app, map[string]*http.Cookie{}, "POST", "/graphql")
+	fmt.Println(Cart.All(guests.As(context.Background(), "ann")))
+	// Output:
+	// true <nil>
+	// map[tea:1] <nil>
+}
+
+func ExampleManager_ClaimHandler() {
+	guests := exampleGuests()
+	mux := http.NewServeMux()
+	mux.Handle("/claim", guests.ClaimHandler(func(r *http.Request) (string, error) {
+		return "", errors.New("nobody is signed in") // the app's own session says who
+	}))
+	fmt.Println(visit(guests.Middleware(mux), map[string]*http.Cookie{}, "POST", "/claim").Code)
+	// Output: 401
+}
+
+func ExampleWith() {
+	guests := exampleGuests()
+	account := guests.As(context.Background(), "ann")
+	Theme.Set(account, "light")
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) { Theme.Set(r.Context(), "dark") })
+	mux.HandleFunc("POST /checkout", func(w http.ResponseWriter, r *http.Request) {
+		guests.Claim(w, r, "ann", guest.With(Theme, guest.PreferGuest[string])) // what was just chosen wins
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/theme")
+	visit(app, browser, "POST", "/checkout")
+	fmt.Println(Theme.Get(account))
+	// Output: dark <nil>
+}
+
+func ExampleManager_Preview() {
+	guests := exampleGuests()
+	Cart.Set(guests.As(context.Background(), "ann"), "tea", 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
+	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		receipt, err := guests.Preview(r.Context(), "ann") // to ask: keep both, this browser's or the account's?
+		fmt.Println(receipt.Kinds[0].GuestTotal, receipt.Kinds[0].AccountTotal, receipt.Kinds[0].ResultTotal, err)
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, browser, "GET", "/login")
+	// Output: 1 1 2 <nil>
+}
+
+// What to tell the visitor after a login.
+func ExampleReceipt() {
+	guests := exampleGuests()
+	tell := func(receipt guest.Receipt) string {
+		switch {
+		case receipt.Pending:
+			return "Your cart follows in a moment."
+		case receipt.Replayed: // a double click
+			return "Your cart is here."
+		}
+		for _, kind := range receipt.Kinds {
+			if kind.Name == Cart.Name() && kind.Outcome == guest.Merged {
+				return fmt.Sprintf("%d items joined the %d in your cart.", kind.GuestTotal, kind.AccountTotal)
+			}
+		}
+		return "Welcome."
+	}
+	Cart.Set(guests.As(context.Background(), "ann"), "cup", 2)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 3) })
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		receipt, err := guests.Claim(w, r, "ann")
+		if err != nil {
+			log.Print(err)
+		}
+		fmt.Println(tell(receipt))
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, maps.Clone(browser), "POST", "/login")
+	visit(app, maps.Clone(browser), "POST", "/login") // the same cookies again
+	// Output:
+	// 3 items joined the 2 in your cart.
+	// Your cart is here.
+}
+
+func ExampleManager_Ticket() {
+	guests := exampleGuests()
+	var link string
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
+	mux.HandleFunc("POST /send-link", func(w http.ResponseWriter, r *http.Request) {
+		link, _ = guests.Ticket(r.Context(), "ann@example.com", 15*time.Minute) // goes into the e-mail
+	})
+	mux.HandleFunc("POST /open-link", func(w http.ResponseWriter, r *http.Request) { // in any browser
+		receipt, err := guests.ClaimTicket(w, r, link, "ann@example.com", "ann")
+		fmt.Println(receipt.Claimed, err)
+	})
+	app := guests.Middleware(mux)
+	laptop, phone := map[string]*http.Cookie{}, map[string]*http.Cookie{}
+	visit(app, laptop, "POST", "/cart/tea")
+	visit(app, laptop, "POST", "/send-link")
+	visit(app, phone, "POST", "/open-link")
+	fmt.Println(Cart.All(guests.As(context.Background(), "ann")))
+	// Output:
+	// true <nil>
+	// map[tea:1] <nil>
+}
+
+// A code by SMS, which may be typed in another browser: the ticket waits with it.
+func ExampleManager_ClaimTicket() {
+	guests := exampleGuests()
+	var ticket string
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /send-code/{number}", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		ticket, _ = guests.Ticket(r.Context(), r.PathValue("number"), 10*time.Minute)
+	})
+	mux.HandleFunc("POST /code/{number}", func(w http.ResponseWriter, r *http.Request) { // the app has checked the code
+		receipt, err := guests.ClaimTicket(w, r, ticket, r.PathValue("number"), "ann")
+		if errors.Is(err, guest.ErrTicket) {
+			fmt.Println("signed in, without the cart")
+			return
+		}
+		fmt.Println("claimed:", receipt.Claimed, "again:", receipt.Replayed)
+	})
+	app := guests.Middleware(mux)
+	visit(app, map[string]*http.Cookie{}, "POST", "/send-code/15550100")
+	visit(app, map[string]*http.Cookie{}, "POST", "/code/15550199") // another's
+	visit(app, map[string]*http.Cookie{}, "POST", "/code/15550100")
+	visit(app, map[string]*http.Cookie{}, "POST", "/code/15550100")
+	// Output:
+	// signed in, without the cart
+	// claimed: true again: false
+	// claimed: true again: true
+}
+
+// A resolver or an RPC has a context and no request.
+func ExampleManager_ClaimTicketContext() {
+	guests := exampleGuests()
+	var ticket string
+	signIn := func(ctx context.Context, state string) error { // the provider has said who this is
+		receipt, err := guests.ClaimTicketContext(ctx, ticket, state, "ann") // never a reason to fail the login
+		fmt.Println(receipt.AccountID, receipt.Claimed)
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /start", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		ticket, _ = guests.Ticket(r.Context(), "a random state", 10*time.Minute) // kept with the state
+	})
+	mux.HandleFunc("POST /rpc", func(w http.ResponseWriter, r *http.Request) { fmt.Println(signIn(r.Context(), "a random state")) })
+	app := guests.Middleware(mux)
+	visit(app, map[string]*http.Cookie{}, "POST", "/start")
+	visit(app, map[string]*http.Cookie{}, "POST", "/rpc")
+	// Output:
+	// ann true
+	// <nil>
+}
+
+func ExampleManager_Forget() {
+	guests := exampleGuests()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
+	mux.HandleFunc("POST /forget-me", func(w http.ResponseWriter, r *http.Request) { fmt.Println(guests.Forget(w, r)) })
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, browser, "POST", "/forget-me")
+	fmt.Println(len(browser), "cookies")
+	// Output:
+	// <nil>
+	// 0 cookies
+}
+
+// A resolver or an RPC has a context and no request.
+func ExampleManager_ForgetContext() {
+	guests := exampleGuests()
+	forgetMe := func(ctx context.Context) error { return guests.ForgetContext(ctx) }
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), 1) })
+	mux.HandleFunc("POST /rpc", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(forgetMe(r.Context()))
+		fmt.Println(Cart.All(r.Context()))
+	})
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/cart/tea")
+	visit(app, browser, "POST", "/rpc")
+	fmt.Println(len(browser), "cookies")
+	// Output:
+	// <nil>
+	// map[] <nil>
+	// 0 cookies
 }

@@ -15,7 +15,148 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// For operators, for support, and for adapters of frameworks.
+// What operators, support and adapters of frameworks call.
+
+// In every process, or in one: claims that were interrupted are finished.
+func ExampleManager_Run() {
+	guests := exampleGuests()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		guests.Run(ctx, time.Minute)
+		close(done)
+	}()
+	stop() // at the end of the program
+	<-done
+}
+
+func ExampleManager_Recover() {
+	guests := exampleGuests()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go guests.Run(ctx, time.Minute) // in one process or in all of them
+
+	fmt.Println(guests.Recover(ctx)) // or once, by hand
+	// Output: 0 <nil>
+}
+
+func ExampleManager_RecoverClaim() {
+	down := errors.New("the database is down")
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		OnClaim: func(context.Context, guest.Receipt) error { return down },
+		Logger:  slog.New(slog.DiscardHandler), // it is warned of this claim
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") }))
+	browser := map[string]*http.Cookie{}
+	visit(guests.Middleware(http.NotFoundHandler()), browser, "GET", "/")
+	visit(app, browser, "POST", "/login")
+	pending, err := guests.Inspect().Pending(ctx)
+	if err != nil || len(pending) != 1 {
+		log.Fatal(len(pending), err)
+	}
+	fmt.Println(guests.RecoverClaim(ctx, pending[0]))
+	down = nil
+	fmt.Println(guests.RecoverClaim(ctx, pending[0]))
+	// Output:
+	// false the database is down
+	// true <nil>
+}
+
+func ExampleManager_As() {
+	guests := exampleGuests()
+	ctx := guests.As(context.Background(), "ann") // in a job, without a request
+	Cart.Add(ctx, "gift", 1)
+	fmt.Println(Cart.All(ctx))
+	// Output: map[gift:1] <nil>
+}
+
+// In a job, for the guests that the app has rows of.
+func ExampleManager_AsGuest() {
+	guests := exampleGuests()
+	var orders []string // the guests' IDs; a column of a table, in an app
+	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 2)
+		orders = append(orders, guest.FromContext(r.Context()).GuestID())
+	}))
+	visit(app, map[string]*http.Cookie{}, "POST", "/order")
+	for _, id := range orders {
+		fmt.Println(Cart.All(guests.AsGuest(context.Background(), id)))
+	}
+	// Output: map[tea:2] <nil>
+}
+
+func ExampleManager_AsGuest_incorrect() {
+	guests := exampleGuests()
+	http.HandleFunc("/cart", func(w http.ResponseWriter, r *http.Request) {
+		// Whoever sends an ID becomes that guest. A guest is known by its cookie alone: use r.Context().
+		ctx := guests.AsGuest(r.Context(), r.FormValue("guest"))
+		Cart.All(ctx)
+	})
+}
+
+func ExampleManager_Export() {
+	guests := exampleGuests()
+	ctx := guests.As(context.Background(), "ann")
+	Theme.Set(ctx, "dark")
+	Cart.Add(ctx, "tea", 2)
+	data, err := guests.Export(ctx)
+	fmt.Printf("%s %s %v\n", data["theme"], data["cart"], err)
+	fmt.Println(guests.EraseAccount(ctx, "ann"))
+	// Output:
+	// "dark" {"tea":2} <nil>
+	// <nil>
+}
+
+func ExampleManager_EraseAccount() {
+	guests := exampleGuests()
+	account := guests.As(context.Background(), "ann")
+	Cart.Set(account, "tea", 2)
+	fmt.Println(guests.EraseAccount(context.Background(), "ann"))
+	fmt.Println(Cart.All(account))
+	// Output:
+	// <nil>
+	// map[] <nil>
+}
+
+// Somebody without a cookie any more asks to be forgotten, and an order of theirs has the ID.
+func ExampleManager_EraseGuest() {
+	guests := exampleGuests()
+	var id string
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /order", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+		id = guest.FromContext(r.Context()).GuestID()
+	})
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
+	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, browser, "POST", "/order")
+	fmt.Println(guests.EraseGuest(context.Background(), id))
+	_, err := Cart.All(guests.AsGuest(context.Background(), id))
+	fmt.Println("gone:", errors.Is(err, guest.ErrGone))
+	visit(app, browser, "POST", "/order") // by a fresh guest
+	visit(app, browser, "POST", "/login")
+	err = guests.EraseGuest(context.Background(), id)
+	fmt.Println("the account's now:", errors.Is(err, guest.ErrClaimed)) // see EraseAccount
+	// Output:
+	// <nil>
+	// gone: true
+	// the account's now: true
+}
+
+// What support looks at, without changing anything.
+func ExampleManager_Inspect() {
+	guests := exampleGuests()
+	Cart.Set(guests.As(context.Background(), "ann"), "tea", 2)
+	record, err := guests.Inspect().Account(context.Background(), "ann")
+	fmt.Println(record.State, record.Kinds[0].Name, record.Kinds[0].Items, err)
+	// Output: open cart 1 <nil>
+}
 
 // Is this cookie ours? What support asks first.
 func ExampleInspector_Token() {
@@ -94,59 +235,6 @@ func ExampleInspector_Pending() {
 	// Output: ann merged true
 }
 
-func ExampleManager_RecoverClaim() {
-	down := errors.New("the database is down")
-	guests, err := guest.New(guest.Config{
-		Store:   memstore.New(memstore.Config{}),
-		Secrets: [][]byte{[]byte("32 random bytes from your config")},
-		OnClaim: func(context.Context, guest.Receipt) error { return down },
-		Logger:  slog.New(slog.DiscardHandler), // it is warned of this claim
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	ctx := context.Background()
-	app := guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") }))
-	browser := map[string]*http.Cookie{}
-	visit(guests.Middleware(http.NotFoundHandler()), browser, "GET", "/")
-	visit(app, browser, "POST", "/login")
-	pending, err := guests.Inspect().Pending(ctx)
-	if err != nil || len(pending) != 1 {
-		log.Fatal(len(pending), err)
-	}
-	fmt.Println(guests.RecoverClaim(ctx, pending[0]))
-	down = nil
-	fmt.Println(guests.RecoverClaim(ctx, pending[0]))
-	// Output:
-	// false the database is down
-	// true <nil>
-}
-
-// Somebody without a cookie any more asks to be forgotten, and an order of theirs has the ID.
-func ExampleManager_EraseGuest() {
-	guests := exampleGuests()
-	var id string
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /order", func(w http.ResponseWriter, r *http.Request) {
-		Cart.Add(r.Context(), "tea", 1)
-		id = guest.FromContext(r.Context()).GuestID()
-	})
-	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, "ann") })
-	app, browser := guests.Middleware(mux), map[string]*http.Cookie{}
-	visit(app, browser, "POST", "/order")
-	fmt.Println(guests.EraseGuest(context.Background(), id))
-	_, err := Cart.All(guests.AsGuest(context.Background(), id))
-	fmt.Println("gone:", errors.Is(err, guest.ErrGone))
-	visit(app, browser, "POST", "/order") // by a fresh guest
-	visit(app, browser, "POST", "/login")
-	err = guests.EraseGuest(context.Background(), id)
-	fmt.Println("the account's now:", errors.Is(err, guest.ErrClaimed)) // see EraseAccount
-	// Output:
-	// <nil>
-	// gone: true
-	// the account's now: true
-}
-
 // Counters of one's own; adapters/promguest has them for Prometheus.
 func ExampleHooks() {
 	guests, err := guest.New(guest.Config{
@@ -180,6 +268,25 @@ func ExampleHooks() {
 	// refused: invalid_token
 }
 
+// Two observers of one Manager.
+func ExampleHooks_And() {
+	count := guest.Hooks{Created: func(context.Context) { fmt.Println("counted") }}
+	trace := guest.Hooks{Created: func(context.Context) { fmt.Println("traced") }}
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Hooks:   count.And(trace),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	visit(guests.Middleware(http.NotFoundHandler()), map[string]*http.Cookie{}, "GET", "/")
+	// Output:
+	// counted
+	// traced
+}
+
 // A label for the errors of a store: few values, and none that names a visitor.
 func ExampleStoreErrorClass() {
 	guests, err := guest.New(guest.Config{
@@ -200,6 +307,26 @@ func ExampleStoreErrorClass() {
 	// Output:
 	// update ""
 	// update "quota"
+}
+
+// An adapter for a framework that writes to an http.ResponseWriter.
+func ExampleManager_Begin() {
+	guests := exampleGuests()
+	adapter := func(next func(http.ResponseWriter, *http.Request) error) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			x := guests.Begin(w.Header(), r)
+			w = x.Writer(w)
+			err := next(w, x.Request)
+			x.End()
+			if err != nil { // written after the middleware, as some frameworks do
+				http.Error(w, err.Error(), http.StatusTeapot)
+			}
+		})
+	}
+	app := adapter(func(w http.ResponseWriter, r *http.Request) error { return errors.New("no coffee") })
+	w := visit(app, map[string]*http.Cookie{}, "GET", "/")
+	fmt.Println(w.Code, len(w.Result().Cookies()), w.Header().Get("Cache-Control"))
+	// Output: 418 1 private, no-store
 }
 
 // A framework that sends its responses itself, when its plugins have had their say.

@@ -3,7 +3,9 @@ package guest_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -12,13 +14,68 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/memstore"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
 )
+
+// The tests run on memory, or with -store=redis or -store=cluster on real servers.
+var storeFlag = flag.String("store", "memory", "what the tests keep records in: memory, redis or cluster")
+
+var long = flag.Bool("long", false, "the long forms: ten times as many hostile requests")
+
+var shared redis.UniversalClient
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "guest")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	switch *storeFlag {
+	case "redis":
+		server, err := redistest.Start(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer server.Close()
+		shared = server.Client()
+	case "cluster":
+		cluster, err := redistest.StartCluster(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer cluster.Close()
+		shared = cluster.Client()
+	}
+	return m.Run()
+}
+
+// newStore is empty, and its own test's alone.
+func newStore() guest.Store {
+	if shared == nil {
+		return memstore.New(memstore.Config{})
+	}
+	return redisstore.New(shared, redisstore.Config{Prefix: "test-" + rand.Text()})
+}
 
 var (
 	secret = []byte("a secret of the tests, 32 bytes+")
@@ -206,6 +263,16 @@ func (s *site) routes() {
 	s.mux.Handle("/claim", s.guests.ClaimHandler(func(r *http.Request) (string, error) { return r.Header.Get("User"), nil }))
 }
 
+// forgetting adds a route.
+func (s *site) forgetting() *site {
+	s.mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.guests.Forget(w, r); err != nil {
+			http.Error(w, err.Error(), 500)
+		}
+	})
+	return s
+}
+
 type claimed struct {
 	Receipt guest.Receipt
 	Err     string
@@ -217,6 +284,57 @@ func writeClaim(w http.ResponseWriter, receipt guest.Receipt, err error) {
 		c.Err = err.Error()
 	}
 	json.NewEncoder(w).Encode(c)
+}
+
+// account is what the account holds.
+func (s *site) account(id string) map[string]int64 {
+	s.t.Helper()
+	cart, err := Cart.All(s.guests.As(context.Background(), id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cart
+}
+
+// request sends one in process, with these cookies.
+func (s *site) request(method, path, cookies string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	r := httptest.NewRequest(method, path, nil)
+	r.Header["Cookie"] = []string{cookies}
+	w := httptest.NewRecorder()
+	s.guests.Middleware(s.mux).ServeHTTP(w, r)
+	if w.Code != 200 {
+		s.t.Fatalf("%s %s: %d: %s", method, path, w.Code, w.Body)
+	}
+	return w
+}
+
+// show is what the page shows to whoever has this cookie.
+func (s *site) show(cookie string) (p page) {
+	s.t.Helper()
+	if err := json.Unmarshal(s.request("GET", "/page", cookie).Body.Bytes(), &p); err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
+
+// minted is the spare cookie of a new guest with this in its cart.
+func (s *site) minted(sku string) string {
+	defer tick()
+	return pair(s.request("POST", "/add/"+sku, "").Result().Cookies()[0])
+}
+
+// newcomer is the cookie, confirmed, of a guest with this in its cart.
+func (s *site) newcomer(sku string) string {
+	s.t.Helper()
+	first := s.request("POST", "/add/"+sku, "").Result().Cookies()[0]
+	for _, c := range s.request("GET", "/static", first.Name+"="+first.Value).Result().Cookies() {
+		if c.Name == "guest" {
+			return "guest=" + c.Value
+		}
+	}
+	s.t.Fatal("the guest is not confirmed")
+	return ""
 }
 
 // browser is a client with a cookie jar of its own.
@@ -309,14 +427,141 @@ func (b *browser) cookies() (names []string) {
 	return names
 }
 
-// account is what the account holds.
-func (s *site) account(id string) map[string]int64 {
-	s.t.Helper()
-	cart, err := Cart.All(s.guests.As(context.Background(), id))
-	if err != nil {
-		s.t.Fatal(err)
+// confirmed is a browser whose guest has come back.
+func confirmed(s *site) *browser {
+	b := s.browser()
+	b.add("tea")
+	b.request("GET", "/static")
+	return b
+}
+
+func cookieHeader(b *browser) string {
+	res, _ := b.request("GET", "/static")
+	return res.Request.Header.Get("Cookie")
+}
+
+func cookieHeaderOf(b *browser) string {
+	u, _ := url.Parse(b.s.url)
+	var all []string
+	for _, c := range b.Jar.Cookies(u) {
+		all = append(all, pair(c))
 	}
-	return cart
+	return strings.Join(all, "; ")
+}
+
+func pair(c *http.Cookie) string { return c.Name + "=" + c.Value }
+
+// given are the cookies that a response sets, and does not clear.
+func given(res *http.Response) (cookies []*http.Cookie) {
+	for _, c := range res.Cookies() {
+		if c.MaxAge > 0 {
+			cookies = append(cookies, c)
+		}
+	}
+	return cookies
+}
+
+// mainOf is the main cookie that a response sets, or "".
+func mainOf(w *httptest.ResponseRecorder) string {
+	for _, c := range w.Result().Cookies() {
+		if c.Name == "guest" && c.MaxAge > 0 {
+			return pair(c)
+		}
+	}
+	return ""
+}
+
+// bubble is a browser inside a synctest bubble.
+type bubble struct {
+	h    http.Handler
+	jar  map[string]*http.Cookie
+	keep bool // keeps cookies beyond their life
+}
+
+func (b *bubble) get(path string) string {
+	r := httptest.NewRequest("GET", path, nil)
+	for _, c := range b.jar {
+		r.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+	}
+	w := httptest.NewRecorder()
+	b.h.ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.MaxAge < 0 {
+			delete(b.jar, c.Name)
+		} else {
+			b.jar[c.Name] = c
+		}
+	}
+	return w.Body.String()
+}
+
+// visited is what a request with this Cookie header comes to, and the response.
+func visited(m *guest.Manager, method, cookies string) (v *guest.Visitor, w *httptest.ResponseRecorder) {
+	r := httptest.NewRequest(method, "/", nil)
+	if cookies != "" {
+		r.Header["Cookie"] = []string{cookies}
+	}
+	w = httptest.NewRecorder()
+	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) })).ServeHTTP(w, r)
+	return v, w
+}
+
+// at serves a request with this cookie, and returns the cookie for the next one.
+func at(m *guest.Manager, cookie string, f func(w http.ResponseWriter, r *http.Request)) string {
+	r := httptest.NewRequest("GET", "/", nil)
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	w := httptest.NewRecorder()
+	m.Middleware(http.HandlerFunc(f)).ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.MaxAge >= 0 {
+			cookie = c.Name + "=" + c.Value
+		}
+	}
+	return cookie
+}
+
+// claimBy claims the guest of this cookie through a process.
+func claimBy(m *guest.Manager, cookie, account string) (receipt guest.Receipt, err error) {
+	at(m, cookie, func(w http.ResponseWriter, r *http.Request) { receipt, err = m.Claim(w, r, account) })
+	return receipt, err
+}
+
+// replica is one process of an app, with what this version of the app knows.
+func replica(t *testing.T, store guest.Store, secrets [][]byte, kinds ...guest.Kind) *guest.Manager {
+	t.Helper()
+	m, err := guest.New(guest.Config{Store: store, Secrets: secrets, Data: kinds, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func releaseManager(t *testing.T, store guest.Store, onClaim error) *guest.Manager {
+	m, err := guest.New(guest.Config{
+		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email},
+		OnClaim: func(context.Context, guest.Receipt) error { return onClaim },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// scopes returns a function that makes Managers on one store whose cookies have these scopes, and had those formerly.
+func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+	store := newStore()
+	return func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+		c.Insecure = true
+		m, err := guest.New(guest.Config{
+			Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
 }
 
 // kept is a receipt's word on one kind.
@@ -329,4 +574,100 @@ func kept(t testing.TB, r guest.Receipt, name string) guest.KindReceipt {
 	}
 	t.Fatalf("the receipt has no kind %q: %+v", name, r)
 	return guest.KindReceipt{}
+}
+
+func outbox(t testing.TB, store guest.Store) (notes int) {
+	for key, err := range store.Keys(t.Context(), "o:") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes += len(fields)
+	}
+	return notes
+}
+
+func record(t *testing.T, store guest.Store, prefix string) guest.Fields {
+	t.Helper()
+	for key, err := range store.Keys(t.Context(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fields
+	}
+	return nil
+}
+
+// markersIn returns how many markers a record holds, and their bytes.
+func markersIn(t *testing.T, store guest.Store, prefix string) (n, bytes int) {
+	t.Helper()
+	for name, value := range record(t, store, prefix) {
+		if strings.HasPrefix(name, ".c") && name != ".c" {
+			n++
+			bytes += len(name) + len(value)
+		}
+	}
+	return n, bytes
+}
+
+// rewinding is a store that can forget its latest writes, as a server that was rolled back.
+type rewinding struct {
+	guest.Store
+	log []struct {
+		key    string
+		before guest.Fields
+	}
+}
+
+func (s *rewinding) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	before, err := s.Store.Get(ctx, key)
+	if err != nil {
+		return guest.Result{}, err
+	}
+	s.log = append(s.log, struct {
+		key    string
+		before guest.Fields
+	}{key, before})
+	return s.Store.Update(ctx, key, u)
+}
+
+func (s *rewinding) rewind(t *testing.T, n int) {
+	for range min(n, len(s.log)) {
+		last := s.log[len(s.log)-1]
+		s.log = s.log[:len(s.log)-1]
+		for _, u := range []guest.Update{{Drop: true}, {Set: last.before}} {
+			if _, err := s.Store.Update(context.Background(), last.key, u); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	tick() // a server that was rolled back has started anew
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func equal(a, b []string) bool { return strings.Join(a, ",") == strings.Join(b, ",") }
+
+func mustURL(t *testing.T, s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// tick waits for the next millisecond.
+func tick() {
+	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {
+		runtime.Gosched()
+	}
 }

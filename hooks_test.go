@@ -95,6 +95,7 @@ func newToldSite(t *testing.T, change func(*guest.Config)) (*site, *told) {
 }
 
 func TestHooks(t *testing.T) {
+	t.Parallel()
 	s, l := newToldSite(t, nil)
 	b := s.browser()
 	b.add("tea")
@@ -122,85 +123,164 @@ func TestHooks(t *testing.T) {
 	l.expect(t, "refused: invalid_token", "minted")
 }
 
-// A guest whose token never went out and that holds nothing was none.
-func TestMintedOnlyIfSomethingCameOfIt(t *testing.T) {
-	s, l := newToldSite(t, nil)
-	s.mux.HandleFunc("/public", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "public, max-age=60")
-		io.WriteString(w, "for everybody")
-	})
-	s.mux.HandleFunc("/fill/login/{user}", func(w http.ResponseWriter, r *http.Request) {
-		Cart.Add(r.Context(), "tea", 1)
-		receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
-		writeClaim(w, receipt, err)
-	})
-	s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
-		Cart.Add(r.Context(), "tea", 1)
-		s.guests.Forget(w, r)
-	})
-	s.mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) {})
-	s.mux.HandleFunc("/flush", func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).Flush()
-		io.WriteString(w, "later")
-	})
-	s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	for _, tt := range []struct {
-		method, path string
-		want         []string
-	}{
-		{"GET", "/page", []string{"minted"}},
-		{"GET", "/silent", []string{"minted"}},
-		{"GET", "/flush", []string{"minted"}},
-		{"POST", "/add/tea", []string{"minted", "filled"}},
-		{"GET", "/public", nil},
-		{"POST", "/login/ann", nil},
-		{"GET", "/fill/login/bob", []string{"minted", "filled", "claimed"}},
-		{"GET", "/forget", []string{"minted", "filled"}},
-		{"HEAD", "/page", nil},
-	} {
-		s.browser().request(tt.method, tt.path)
-		if got := l.take(); !slices.Equal(got, tt.want) {
-			t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
-		}
-	}
-	if _, err := s.browser().Get(s.url + "/broken"); err == nil {
-		t.Error("a broken response was whole")
-	}
-	l.expect(t)
+func TestHooks_Created(t *testing.T) {
+	t.Parallel()
 
-	w := httptest.NewRecorder()
-	s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
-	l.expect(t, "minted")
+	// A guest whose token never went out and that holds nothing was none.
+	t.Run("only if something comes of the guest", func(t *testing.T) {
+		t.Parallel()
+		s, l := newToldSite(t, nil)
+		s.mux.HandleFunc("/public", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "public, max-age=60")
+			io.WriteString(w, "for everybody")
+		})
+		s.mux.HandleFunc("/fill/login/{user}", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
+			writeClaim(w, receipt, err)
+		})
+		s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			s.guests.Forget(w, r)
+		})
+		s.mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) {})
+		s.mux.HandleFunc("/flush", func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).Flush()
+			io.WriteString(w, "later")
+		})
+		s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+		for _, tt := range []struct {
+			method, path string
+			want         []string
+		}{
+			{"GET", "/page", []string{"minted"}},
+			{"GET", "/silent", []string{"minted"}},
+			{"GET", "/flush", []string{"minted"}},
+			{"POST", "/add/tea", []string{"minted", "filled"}},
+			{"GET", "/public", nil},
+			{"POST", "/login/ann", nil},
+			{"GET", "/fill/login/bob", []string{"minted", "filled", "claimed"}},
+			{"GET", "/forget", []string{"minted", "filled"}},
+			{"HEAD", "/page", nil},
+		} {
+			s.browser().request(tt.method, tt.path)
+			if got := l.take(); !slices.Equal(got, tt.want) {
+				t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
+			}
+		}
+		if _, err := s.browser().Get(s.url + "/broken"); err == nil {
+			t.Error("a broken response was whole")
+		}
+		l.expect(t)
+
+		w := httptest.NewRecorder()
+		s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
+		l.expect(t, "minted")
+	})
+
+	// The hooks can ask who it is.
+	t.Run("knows the visitor", func(t *testing.T) {
+		t.Parallel()
+		var mu sync.Mutex
+		ids := map[string]string{}
+		note := func(event string) func(context.Context) {
+			return func(ctx context.Context) {
+				mu.Lock()
+				defer mu.Unlock()
+				ids[event] = guest.FromContext(ctx).GuestID()
+			}
+		}
+		s := newSite(t, func(c *guest.Config) {
+			c.Hooks = guest.Hooks{Created: note("minted"), Returned: note("confirmed"), FirstWrite: note("filled")}
+		})
+		b := s.browser()
+		id := b.page().Guest
+		b.add("tea")
+		mu.Lock()
+		defer mu.Unlock()
+		for _, event := range []string{"minted", "confirmed", "filled"} {
+			if ids[event] != id || id == "" {
+				t.Errorf("%s: guest %q, want %q", event, ids[event], id)
+			}
+		}
+	})
 }
 
-// The hooks can ask who it is.
-func TestHooksKnowTheVisitor(t *testing.T) {
-	var mu sync.Mutex
-	ids := map[string]string{}
-	note := func(event string) func(context.Context) {
-		return func(ctx context.Context) {
-			mu.Lock()
-			defer mu.Unlock()
-			ids[event] = guest.FromContext(ctx).GuestID()
+func TestHooks_Claimed(t *testing.T) {
+	t.Parallel()
+
+	// Whoever finishes a claim tells it, once: the same account, Recover, or a write that meets the guest sealed.
+	t.Run("is called where the claim is finished", func(t *testing.T) {
+		t.Parallel()
+		for _, tt := range []struct {
+			name   string
+			finish func(*site, *browser)
+		}{
+			{"login", func(s *site, b *browser) { b.login("ann") }},
+			{"Recover", func(s *site, b *browser) { s.guests.Recover(t.Context()) }},
+			{"a write", func(s *site, b *browser) { b.copy().add("milk") }},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				s, l := newToldSite(t, nil)
+				b := s.browser()
+				b.add("tea")
+				b.page()
+				l.take()
+				s.store.on(func(op, key string, u guest.Update) error {
+					if u.Set[".c"] != "" { // sealed, not merged
+						return os.ErrDeadlineExceeded
+					}
+					return nil
+				})
+				b.login("ann")
+				l.expect(t, "update failed: timeout", "pending")
+				s.store.on(nil)
+				tt.finish(s, b)
+				if got := l.count(); got["claimed"] != 1 || got["replayed"] != 0 {
+					t.Errorf("finished: %v", got)
+				}
+				s.guests.Recover(t.Context())
+				l.expect(t)
+			})
 		}
-	}
-	s := newSite(t, func(c *guest.Config) {
-		c.Hooks = guest.Hooks{Created: note("minted"), Returned: note("confirmed"), FirstWrite: note("filled")}
 	})
-	b := s.browser()
-	id := b.page().Guest
-	b.add("tea")
-	mu.Lock()
-	defer mu.Unlock()
-	for _, event := range []string{"minted", "confirmed", "filled"} {
-		if ids[event] != id || id == "" {
-			t.Errorf("%s: guest %q, want %q", event, ids[event], id)
+
+	// A double click: whoever buries the guest has claimed it, the other found it done.
+	t.Run("is called by one of two claimers", func(t *testing.T) {
+		t.Parallel()
+		s, l := newToldSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		twin := b.copy()
+		l.take()
+		reached, release := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		s.store.on(func(op, key string, u guest.Update) error {
+			if strings.HasPrefix(u.Set[".s"], "b") {
+				if first.CompareAndSwap(false, true) {
+					close(reached)
+					<-release
+				}
+			}
+			return nil
+		})
+		slow := make(chan claimed)
+		go func() { slow <- b.login("ann") }()
+		<-reached
+		twin.login("ann")
+		l.expect(t, "claimed")
+		close(release)
+		if c := <-slow; c.Err != "" || !c.Receipt.Claimed {
+			t.Errorf("%+v", c)
 		}
-	}
+		l.expect(t, "replayed")
+	})
 }
 
 // Many requests of one browser, at two processes, are one event.
-func TestHooksTellOnce(t *testing.T) {
+func TestHooksAreCalledOnce(t *testing.T) {
+	t.Parallel()
 	store := newStore()
 	l := &told{}
 	var sites []*site
@@ -248,42 +328,8 @@ func TestHooksTellOnce(t *testing.T) {
 	}
 }
 
-// Whoever finishes a claim tells it, once: the same account, Recover, or a write that meets the guest sealed.
-func TestAClaimIsToldByWhoFinishesIt(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		finish func(*site, *browser)
-	}{
-		{"login", func(s *site, b *browser) { b.login("ann") }},
-		{"Recover", func(s *site, b *browser) { s.guests.Recover(t.Context()) }},
-		{"a write", func(s *site, b *browser) { b.copy().add("milk") }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s, l := newToldSite(t, nil)
-			b := s.browser()
-			b.add("tea")
-			b.page()
-			l.take()
-			s.store.on(func(op, key string, u guest.Update) error {
-				if u.Set[".c"] != "" { // sealed, not merged
-					return os.ErrDeadlineExceeded
-				}
-				return nil
-			})
-			b.login("ann")
-			l.expect(t, "update failed: timeout", "pending")
-			s.store.on(nil)
-			tt.finish(s, b)
-			if got := l.count(); got["claimed"] != 1 || got["replayed"] != 0 {
-				t.Errorf("finished: %v", got)
-			}
-			s.guests.Recover(t.Context())
-			l.expect(t)
-		})
-	}
-}
-
-func TestRefusedReasons(t *testing.T) {
+func TestHooks_Refused(t *testing.T) {
+	t.Parallel()
 	s, l := newToldSite(t, nil)
 	s.mux.HandleFunc("POST /ticket/{user}", func(w http.ResponseWriter, r *http.Request) {
 		s.guests.ClaimTicket(w, r, "no ticket", "ann@example.com", r.PathValue("user"))
@@ -313,7 +359,8 @@ func TestRefusedReasons(t *testing.T) {
 	}
 }
 
-func TestHooksAnd(t *testing.T) {
+func TestHooks_And(t *testing.T) {
+	t.Parallel()
 	var a, b told
 	both := a.hooks().And(guest.Hooks{}).And(b.hooks())
 	ctx := t.Context()
@@ -337,6 +384,7 @@ func TestHooksAnd(t *testing.T) {
 }
 
 func TestStoreErrorClass(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[string]error{
 		"":            nil,
 		"quota":       fmt.Errorf("too much: %w", guest.ErrQuota),
@@ -353,35 +401,4 @@ func TestStoreErrorClass(t *testing.T) {
 	if got := guest.StoreErrorClass(context.DeadlineExceeded); got != "timeout" {
 		t.Errorf("a deadline: %q", got)
 	}
-}
-
-// A double click: whoever buries the guest has claimed it, the other found it done.
-func TestOneOfTwoClaimersTells(t *testing.T) {
-	s, l := newToldSite(t, nil)
-	b := s.browser()
-	b.add("tea")
-	b.page()
-	twin := b.copy()
-	l.take()
-	reached, release := make(chan struct{}), make(chan struct{})
-	var first atomic.Bool
-	s.store.on(func(op, key string, u guest.Update) error {
-		if strings.HasPrefix(u.Set[".s"], "b") {
-			if first.CompareAndSwap(false, true) {
-				close(reached)
-				<-release
-			}
-		}
-		return nil
-	})
-	slow := make(chan claimed)
-	go func() { slow <- b.login("ann") }()
-	<-reached
-	twin.login("ann")
-	l.expect(t, "claimed")
-	close(release)
-	if c := <-slow; c.Err != "" || !c.Receipt.Claimed {
-		t.Errorf("%+v", c)
-	}
-	l.expect(t, "replayed")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -13,8 +14,11 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +43,7 @@ var (
 //
 // A seed gives the same walk again: go test -run TestWalk -walk 17 -walks 1 .
 func TestWalk(t *testing.T) {
+	t.Parallel()
 	for i := range uint64(*walkSeeds) {
 		seed := *walkSeed + i
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { newWalk(t, seed).run(150) }) })
@@ -416,5 +421,427 @@ func (w *walk) quiet() {
 		case n > 1 || n == 0 && it.acked && !it.maybe:
 			w.fail("%s is found %d times", name, n)
 		}
+	}
+}
+
+func TestConcurrentCalls(t *testing.T) {
+	t.Parallel()
+
+	// All that a handler may call with a context, at once, by many goroutines, and on after the response.
+	t.Run("everything at once in one request", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) {
+			c.Header = "Guest"
+			c.FormerCookies = []guest.Cookie{{Path: "/x"}}
+			c.Quota = guest.Quota{Fields: 10_000, Bytes: 10 << 20} // ann gets what a hundred requests bring
+		})
+		var wg sync.WaitGroup
+		acked := map[string]int{}
+		var mu sync.Mutex
+		s.mux.HandleFunc("/all", func(w http.ResponseWriter, r *http.Request) {
+			ctx := r.Context()
+			n := r.Header.Get("N")
+			for i, f := range []func(){
+				func() { s.guests.Ticket(ctx, "a", time.Minute) },
+				func() { s.guests.Preview(ctx, "ann") },
+				func() { s.guests.Export(ctx) },
+				func() { guest.FromContext(ctx).GuestID() },
+				func() { guest.FromContext(ctx).Replaced() },
+				func() { guest.Prefetch(ctx, Cart) },
+				func() { Cart.All(ctx) },
+			} {
+				for range 2 {
+					wg.Go(func() { f() })
+				}
+				wg.Go(func() {
+					sku := fmt.Sprint(n, "-", i)
+					if _, err := Cart.Add(ctx, sku, 1); err == nil {
+						mu.Lock()
+						acked[sku]++
+						mu.Unlock()
+					}
+				})
+			}
+			if strings.HasSuffix(n, "c") {
+				s.guests.Claim(w, r, "ann")
+			}
+			if strings.HasSuffix(n, "f") {
+				s.guests.Forget(w, r)
+			}
+		})
+		for i := range 300 {
+			cookies := ""
+			if i%2 == 1 {
+				cookies = s.newcomer(fmt.Sprint("old", i))
+			}
+			n := fmt.Sprint(i, []string{"c", "f", "-"}[i%3])
+			r := httptest.NewRequest([]string{"GET", "POST"}[i/2%2], "/all", nil)
+			r.Header.Set("N", n)
+			if cookies != "" {
+				r.Header.Set("Cookie", cookies)
+			}
+			if i%5 == 0 {
+				r.Header.Set("Guest", "")
+			}
+			w := httptest.NewRecorder()
+			s.guests.Middleware(s.mux).ServeHTTP(w, r)
+			wg.Wait()
+			if strings.HasSuffix(n, "f") {
+				continue
+			}
+			has := map[string]int64{}
+			for sku, c := range s.account("ann") {
+				has[sku] += c
+			}
+			jar := map[string]string{}
+			if cookies != "" {
+				jar["guest"] = cookies
+			}
+			for _, c := range w.Result().Cookies() {
+				jar[c.Name] = pair(c)
+				if c.MaxAge < 0 {
+					delete(jar, c.Name)
+				}
+			}
+			var all []string
+			for _, c := range jar {
+				all = append(all, c)
+			}
+			for sku, c := range s.show(strings.Join(all, "; ")).Cart {
+				has[sku] += c
+			}
+			for j := range 7 {
+				sku := fmt.Sprint(n, "-", j)
+				if int64(acked[sku]) != has[sku] {
+					t.Errorf("request %s %s with %q: %s acknowledged %d, found %d", n, r.Method, cookies, sku, acked[sku], has[sku])
+				}
+			}
+		}
+	})
+
+	// A write that was acknowledged is kept, also if another goroutine of the handler claims, or sends a public page, meanwhile.
+	t.Run("a write beside a claim", func(t *testing.T) {
+		t.Parallel()
+		for _, end := range []string{"claim", "public", "forget"} {
+			t.Run(end, func(t *testing.T) {
+				s := newSite(t, nil)
+				var claim func()
+				s.mux.HandleFunc("/both", func(w http.ResponseWriter, r *http.Request) {
+					done := make(chan bool)
+					claim = func() {
+						switch end {
+						case "claim":
+							s.guests.Claim(w, r, "ann")
+						case "public":
+							w.Header().Set("Cache-Control", "public")
+							w.WriteHeader(200)
+						case "forget":
+							s.guests.Forget(w, r)
+						}
+					}
+					go func() {
+						defer close(done)
+						_, err := Cart.Add(r.Context(), "tea", 1)
+						if err != nil {
+							io.WriteString(w, err.Error())
+						}
+					}()
+					<-done
+				})
+				s.store.on(func(op, key string, u guest.Update) error {
+					if c := claim; c != nil && strings.HasPrefix(key, "g:") {
+						claim = nil
+						c()
+					}
+					return nil
+				})
+				w := s.request("POST", "/both", "")
+				var found int
+				if s.account("ann")["tea"] == 1 {
+					found++
+				}
+				for _, c := range w.Result().Cookies() {
+					if s.show(pair(c)).Cart["tea"] == 1 {
+						found++
+					}
+				}
+				if w.Body.Len() == 0 && found != 1 {
+					t.Errorf("acknowledged, and found %d times; cookies %q", found, w.Header()["Set-Cookie"])
+				}
+			})
+		}
+	})
+}
+
+// What a release has written, the next one reads. Before a release, write down what it writes:
+//
+//	go test -run TestReadsEarlierReleases -write-release v1 .
+var writeRelease = flag.String("write-release", "", "write testdata/releases/NAME.json: what this release puts into cookies, tickets and the store")
+
+// A release is what one left behind.
+type release struct {
+	Open, Buried, Sealed string // cookies: of a guest with data, of one that ann has claimed, of one whose claim by ann is half done
+	Ticket               string // of a fourth guest, for "bob@example.com"
+	Records              map[string]map[string][]byte
+}
+
+// leave does what a release leaves behind. Tests' time begins on 2000-01-01, so the cookies are of that day.
+func leave(t *testing.T) (left release) {
+	store := memstore.New(memstore.Config{})
+	m, failing := releaseManager(t, store, nil), releaseManager(t, store, errors.New("the database is down"))
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	newGuest := func(sku string) string {
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			_, err := Cart.Add(r.Context(), sku, 2)
+			do(err)
+			do(Theme.Set(r.Context(), "dark"))
+			do(Wishes.Set(r.Context(), sku, wish{"soon"}))
+			do(Email.Set(r.Context(), sku+"@example.com"))
+		})
+		return at(m, cookie, func(w http.ResponseWriter, r *http.Request) {}) // its cookie comes back
+	}
+	left.Open, left.Buried, left.Sealed = newGuest("open"), newGuest("buried"), newGuest("sealed")
+	at(m, left.Buried, func(w http.ResponseWriter, r *http.Request) { _, err := m.Claim(w, r, "ann"); do(err) })
+	at(failing, left.Sealed, func(w http.ResponseWriter, r *http.Request) { failing.Claim(w, r, "ann") })
+	at(m, newGuest("ticket"), func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		left.Ticket, err = m.Ticket(r.Context(), "bob@example.com", 30*24*time.Hour)
+		do(err)
+	})
+	left.Records = map[string]map[string][]byte{}
+	for key, err := range store.Keys(t.Context(), "") {
+		do(err)
+		fields, err := store.Get(t.Context(), key)
+		do(err)
+		left.Records[key] = map[string][]byte{}
+		for name, value := range fields {
+			left.Records[key][name] = []byte(value)
+		}
+	}
+	return left
+}
+
+func TestReadsEarlierReleases(t *testing.T) {
+	t.Parallel()
+	if *writeRelease != "" {
+		synctest.Test(t, func(t *testing.T) {
+			text, err := json.MarshalIndent(leave(t), "", "\t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join("testdata/releases", *writeRelease+".json"), append(text, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	files, err := filepath.Glob("testdata/releases/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no releases", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var left release
+			if err := json.Unmarshal(text, &left); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) { left.read(t) })
+		})
+	}
+}
+
+// read goes on where the release left off.
+func (left release) read(t *testing.T) {
+	store := memstore.New(memstore.Config{})
+	for key, record := range left.Records {
+		fields := guest.Fields{}
+		for name, value := range record {
+			fields[name] = string(value)
+		}
+		if _, err := store.Update(t.Context(), key, guest.Update{Set: fields}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := releaseManager(t, store, nil)
+	holds := func(ctx context.Context, what, sku, email string) {
+		t.Helper()
+		theme, err := Theme.Get(ctx)
+		n, err2 := Cart.Get(ctx, sku)
+		w, err3 := Wishes.Get(ctx, sku)
+		e, err4 := Email.Get(ctx)
+		if theme != "dark" || n != 2 || w.Note != "soon" || e != email || errors.Join(err, err2, err3, err4) != nil {
+			t.Errorf("%s: theme %q, %d of %s, wish %q, email %q: %v", what, theme, n, sku, w.Note, e, errors.Join(err, err2, err3, err4))
+		}
+	}
+	at(m, left.Open, func(w http.ResponseWriter, r *http.Request) {
+		holds(r.Context(), "the guest", "open", "open@example.com")
+	})
+	at(m, left.Buried, func(w http.ResponseWriter, r *http.Request) {
+		if n, err := Cart.Get(r.Context(), "buried"); n != 0 || err != nil || !guest.FromContext(r.Context()).Replaced() {
+			t.Errorf("a claimed guest reads %d, %v", n, err)
+		}
+		receipt, err := m.Claim(w, r, "ann")
+		if err != nil || !receipt.Replayed || len(receipt.Kinds) != 4 || receipt.Kinds[1].GuestTotal != 2 {
+			t.Errorf("a claim is repeated: %+v, %v", receipt, err)
+		}
+		if _, err := m.Claim(w, r, "bob"); !errors.Is(err, guest.ErrClaimed) {
+			t.Errorf("another account claims the guest: %v", err)
+		}
+	})
+	if n, err := m.Recover(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d claims were finished, %v; want 1", n, err)
+	}
+	for _, sku := range []string{"buried", "sealed"} {
+		holds(m.As(t.Context(), "ann"), "ann", sku, "sealed@example.com")
+	}
+	at(m, "", func(w http.ResponseWriter, r *http.Request) {
+		if receipt, err := m.ClaimTicket(w, r, left.Ticket, "bob@example.com", "bob"); err != nil || !receipt.Claimed {
+			t.Errorf("the ticket: %+v, %v", receipt, err)
+		}
+	})
+	holds(m.As(t.Context(), "bob"), "bob", "ticket", "ticket@example.com")
+	at(m, left.Open, func(w http.ResponseWriter, r *http.Request) {
+		if receipt, err := m.Claim(w, r, "cy"); err != nil || !receipt.Claimed || len(receipt.Kinds) != 4 {
+			t.Errorf("a claim: %+v, %v", receipt, err)
+		}
+	})
+	holds(m.As(t.Context(), "cy"), "cy", "open", "open@example.com")
+}
+
+// garbled is a store whose records somebody else has written to: its answers hold these fields, whatever it was told.
+type garbled struct {
+	guest.Store
+	guest, account, outbox guest.Fields
+	faults                 []string
+}
+
+func (g *garbled) mix(fields guest.Fields, key string, names []string) guest.Fields {
+	mixed := maps.Clone(fields)
+	if mixed == nil {
+		mixed = guest.Fields{}
+	}
+	for name, value := range map[string]guest.Fields{"g": g.guest, "a": g.account, "o": g.outbox}[key[:min(1, len(key))]] {
+		if names == nil || slices.Contains(names, name) {
+			mixed[name] = value
+		}
+	}
+	return mixed
+}
+
+func (g *garbled) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
+	fields, err := g.Store.Get(ctx, key, names...)
+	return g.mix(fields, key, names), err
+}
+
+func (g *garbled) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	for name := range u.Set {
+		if name == "" || u.Set[name] == "" {
+			g.faults = append(g.faults, name)
+		}
+	}
+	res, err := g.Store.Update(ctx, key, u)
+	names := append(slices.Collect(maps.Keys(u.If)), u.Return...)
+	if u.ReturnAll {
+		names = nil
+	}
+	res.Fields = g.mix(res.Fields, key, names)
+	return res, err
+}
+
+// Any bytes in the records of a guest, an account and the outbox: data calls, claims and all that operators call end,
+// with an error at worst.
+func FuzzStoredFields(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"", "", ""},
+		{"theme\x00\"dark\"\x00cart/tea\x001", "theme\x00\"light\"\x00cart/tea\x00x", "g:a/b/a:c\x001"},
+		{"\x00", "\x00x", "\x00"},
+		{"x\x00", "x\x00\x00", "//\x00"},
+		{"email\x00\x01abc", "email\x00\x01", "g:/\x00\x00"},
+		{".s\x00sa:ann\x00.i\x00abc\x00cart\x001", ".c\x0010\x00.cabc\x00x 0 cart=mzzzz", ""},
+		{".s\x00bg:AAAAAAAAAAAAAAAAAAAAAA@0\x00.t\x00x", ".s\x00s", "g:AAAAAAAAAAAAAAAAAAAAAA/x/g:AAAAAAAAAAAAAAAAAAAAAA@1\x001"},
+		{".s\x00s", ".s\x00b", ".s\x00"},
+		{"cart/\x001\x00cart\x002\x00wishes/a\x00{}\x00wishes/b\x00null", "cart/\xff\x009223372036854775807\x00wishes/a\x00[]", ""},
+		{"old/a\x00\x00old\x00", "old\x00\x00old/b\x00", "/\x00"},
+		{"cart//\x001\x00cart//a\x002\x00wishes/a/\x00{}\x00wishes/a/b\x00{}", "cart//\x00-1\x00cart//a\x001\x00wishes/a/\x00{}", "g:a/b/a:team/\x001\x00g:a/b/a:team/ann\x001"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(fuzzStored)
+}
+
+func parseFields(s string) guest.Fields { // names and values in turn
+	all := guest.Fields{}
+	parts := strings.Split(s, "\x00")
+	for i := 0; i+1 < len(parts); i += 2 {
+		all[parts[i]] = parts[i+1]
+	}
+	return all
+}
+
+func fuzzStored(t *testing.T, guestFields, accountFields, notes string) {
+	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(notes)}
+	m, err := guest.New(guest.Config{
+		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
+		Account: func(r *http.Request) string { return r.Header.Get("User") }, AutoClaim: func(*http.Request) bool { return false },
+		ClaimTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, w := visited(m, "GET", "")
+	cookie := w.Result().Cookies()[0]
+	touch := func(ctx context.Context) {
+		Theme.Get(ctx)
+		Theme.Update(ctx, func(s string) (string, error) { return s + "!", nil })
+		Email.Get(ctx)
+		Email.Set(ctx, "ann@example.com")
+		Cart.Add(ctx, "tea", 1)
+		Cart.All(ctx)
+		Wishes.All(ctx)
+		Wishes.Set(ctx, "pot", wish{"blue"})
+		m.Preview(ctx, "ann")
+		m.Export(ctx)
+		if ctx, err := guest.Prefetch(ctx, Theme, Cart, Wishes, Email); err == nil {
+			Cart.All(ctx)
+		}
+	}
+	for _, path := range []string{"/", "/login", "/forget"} {
+		r := httptest.NewRequest("POST", path, nil)
+		r.AddCookie(cookie)
+		w := httptest.NewRecorder()
+		m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			touch(r.Context())
+			switch path {
+			case "/login":
+				receipt, err := m.Claim(w, r, "ann")
+				if _, fault := json.Marshal(receipt); fault != nil {
+					t.Error(fault)
+				}
+				if err == nil && receipt.Pending || err != nil && !receipt.Pending && !errors.Is(err, guest.ErrClaimed) {
+					t.Errorf("%+v, %v", receipt, err)
+				}
+				touch(r.Context())
+			case "/forget":
+				m.Forget(w, r)
+			}
+		})).ServeHTTP(w, r)
+		if w.Code != 200 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	touch(m.As(t.Context(), "ann"))
+	touch(m.AsGuest(t.Context(), guestFields))
+	m.Recover(t.Context())
+	m.EraseAccount(t.Context(), "ann")
+	if len(store.faults) > 0 {
+		t.Errorf("the library breaks duty 11 of a store: it sets %q", store.faults)
 	}
 }
