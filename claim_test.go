@@ -80,7 +80,7 @@ func TestManager_Claim(t *testing.T) {
 			}
 		}
 		if n := outbox(t, s.store); n != 0 {
-			t.Errorf("%d notes left", n)
+			t.Errorf("%d entries left in the outbox", n)
 		}
 	})
 
@@ -149,7 +149,7 @@ func TestManager_Claim(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
 		b := s.browser()
-		c := b.login("ann") // minted by this very request: nothing to claim
+		c := b.login("ann") // created by this request: nothing to claim
 		if c.Err != "" || c.Receipt.Claimed || c.Receipt.Pending {
 			t.Errorf("%+v", c)
 		}
@@ -239,7 +239,7 @@ func TestManager_Claim(t *testing.T) {
 			t.Errorf("the claim's response sets %v", c)
 		}
 		if c := late.login("bob"); c.Err != "" {
-			t.Errorf("somebody else signs in with this browser: %s", c.Err)
+			t.Errorf("another account signs in with this browser: %s", c.Err)
 		}
 	})
 
@@ -335,9 +335,9 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("a claimed guest's cookie is given out: %s", cookie)
 			}
 		}
-		dead := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "pot", 1) })
-		at(m, dead, func(w http.ResponseWriter, r *http.Request) { m.Claim(w, r, "bob") })
-		at(m, dead, func(w http.ResponseWriter, r *http.Request) { // its cookie came back late, and a fresh guest is claimed
+		claimedCookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "pot", 1) })
+		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { m.Claim(w, r, "bob") })
+		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // its cookie came back late, and a fresh guest is claimed
 			Cart.Add(r.Context(), "cup", 1)
 			first, err := m.Claim(w, r, "ann")
 			again, err2 := m.Claim(w, r, "ann")
@@ -345,7 +345,7 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("%+v, %v; again: %+v, %v", first, err, again, err2)
 			}
 		})
-		at(m, dead, func(w http.ResponseWriter, r *http.Request) { // a double click of bob's
+		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // a double click of bob's
 			guest.FromContext(r.Context()).GuestID()
 			if receipt, err := m.Claim(w, r, "bob"); err != nil || !receipt.Replayed {
 				t.Errorf("%+v, %v", receipt, err)
@@ -362,7 +362,7 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("the guest whose ID was asked for gets %q", w.Header()["Set-Cookie"])
 			}
 		})
-		at(m, "", func(w http.ResponseWriter, r *http.Request) { // a guest that nobody asked about was none
+		at(m, "", func(w http.ResponseWriter, r *http.Request) { // a guest whose ID was not asked for does not count
 			guest.FromContext(r.Context()).IsGuest()
 			if receipt, err := m.Claim(w, r, "ann"); err != nil || receipt.Claimed {
 				t.Errorf("%+v, %v", receipt, err)
@@ -820,8 +820,8 @@ func FuzzClaimRequest(f *testing.F) {
 				t.Errorf("%v: %s", err, w.Body)
 			}
 		}
-		foreign := site != "" && site != "same-origin" && site != "none"
-		if receipt.Claimed && (method != "POST" || foreign || named == "" || len(named) > 512) {
+		crossOrigin := site != "" && site != "same-origin" && site != "none"
+		if receipt.Claimed && (method != "POST" || crossOrigin || named == "" || len(named) > 512) {
 			t.Errorf("%s of %q by %q: %+v", method, site, named, receipt)
 		}
 		if named != "" && len(named) <= 512 {
@@ -897,7 +897,7 @@ func TestLateWrites(t *testing.T) {
 			t.Errorf("%s, %v", n, s.account("ann"))
 		}
 	})
-	t.Run("by nobody", func(t *testing.T) {
+	t.Run("signed out", func(t *testing.T) {
 		s, old := setup(t)
 		if n := old.add("tea"); n != "1" {
 			t.Errorf("a fresh guest's cart has %s", n)
@@ -909,7 +909,7 @@ func TestLateWrites(t *testing.T) {
 			t.Errorf("ann has %v", s.account("ann"))
 		}
 	})
-	t.Run("by somebody else", func(t *testing.T) {
+	t.Run("by another account", func(t *testing.T) {
 		s, old := setup(t)
 		old.user = "eve"
 		if n := old.add("tea"); n != "1" || s.account("ann")["tea"] != 1 || s.account("eve")["tea"] != 1 {

@@ -19,7 +19,7 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// A claim is interrupted before each of its steps in turn; whoever comes next finishes it.
+// A claim is interrupted before each of its steps in turn; the next request finishes it.
 func TestACrashAtAnyStep(t *testing.T) {
 	t.Parallel()
 	crash := errors.New("the process died")
@@ -54,7 +54,7 @@ func TestACrashAtAnyStep(t *testing.T) {
 			if _, err := s.guests.Recover(t.Context()); err != nil {
 				t.Error(err)
 			}
-			b.login("ann") // where the crash came before the seal there was nothing to recover
+			b.login("ann") // if the crash came before the guest was frozen, there was nothing to recover
 		},
 		"four Recovers at once": func(t *testing.T, s *site, b *browser) {
 			var wg sync.WaitGroup
@@ -99,7 +99,7 @@ func TestACrashAtAnyStep(t *testing.T) {
 					finish(t, s, b)
 					got := s.account("ann")["tea"]
 					if name == "a late write" && got == 3 && step <= 3 && !(step == 3 && after) {
-						got-- // it came before the seal: part of the guest's cart
+						got-- // it came before the guest was frozen: part of the guest's cart
 					}
 					if got != 2 {
 						t.Errorf("the account has %d cups, want 2", got)
@@ -109,7 +109,7 @@ func TestACrashAtAnyStep(t *testing.T) {
 					}
 					s.guests.Recover(t.Context())
 					if n := outbox(t, s.store); n > 0 && step > 3 {
-						t.Errorf("%d notes left", n)
+						t.Errorf("%d entries left in the outbox", n)
 					}
 				})
 			}
@@ -352,7 +352,7 @@ func TestPendingClaims(t *testing.T) {
 	t.Run("go on though a tab looked at the guest", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		mine := s.newcomer("tea")
+		mine := s.confirmedCookie("tea")
 		s.store.on(func(op, key string, u guest.Update) error {
 			if strings.HasPrefix(key, "a:") {
 				return errors.New("no answer")
@@ -373,7 +373,7 @@ func TestPendingClaims(t *testing.T) {
 		}
 	})
 
-	// Between its seal and its burial the guest's data are not the cookie's any more.
+	// While a guest is frozen, its data are no longer the cookie's.
 	t.Run("keep the guest's data from its cookie", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -427,19 +427,19 @@ func TestPendingClaims(t *testing.T) {
 			}))
 			b.get("/add")
 			b.get("/add")
-			paused, notes := false, 0
+			paused, entries := false, 0
 			store.on(func(op, key string, u guest.Update) error {
 				if strings.HasPrefix(key, "o:") && u.Stamp != "" {
-					notes++
+					entries++
 				}
 				if !u.NotAfter.IsZero() && !paused {
 					paused = true
-					time.Sleep(61 * time.Second) // between its note and its seal
+					time.Sleep(61 * time.Second) // after it wrote its entry, before it freezes the guest
 				}
 				return nil
 			})
-			if got := b.get("/claim"); got != "true <nil>" || notes != 2 {
-				t.Errorf("%s with %d notes; want it to note again and succeed", got, notes)
+			if got := b.get("/claim"); got != "true <nil>" || entries != 2 {
+				t.Errorf("%s with %d entries; want a second entry, and success", got, entries)
 			}
 		})
 	})
@@ -466,7 +466,7 @@ func TestManager_Recover(t *testing.T) {
 			b.get("/add")
 			b.get("/add")
 			store.on(func(op, key string, u guest.Update) error {
-				if u.Set != nil { // the seal
+				if u.Set != nil { // it freezes the guest
 					return errors.New("the process died")
 				}
 				return nil
@@ -476,13 +476,13 @@ func TestManager_Recover(t *testing.T) {
 			for _, wait := range []time.Duration{0, 9 * time.Minute} {
 				time.Sleep(wait)
 				if n, err := m.Recover(t.Context()); n != 0 || err != nil || outbox(t, store) != 1 {
-					t.Errorf("after %v: %d finished, %v, %d notes", wait, n, err, outbox(t, store))
+					t.Errorf("after %v: %d finished, %v, %d entries", wait, n, err, outbox(t, store))
 				}
 			}
 			time.Sleep(time.Minute)
 			m.Recover(t.Context())
 			if n := outbox(t, store); n != 0 {
-				t.Errorf("%d notes", n)
+				t.Errorf("%d entries", n)
 			}
 			if n, _ := Cart.Get(m.AsGuest(t.Context(), id), "tea"); n != 2 {
 				t.Errorf("the guest has %d", n)
@@ -506,7 +506,7 @@ func TestManager_Recover(t *testing.T) {
 			})
 		}
 		dies(func(key string, u guest.Update) bool { return strings.HasPrefix(key, "g:") && !u.NotAfter.IsZero() })
-		b.login("team%2F") // has only noted it
+		b.login("team%2F") // has only written its entry
 		dies(func(key string, u guest.Update) bool { return u.Set[".c"] != "" })
 		b.login("team%2Fann") // the guest is hers, its data are not yet
 		if n := outbox(t, s.store); n != 2 {
@@ -521,7 +521,7 @@ func TestManager_Recover(t *testing.T) {
 			for field := range entries {
 				if strings.HasSuffix(field, "a:team/") {
 					aged++
-					if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: "1"}}); err != nil { // 1970
+					if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: "1"}}); err != nil { // of the year 1970
 						t.Fatal(err)
 					}
 				}
@@ -566,8 +566,7 @@ func TestManager_Recover(t *testing.T) {
 	})
 }
 
-// What the app's own functions say may hold IDs and data, so the log only tells that they said something. The caller gets
-// all of it.
+// An error of the app's own functions may hold IDs and data, so the log has only the fact of it. The caller gets all of it.
 func TestTheLogTellsNothingOfTheApp(t *testing.T) {
 	t.Parallel()
 	const private = "ann@example.com has no row"
@@ -724,10 +723,10 @@ func TestRollback(t *testing.T) {
 			hooks     int
 		}{
 			{"nothing", 1, 1},
-			{"the merge", 0, 1}, // see docs/claim.md: nothing tells
-			{"the seal and the merge", 1, 2},
+			{"the merge", 0, 1}, // see docs/claim.md: this goes unnoticed
+			{"the freezing and the merge", 1, 2},
 			{"and the look at the account", 1, 2},
-			{"and the note", 1, 2},
+			{"and the outbox entry", 1, 2},
 			{"and that the cookie came back", 1, 2},
 			{"and the visitor's write", 0, 2},
 		} {

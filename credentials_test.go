@@ -77,8 +77,8 @@ func FuzzCookieHeader(f *testing.F) {
 		f.Fatal(err)
 	}
 	v, w := visited(m, "GET", "")
-	spare := w.Result().Cookies()[0]
-	provisional := spare.Name + "=" + spare.Value
+	first := w.Result().Cookies()[0]
+	provisional := pair(first)
 	id := v.GuestID()
 	_, w = visited(m, "GET", provisional)
 	var main string
@@ -87,14 +87,15 @@ func FuzzCookieHeader(f *testing.F) {
 			main = "guest=" + c.Value
 		}
 	}
-	// MAIN and SPARE stand for the values, which each process of a fuzzer makes for itself, and suffix for the spare's name.
-	stands := strings.NewReplacer("MAIN", strings.TrimPrefix(main, "guest="), "SPARE", spare.Value, "suffix", strings.TrimPrefix(spare.Name, "guest."))
+	// MAIN and PROVISIONAL stand for the values, which each process of a fuzzer makes for itself, and suffix for the end of
+	// the provisional cookie's name.
+	stands := strings.NewReplacer("MAIN", strings.TrimPrefix(main, "guest="), "PROVISIONAL", first.Value, "suffix", strings.TrimPrefix(first.Name, "guest."))
 	for _, seed := range []string{
-		"", "guest=MAIN", "guest.suffix=SPARE", "guest.suffix=SPARE; guest=MAIN", "guest=MAIN; guest=MAIN", `guest="MAIN"`,
-		"a=b;guest=MAIN;c=d", "guest=xMAIN", "guest=MAIN=", "guest=; guest=MAIN", "guest.abc=x; guest..=MAIN", "guest=SPARE",
-		"guest.suffix=MAIN", strings.Repeat("guest.aaaaaa=b;", 70) + "guest=MAIN", strings.Repeat("guest.aaaaaa=SPARE;", 70) + "guest.suffix=SPARE; guest=MAIN", "guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
-		"guestx=MAIN", "guest=\x00", ";;;=;=", "\u2000guest=MAIN", "guest\u00a0=MAIN", "\x85guest.suffix=SPARE", "\vguest=MAIN",
-		"guest.suffix\u3000=SPARE", "guest.suffixx=SPARE", "guest.aé\xff=x", "==guest=MAIN", "$guest=MAIN", `"guest"=MAIN`,
+		"", "guest=MAIN", "guest.suffix=PROVISIONAL", "guest.suffix=PROVISIONAL; guest=MAIN", "guest=MAIN; guest=MAIN", `guest="MAIN"`,
+		"a=b;guest=MAIN;c=d", "guest=xMAIN", "guest=MAIN=", "guest=; guest=MAIN", "guest.abc=x; guest..=MAIN", "guest=PROVISIONAL",
+		"guest.suffix=MAIN", strings.Repeat("guest.aaaaaa=b;", 70) + "guest=MAIN", strings.Repeat("guest.aaaaaa=PROVISIONAL;", 70) + "guest.suffix=PROVISIONAL; guest=MAIN", "guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
+		"guestx=MAIN", "guest=\x00", ";;;=;=", "\u2000guest=MAIN", "guest\u00a0=MAIN", "\x85guest.suffix=PROVISIONAL", "\vguest=MAIN",
+		"guest.suffix\u3000=PROVISIONAL", "guest.suffixx=PROVISIONAL", "guest.aé\xff=x", "==guest=MAIN", "$guest=MAIN", `"guest"=MAIN`,
 	} {
 		f.Add(seed)
 	}
@@ -175,14 +176,14 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 	if guest.RaceEnabled {
 		n /= 10
 	}
-	minted := 0
+	created := 0
 	s := newSite(t, func(c *guest.Config) {
 		c.Create = guest.OnFirstWrite
-		c.Hooks.Created = func(context.Context) { minted++ }
+		c.Hooks.Created = func(context.Context) { created++ }
 	})
 	genuine := strings.TrimPrefix(cookieHeader(confirmed(s)), "guest=")
-	other := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret of somebody else, 32 b.")} })
-	foreign := strings.TrimPrefix(cookieHeader(confirmed(other)), "guest=")
+	other := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret of another app, 32 bytes")} })
+	others := strings.TrimPrefix(cookieHeader(confirmed(other)), "guest=")
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	rnd := rand.New(rand.NewPCG(1, 1))
 	forge := []func() string{
@@ -195,9 +196,9 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 			return "guest=" + genuine[:i] + string(c) + genuine[i+1:]
 		},
 		func() string { // another guest's ID behind a genuine start
-			return "guest=" + genuine[:32] + foreign[32:]
+			return "guest=" + genuine[:32] + others[32:]
 		},
-		func() string { return "guest=" + foreign },
+		func() string { return "guest=" + others },
 		func() string { return "guest=" + genuine[:rnd.IntN(len(genuine))] },
 		func() string { return "guest." + genuine[:6] + "=" + genuine },
 		func() string { // random
@@ -207,17 +208,17 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 			}
 			return "guest=" + string(b)
 		},
-		func() string { return "guest=" + genuine + "; guest=" + foreign },
+		func() string { return "guest=" + genuine + "; guest=" + others },
 	}
 	r := httptest.NewRequest("GET", "/static", nil)
 	h := s.guests.Middleware(s.mux)
 	calls := s.store.calls.Load()
-	minted = 0
+	created = 0
 	for i := range n {
 		cookie := forge[i%(len(forge)-1)]()
 		r.Header["Cookie"] = []string{cookie}
 		w := &httptest.ResponseRecorder{}
-		if h.ServeHTTP(w, r); minted != i+1 {
+		if h.ServeHTTP(w, r); created != i+1 {
 			t.Fatalf("%q is accepted", cookie)
 		}
 	}
@@ -225,8 +226,8 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 		t.Errorf("%d store calls", n)
 	}
 	r.Header["Cookie"] = []string{forge[len(forge)-1]()}
-	if h.ServeHTTP(&httptest.ResponseRecorder{}, r); minted != n {
-		t.Error("a genuine cookie beside a foreign one is refused")
+	if h.ServeHTTP(&httptest.ResponseRecorder{}, r); created != n {
+		t.Error("a genuine cookie beside another app's is refused")
 	}
 }
 
@@ -316,7 +317,7 @@ func TestRotations(t *testing.T) {
 	cookies := make([]string, n)
 	ids := map[string]int{}
 	for i := range cookies {
-		cookies[i] = s.newcomer(fmt.Sprint("sku", i))
+		cookies[i] = s.confirmedCookie(fmt.Sprint("sku", i))
 	}
 	for i := 0; i < n; i += 100 {
 		if err := Email.Set(s.guests.AsGuest(t.Context(), s.show(cookies[i]).Guest), fmt.Sprint(i)); err != nil {
@@ -345,7 +346,7 @@ func TestRotations(t *testing.T) {
 	if len(ids) != n {
 		t.Errorf("%d guests", len(ids))
 	}
-	young := s.newcomer("young") // of the newest secret
+	young := s.confirmedCookie("young") // of the newest secret
 	s = newSite(t, func(c *guest.Config) { c.Store = s.store; c.Secrets = secrets[:1] })
 	if p := s.show(young); p.New || p.Cart["young"] != 1 {
 		t.Errorf("signed with an old secret: %+v", p)
@@ -358,7 +359,7 @@ func TestRotations(t *testing.T) {
 }
 
 // A new secret is rolled out while the same visitors are served by replicas of both ages, at random. In the two steps that
-// Config.Secrets tells nothing is lost or seen twice at any time; in one step a visitor may see two carts for a while,
+// Config.Secrets describes, nothing is lost or seen twice at any time. In one step a visitor may see two carts for a while,
 // but they become one.
 func TestRotationWhileBothVersionsRun(t *testing.T) {
 	t.Parallel()
@@ -414,8 +415,8 @@ func TestRotationWhileBothVersionsRun(t *testing.T) {
 	}
 }
 
-// A main cookie that does not verify gives way to a spare one if it cannot be a newer process's: one of a secret that was
-// removed, or a forged one of another time.
+// A main cookie that does not verify gives way to a provisional one if no newer process can have signed it: one of a
+// secret that was removed, or a forged one of another time.
 func TestAnOldCookieGivesWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -432,13 +433,13 @@ func TestAnOldCookieGivesWay(t *testing.T) {
 		old := at(leaked, at(leaked, "", add), add)
 		time.Sleep(2 * time.Hour)
 		m := make("b")
-		spare := at(m, old, add)
-		if main := at(m, old+"; "+spare, add); !strings.HasPrefix(main, "__Host-Http-guest=") {
+		provisional := at(m, old, add)
+		if main := at(m, old+"; "+provisional, add); !strings.HasPrefix(main, "__Host-Http-guest=") {
 			t.Errorf("the guest is not confirmed: %s", main)
 		}
 		newer := make("c")
 		young := at(newer, at(newer, "", add), add)
-		if got := at(m, young+"; "+spare, add); got != young+"; "+spare {
+		if got := at(m, young+"; "+provisional, add); got != young+"; "+provisional {
 			t.Errorf("a newer process's cookie is overwritten: %s", got)
 		}
 		own := at(m, at(m, "", add), add)
@@ -500,28 +501,28 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	const name = "__Host-Http-guest"
-	first := func() (id string, spare, main *http.Cookie) {
+	first := func() (id string, provisional, main *http.Cookie) {
 		v, w := visited(m, "GET", "")
-		spare = w.Result().Cookies()[0]
+		provisional = w.Result().Cookies()[0]
 		id = v.GuestID()
-		_, w = visited(m, "GET", pair(spare))
+		_, w = visited(m, "GET", pair(provisional))
 		for _, c := range w.Result().Cookies() {
 			if c.Name == name {
 				main = c
 			}
 		}
-		return id, spare, main
+		return id, provisional, main
 	}
-	attacker, spare, main := first() // the older one, which would take in the other
-	suffix := spare.Name[len(name):]
+	attacker, provisional, main := first() // the older one, which would take in the other
+	suffix := provisional.Name[len(name):]
 
 	names := map[string]string{
 		name:                         main.Value,
-		name + suffix:                spare.Value,
+		name + suffix:                provisional.Value,
 		"guest":                      main.Value,
 		"GUEST":                      main.Value,
 		"__HOST-HTTP-GUEST":          main.Value,
-		"__host-http-guest" + suffix: spare.Value,
+		"__host-http-guest" + suffix: provisional.Value,
 		"__Host-Http-ｇuest":          main.Value, // a full-width letter
 		"__Hoſt-Http-guest":          main.Value, // a letter that folds to s
 		`"` + name + `"`:             main.Value,
@@ -530,16 +531,16 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 		"a=" + name:                  main.Value,
 		"a," + name:                  main.Value,
 		"=" + name:                   main.Value,
-		"==" + name + suffix:         spare.Value,
+		"==" + name + suffix:         provisional.Value,
 		"=a=" + name:                 main.Value,
 		`="` + name:                  main.Value + `"`,
-		name + ".":                   spare.Value,
-		name + suffix[:6]:            spare.Value,
-		name + suffix + "A":          spare.Value,
-		name + "." + suffix:          spare.Value,
-		name + suffix[:6] + "=":      spare.Value,
-		name + suffix[:6] + "\xff":   spare.Value,
-		name + ".abc~de":             spare.Value,
+		name + ".":                   provisional.Value,
+		name + suffix[:6]:            provisional.Value,
+		name + suffix + "A":          provisional.Value,
+		name + "." + suffix:          provisional.Value,
+		name + suffix[:6] + "=":      provisional.Value,
+		name + suffix[:6] + "\xff":   provisional.Value,
+		name + ".abc~de":             provisional.Value,
 	}
 	for _, strange := range []string{
 		"\u2000", "\u2003", "\u2028", "\u3000", "\u1680", "\u0085", "\u00a0", "\x85", "\xa0", "\ufeff", "\u200b", "\x80", "\xff",
@@ -548,7 +549,7 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 		for _, exact := range []string{name, name + suffix} {
 			value := main.Value
 			if exact != name {
-				value = spare.Value
+				value = provisional.Value
 			}
 			names[strange+exact] = value
 			names[exact+strange] = value
@@ -598,7 +599,7 @@ func TestCookieTossing(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 3))
 	outcomes := map[string]int{}
 	for i := range 500 {
-		mine, planted := s.newcomer("mine"), s.newcomer("planted")
+		mine, planted := s.confirmedCookie("mine"), s.confirmedCookie("planted")
 		others := []string{
 			"guest=", "guest=forged", mine[:len(mine)-2], "guest=" + planted[7:], "guest.abcdef=" + planted[6:], "guest.=x", "guestx=" + planted[6:],
 			"Guest=" + planted[6:], "session=1", "__Host-Http-guest=" + planted[6:], `guest="`, "=", "",
@@ -720,7 +721,7 @@ func TestConfig_FormerCookies(t *testing.T) {
 	t.Parallel()
 
 	// A browser whose cookie was set in a former scope is served as ever; the cookie moves to the new scope when it is renewed, and
-	// a login clears it in both. Otherwise the browser would send the dead one for the rest of its life.
+	// a login clears it in both. Otherwise the browser would send the old one for the rest of its life.
 	t.Run("a cookie of a former scope is served and moves", func(t *testing.T) {
 		t.Parallel()
 		for name, tt := range map[string]struct{ was, is guest.Cookie }{

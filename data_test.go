@@ -229,7 +229,7 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 		t.Errorf("%d of 160 updates survive", len(v))
 	}
 	err := Theme.Update(ctx, func(old string) (string, error) {
-		return "mine", Theme.Set(ctx, old+"y") // somebody is always quicker
+		return "mine", Theme.Set(ctx, old+"y") // another write is always quicker
 	})
 	if !errors.Is(err, guest.ErrConflict) {
 		t.Errorf("%v", err)
@@ -294,7 +294,7 @@ func TestPrefetch(t *testing.T) {
 func TestPrefetchIsOneManagers(t *testing.T) {
 	t.Parallel()
 	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
-	cookie := one.newcomer("tea")
+	cookie := one.confirmedCookie("tea")
 	for s, theme := range map[*site]string{one: "dark", two: "light"} {
 		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
 		r.Header.Set("Cookie", cookie)
@@ -333,23 +333,23 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sealed := fields["email"]
+	encrypted := fields["email"]
 	Email.Set(s.guests.As(t.Context(), "eve"), "eve@example.com")
 	for _, key := range s.store.keys(t, "a:") {
-		put(key, "email", sealed) // both records hold ann's now
+		put(key, "email", encrypted) // both records hold ann's now
 	}
 	if v, err := Email.Get(s.guests.As(t.Context(), "eve")); err == nil {
-		t.Errorf("a sealed value opens in another record: %q", v)
+		t.Errorf("an encrypted value opens in another record: %q", v)
 	}
 	if v, err := Email.Get(ctx); v != address || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	for i := range len(sealed) - 1 {
-		put(keys[0], "email", sealed[:i+1]) // truncated
+	for i := range len(encrypted) - 1 {
+		put(keys[0], "email", encrypted[:i+1]) // truncated
 		if v, err := Email.Get(ctx); err == nil {
-			t.Fatalf("%d of %d bytes open: %q", i+1, len(sealed), v)
+			t.Fatalf("%d of %d bytes open: %q", i+1, len(encrypted), v)
 		}
-		put(keys[0], "email", sealed[:i+1]+string(sealed[i+1]^1)+sealed[i+2:])
+		put(keys[0], "email", encrypted[:i+1]+string(encrypted[i+1]^1)+encrypted[i+2:])
 		if v, err := Email.Get(ctx); err == nil {
 			t.Fatalf("opens with byte %d changed: %q", i+1, v)
 		}
@@ -378,7 +378,7 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 	}
 }
 
-// Whoever writes plaintext into the store puts nothing into a kind that is encrypted.
+// Plaintext that was written into the store does not become data of a kind that is encrypted.
 func TestASealedKindRefusesPlaintext(t *testing.T) {
 	t.Parallel()
 	store := newStore()
@@ -513,9 +513,9 @@ func TestAKindThatChanges(t *testing.T) {
 		t.Parallel()
 		store := newStore()
 		plain := guest.NewValue("email", guest.PreferGuest[string])
-		sealed := plain.Encrypted()
-		before, after := replica(t, store, [][]byte{secret}, sealed), replica(t, store, [][]byte{secret}, plain)
-		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { sealed.Set(r.Context(), "ann@example.com") })
+		encrypted := plain.Encrypted()
+		before, after := replica(t, store, [][]byte{secret}, encrypted), replica(t, store, [][]byte{secret}, plain)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { encrypted.Set(r.Context(), "ann@example.com") })
 		if _, err := claimBy(after, cookie, "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -763,12 +763,12 @@ func TestMerge(t *testing.T) {
 			"equal, as it sees it":  {pick, newer{"red", "XL"}, newer{"red", "S"}, newer{"red", "XL"}},
 			"something new of both": {shout, newer{"blue", "XL"}, newer{"red", "S"}, newer{"blue!", ""}},
 		} {
-			for _, sealed := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/sealed: %v", name, sealed), func(t *testing.T) {
+			for _, encrypted := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/encrypted: %v", name, encrypted), func(t *testing.T) {
 					store := newStore()
 					oldValue, newValue := guest.NewValue("look", row.rule), guest.NewValue("look", guest.PreferAccount[newer])
 					oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)), guest.NewMap("looks", guest.PreferAccount[map[string]newer])
-					if sealed {
+					if encrypted {
 						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(), oldMap.Encrypted(), newMap.Encrypted()
 					}
 					old := replica(t, store, [][]byte{secret}, oldValue, oldMap)

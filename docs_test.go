@@ -334,7 +334,7 @@ func TestRenderingOnAServer(t *testing.T) {
 		name     string
 		forwards bool
 		admit    func(*http.Request) bool
-		minted   int    // by three pages of a new visitor
+		created  int    // by three pages of a new visitor
 		cookies  string // after them
 	}{
 		{"Set-Cookie is lost", false, nil, 3, "[]"},
@@ -342,10 +342,10 @@ func TestRenderingOnAServer(t *testing.T) {
 		{"only the browser's own calls begin guests", false, byBrowser, 0, "[]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			minted := 0
+			created := 0
 			m, mux := shopOf(t, func(c *guest.Config) {
 				c.Admit = tt.admit
-				c.Hooks.Created = func(context.Context) { minted++ }
+				c.Hooks.Created = func(context.Context) { created++ }
 			})
 			app := m.Middleware(mux)
 			api := httptest.NewServer(app)
@@ -354,8 +354,8 @@ func TestRenderingOnAServer(t *testing.T) {
 			for range 3 {
 				visit(pages, jar, "GET", "/")
 			}
-			if names := fmt.Sprint(namesOf(jar)); minted != tt.minted || names != tt.cookies {
-				t.Errorf("three pages: %d guests, cookies %s; want %d, %s", minted, names, tt.minted, tt.cookies)
+			if names := fmt.Sprint(namesOf(jar)); created != tt.created || names != tt.cookies {
+				t.Errorf("three pages: %d guests, cookies %s; want %d, %s", created, names, tt.created, tt.cookies)
 			}
 
 			// Once the browser has called the app itself, pages show its guest's data.
@@ -474,7 +474,7 @@ func TestACartByLink(t *testing.T) {
 		t.Errorf("the account has %v, %v", cart, err)
 	}
 	if page := visit(app, laptop, "GET", "/cart").Body.String(); page != "map[] <nil>" {
-		t.Errorf("whoever has the laptop sees %s", page)
+		t.Errorf("the laptop shows %s", page)
 	}
 }
 

@@ -213,7 +213,7 @@ func ExampleValue_Set() {
 	app, browser := exampleGuests().Middleware(mux), map[string]*http.Cookie{}
 	visit(app, browser, "POST", "/theme/dark")
 	visit(app, browser, "GET", "/")
-	visit(app, map[string]*http.Cookie{}, "GET", "/") // somebody else
+	visit(app, map[string]*http.Cookie{}, "GET", "/") // another visitor
 	// Output:
 	// dark <nil>
 	//  <nil>
@@ -286,11 +286,11 @@ func ExampleValue_InsecureAcceptPlaintext() {
 	plain := guest.NewValue("phone", guest.PreferGuest[string])
 	plain.Set(processOn(store, plain).As(context.Background(), "ann"), "555 0100")
 
-	sealed := plain.Encrypted()
-	_, err := sealed.Get(processOn(store, sealed).As(context.Background(), "ann"))
+	encrypted := plain.Encrypted()
+	_, err := encrypted.Get(processOn(store, encrypted).As(context.Background(), "ann"))
 	fmt.Println(errors.Is(err, guest.ErrUnreadable))
 
-	migrating := sealed.InsecureAcceptPlaintext() // until all of it has been written anew
+	migrating := encrypted.InsecureAcceptPlaintext() // until all of it has been written anew
 	fmt.Println(migrating.Get(processOn(store, migrating).As(context.Background(), "ann")))
 	// Output:
 	// true
@@ -439,8 +439,8 @@ func ExampleMap_InsecureAcceptPlaintext() {
 			log.Fatal(err)
 		}
 	}
-	sealed := plain.Encrypted()
-	fmt.Println(sealed.Get(processOn(store, sealed).As(context.Background(), "ann"), "home"))
+	encrypted := plain.Encrypted()
+	fmt.Println(encrypted.Get(processOn(store, encrypted).As(context.Background(), "ann"), "home"))
 	// Output: 1 Main Street <nil>
 }
 

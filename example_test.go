@@ -116,7 +116,7 @@ func ExampleConfigError() {
 		TTL:     500 * 24 * time.Hour,
 	})
 	var fault *guest.ConfigError
-	if errors.As(err, &fault) { // the first fault; err itself tells all
+	if errors.As(err, &fault) { // the first fault; err itself lists all
 		fmt.Println(variable[fault.Field], fault.Fault)
 	}
 	// Output: GUEST_TTL is 12000h0m0s; browsers keep a cookie for 400 days at most
@@ -233,7 +233,7 @@ func ExampleConfig_formerCookies() {
 	// cleared in www.shop.example
 }
 
-// Somebody at the help desk signs in as a customer, with a guest of their own in that browser.
+// An agent of the help desk signs in as a customer, and has a guest of their own in that browser.
 func ExampleConfig_autoClaim() {
 	actsForCustomer := func(r *http.Request) bool { return r.Header.Get("Agent") != "" } // your own sessions here
 	guests, err := guest.New(guest.Config{
@@ -317,7 +317,7 @@ func ExampleLimit() {
 	// served, guest: false
 }
 
-// Behind a proxy, the client is who the proxy says it is, and nobody else may say so.
+// Behind a proxy, the client is who the proxy says it is, and no other word counts.
 func ExampleLimit_proxy() {
 	client := func(r *http.Request) netip.Addr {
 		hops := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
@@ -370,11 +370,11 @@ func ExampleFromContext() {
 		case v.IsGuest():
 			fmt.Println("guest")
 		default:
-			fmt.Println("nobody: a crawler, or not behind the middleware")
+			fmt.Println("none: a crawler, or not behind the middleware")
 		}
 	}
 	handler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-	// Output: nobody: a crawler, or not behind the middleware
+	// Output: none: a crawler, or not behind the middleware
 }
 
 func ExampleFromContext_incorrect() {
@@ -400,7 +400,7 @@ func ExampleVisitor_GuestID() {
 	browser := map[string]*http.Cookie{}
 	visit(app, browser, "POST", "/vote?for=tea")
 	visit(app, browser, "POST", "/vote?for=tea")
-	visit(app, map[string]*http.Cookie{}, "POST", "/vote?for=tea") // somebody else
+	visit(app, map[string]*http.Cookie{}, "POST", "/vote?for=tea") // another visitor
 	fmt.Println(len(votes), "votes")
 	// Output: 2 votes
 }
@@ -531,7 +531,7 @@ func ExampleManager_ClaimHandler() {
 	guests := exampleGuests()
 	mux := http.NewServeMux()
 	mux.Handle("/claim", guests.ClaimHandler(func(r *http.Request) (string, error) {
-		return "", errors.New("nobody is signed in") // the app's own session says who
+		return "", errors.New("not signed in") // the app's own session says who
 	}))
 	fmt.Println(visit(guests.Middleware(mux), map[string]*http.Cookie{}, "POST", "/claim").Code)
 	// Output: 401

@@ -94,7 +94,7 @@ func ExampleManager_AsGuest() {
 func ExampleManager_AsGuest_incorrect() {
 	guests := exampleGuests()
 	http.HandleFunc("/cart", func(w http.ResponseWriter, r *http.Request) {
-		// Whoever sends an ID becomes that guest. A guest is known by its cookie alone: use r.Context().
+		// Any visitor who sends an ID becomes that guest. A guest is known by its cookie alone: use r.Context().
 		ctx := guests.AsGuest(r.Context(), r.FormValue("guest"))
 		Cart.All(ctx)
 	})
@@ -124,7 +124,7 @@ func ExampleManager_EraseAccount() {
 	// map[] <nil>
 }
 
-// Somebody without a cookie any more asks to be forgotten, and an order of theirs has the ID.
+// A visitor who has no cookie any more asks to be forgotten, and an order of theirs has the ID.
 func ExampleManager_EraseGuest() {
 	guests := exampleGuests()
 	var id string
@@ -392,7 +392,7 @@ func ExampleExchange_Watched() {
 	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := guests.Begin(w.Header(), r)
 		fmt.Println(r.Method, x.Watched())
-		w = x.Writer(w) // w itself if nothing is watched
+		w = x.Writer(w) // w itself, unless the response is watched
 		http.NotFound(w, x.Request)
 		x.End()
 	})

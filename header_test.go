@@ -45,13 +45,13 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 		made = append(made, fmt.Sprintf("%06d=made-up", i))
 	}
 	tests := []struct {
-		name   string
-		cookie guest.Cookie
-		former []guest.Cookie
-		header string
-		junk   []string // after the name of a spare cookie
-		bytes  int
-		clears int
+		name    string
+		cookie  guest.Cookie
+		former  []guest.Cookie
+		header  string
+		invalid []string // after the name of a provisional cookie
+		bytes   int
+		clears  int
 	}{
 		{"default", guest.Cookie{}, nil, "", nil, 617, 4},
 		{"with all there is", usual, nil, "Guest-Token", nil, 951, 4},
@@ -97,7 +97,7 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 				cookies = append(cookies, cookie)
 			}
 			name, _, _ := strings.Cut(cookies[0], ".")
-			for _, made := range tt.junk {
+			for _, made := range tt.invalid {
 				cookies = slices.Insert(cookies, 0, name+"."+made)
 			}
 			login := func(x guest.Exchange, h http.Header) {
@@ -116,7 +116,7 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 				if n > 3<<10 {
 					t.Errorf("%s: %d bytes: %.60q", who, n, lines)
 				}
-				if names := cleared(lines); len(names) > 4 || tt.junk == nil && len(names) == 0 {
+				if names := cleared(lines); len(names) > 4 || tt.invalid == nil && len(names) == 0 {
 					t.Errorf("%s: clears %d cookies: %q", who, len(names), names)
 				}
 				if who == "a page" && tt.bytes > 0 && (n != tt.bytes || len(cleared(lines)) != tt.clears) {
@@ -128,10 +128,10 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 }
 
 // Whatever order the lines are made in: a token comes first and is never left out, then the end of the main cookie, and
-// spare cookies wait for a later response if they must.
+// provisional cookies wait for a later response if they must.
 func TestTheUrgentLinesComeFirst(t *testing.T) {
 	t.Parallel()
-	const spares = 8 // as many as one request works on
+	const others = 8 // as many as one request works on
 	s := newSite(t, func(c *guest.Config) { c.AutoClaim = func(*http.Request) bool { return false } })
 	s.mux.HandleFunc("/login-and-on/{user}", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := s.guests.Claim(w, r, r.PathValue("user")); err != nil {
@@ -140,7 +140,7 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 	})
 	b := s.browser()
 	jar := b.Jar
-	for range spares {
+	for range others {
 		b.Jar = nil // each is a first request
 		res, _ := b.request("POST", "/add/tea")
 		jar.SetCookies(mustURL(t, s.url), res.Cookies())
@@ -154,15 +154,15 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 	}
 	res, _ = b.request("POST", "/login-and-on/ann")
 	if names := cleared(res.Header["Set-Cookie"]); len(names) != 4 || names[0] != "guest" {
-		t.Errorf("a claim with %d spare cookies left clears %q", spares-4, names)
+		t.Errorf("a claim with %d provisional cookies left clears %q", others-4, names)
 	}
 	for n := 0; len(b.cookies()) > 1; n++ { // a fresh guest's
 		if b.request("GET", "/static"); n > 8 {
 			t.Fatalf("cookies %q are left after %d responses", b.cookies(), n)
 		}
 	}
-	if got := s.account("ann"); got["tea"] != spares {
-		t.Errorf("the account holds %v, want %d", got, spares)
+	if got := s.account("ann"); got["tea"] != others {
+		t.Errorf("the account holds %v, want %d", got, others)
 	}
 }
 

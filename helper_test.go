@@ -309,7 +309,7 @@ func (s *site) request(method, path, cookies string) *httptest.ResponseRecorder 
 	return w
 }
 
-// show is what the page shows to whoever has this cookie.
+// show is what the page shows to a browser with this cookie.
 func (s *site) show(cookie string) (p page) {
 	s.t.Helper()
 	if err := json.Unmarshal(s.request("GET", "/page", cookie).Body.Bytes(), &p); err != nil {
@@ -318,14 +318,14 @@ func (s *site) show(cookie string) (p page) {
 	return p
 }
 
-// minted is the spare cookie of a new guest with this in its cart.
-func (s *site) minted(sku string) string {
+// provisional is the provisional cookie of a new guest with this item in its cart.
+func (s *site) provisional(sku string) string {
 	defer tick()
 	return pair(s.request("POST", "/add/"+sku, "").Result().Cookies()[0])
 }
 
-// newcomer is the cookie, confirmed, of a guest with this in its cart.
-func (s *site) newcomer(sku string) string {
+// confirmedCookie is the main cookie of a guest with this item in its cart.
+func (s *site) confirmedCookie(sku string) string {
 	s.t.Helper()
 	first := s.request("POST", "/add/"+sku, "").Result().Cookies()[0]
 	for _, c := range s.request("GET", "/static", first.Name+"="+first.Value).Result().Cookies() {
@@ -576,7 +576,8 @@ func kept(t testing.TB, r guest.Receipt, name string) guest.KindReceipt {
 	return guest.KindReceipt{}
 }
 
-func outbox(t testing.TB, store guest.Store) (notes int) {
+// outbox counts the entries of the outbox.
+func outbox(t testing.TB, store guest.Store) (entries int) {
 	for key, err := range store.Keys(t.Context(), "o:") {
 		if err != nil {
 			t.Fatal(err)
@@ -585,9 +586,9 @@ func outbox(t testing.TB, store guest.Store) (notes int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		notes += len(fields)
+		entries += len(fields)
 	}
-	return notes
+	return entries
 }
 
 func record(t *testing.T, store guest.Store, prefix string) guest.Fields {

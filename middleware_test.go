@@ -523,7 +523,7 @@ func TestVisitor_nil(t *testing.T) {
 	t.Parallel()
 	var v *guest.Visitor
 	if v.GuestID() != "" || v.AccountID() != "" || v.IsGuest() || v.IsNew() || v.Replaced() {
-		t.Error("a nil visitor is somebody")
+		t.Error("a nil visitor is a guest or a member")
 	}
 	if guest.FromContext(context.Background()) != nil {
 		t.Error("an empty context has a visitor")
@@ -668,7 +668,7 @@ func TestExchange(t *testing.T) {
 				t.Error("a known visitor's page is watched")
 			}
 			header.Del("Vary")
-			header.Add("Set-Cookie", "guest=somebody else's; Path=/") // from a cache of pages
+			header.Add("Set-Cookie", "guest=another visitor's; Path=/") // from a cache of pages
 		})
 		if h.Get("Vary") != "Cookie" || h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "" {
 			t.Errorf("header %v", h)
@@ -724,7 +724,7 @@ func TestWhoIsAdmitted(t *testing.T) {
 				t.Errorf("%s: %s", res.Status, body)
 			}
 			if got := len(res.Header.Values("Set-Cookie")) > 0; got != tt.want {
-				t.Errorf("minted: %v, want %v", got, tt.want)
+				t.Errorf("a guest was created: %v, want %v", got, tt.want)
 			}
 			if n := len(s.store.keys(t, "")); (n > 0) != tt.want {
 				t.Errorf("%d records stored", n)

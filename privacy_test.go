@@ -126,7 +126,7 @@ func TestManager_Forget(t *testing.T) {
 		s := newSite(t, nil).forgetting()
 		var cookies []string
 		for i := range 12 {
-			cookies = append(cookies, s.minted(fmt.Sprint("sku", i)))
+			cookies = append(cookies, s.provisional(fmt.Sprint("sku", i)))
 		}
 		s.request("POST", "/forget", strings.Join(cookies, "; "))
 		for _, key := range s.store.keys(t, "g:") {
@@ -143,15 +143,15 @@ func TestManager_Forget(t *testing.T) {
 	t.Run("of an absorbed guest", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		elder := s.minted("early")
-		mine := s.newcomer("secret")
+		elder := s.provisional("early")
+		mine := s.confirmedCookie("secret")
 		s.request("GET", "/page", elder+"; "+mine) // absorbed; the tab's own request is under way
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store }).forgetting()
 		w := next.request("POST", "/forget", mine)
 		t.Logf("%q", w.Header()["Set-Cookie"])
 		for _, key := range next.store.keys(t, "g:") {
 			if fields, _ := next.store.Get(t.Context(), key); fields["cart/secret"] != "" {
-				t.Errorf("Forget was told nothing, and %v is kept", fields)
+				t.Errorf("Forget reported no error, and %v is kept", fields)
 			}
 		}
 	})
@@ -262,7 +262,7 @@ func TestErasingAnAccountEndsItsPendingClaims(t *testing.T) {
 	b.page()
 	s.store.on(func(op, key string, u guest.Update) error {
 		if u.Set[".c"] != "" {
-			return http.ErrHandlerTimeout // a crash after the seal
+			return http.ErrHandlerTimeout // a crash after the guest was frozen
 		}
 		return nil
 	})
@@ -308,10 +308,10 @@ func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
 							t.Fatal(receipt, err)
 						}
 					}
-					calls, noted := 0, recovers
+					calls, entered := 0, recovers
 					store.on(func(op, key string, u guest.Update) error {
-						if strings.HasPrefix(key, "o:") && !noted && calls+1 < step {
-							noted = true
+						if strings.HasPrefix(key, "o:") && !entered && calls+1 < step {
+							entered = true
 						}
 						if calls++; calls == step {
 							if err := m.EraseAccount(t.Context(), "ann"); err != nil {
@@ -332,11 +332,11 @@ func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
 					store.on(nil)
 					claimer.Recover(t.Context())
 					got, err := Cart.All(m.As(t.Context(), "ann"))
-					if err != nil || (noted || step > calls) && len(got) > 0 || got["cup"] > 0 || got["tea"] > 1 {
+					if err != nil || (entered || step > calls) && len(got) > 0 || got["cup"] > 0 || got["tea"] > 1 {
 						t.Errorf("erased data came back: %v, %v", got, err)
 					}
 					if n := outbox(t, store); n > 0 {
-						t.Errorf("%d notes left", n)
+						t.Errorf("%d entries left in the outbox", n)
 					}
 				})
 			}
@@ -344,7 +344,7 @@ func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
 	}
 }
 
-// An account is erased although nobody can read what a guest was bringing to it.
+// An account is erased although this process cannot read what a guest was bringing to it.
 func TestErasingAnAccountDropsWhatThisProcessCannotRead(t *testing.T) {
 	t.Parallel()
 	store := newStore()
@@ -380,7 +380,7 @@ func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
 		store.on(func(op, key string, u guest.Update) error {
 			if u.Stamp == ".t" {
-				return http.ErrHandlerTimeout // died before the seal
+				return http.ErrHandlerTimeout // died before it froze the guest
 			}
 			return nil
 		})
@@ -398,7 +398,7 @@ func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 	})
 }
 
-// What cannot be read does not keep the rest from whoever asks for their data.
+// Data that cannot be read do not keep the rest from a person who asks for theirs.
 func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	Addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Encrypted()
@@ -412,7 +412,7 @@ func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
 	}
 	account := s.store.keys(t, "a:")[0]
 	record, _ := s.store.Store.Get(t.Context(), account)
-	swapped := guest.Fields{"addresses/home": record["addresses/work"]} // somebody wrote to the store
+	swapped := guest.Fields{"addresses/home": record["addresses/work"]} // an intruder wrote to the store
 	if _, err := s.store.Store.Update(t.Context(), account, guest.Update{Set: swapped}); err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +433,7 @@ func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// A background job that acts on a claimed guest is told, rather than shown an empty cart.
+// A background job that acts on a claimed guest gets an error rather than an empty cart.
 func TestAsGuestOfAClaimedGuest(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
@@ -515,9 +515,9 @@ func TestInspector(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, junk := range []string{"", "x", ticket, main.Value[:40], strings.Repeat("A", 300)} {
-			if info := s.guests.Inspect().Token("guest", junk); info.Verdict != guest.TokenMalformed || info.GuestID != "" {
-				t.Errorf("%q: %+v", junk, info)
+		for _, invalid := range []string{"", "x", ticket, main.Value[:40], strings.Repeat("A", 300)} {
+			if info := s.guests.Inspect().Token("guest", invalid); info.Verdict != guest.TokenMalformed || info.GuestID != "" {
+				t.Errorf("%q: %+v", invalid, info)
 			}
 		}
 	})
@@ -598,7 +598,7 @@ func TestInspector(t *testing.T) {
 		if c := account.Claims[0]; c.ID != receipt.ID || fmt.Sprint(c.Kinds) != fmt.Sprint(receipt.Kinds) || c.At.IsZero() {
 			t.Errorf("%+v\nwant the kinds of %+v", c, receipt)
 		}
-		if info, err := s.guests.Inspect().Account(t.Context(), "nobody"); err != nil || info.State != guest.StateNone {
+		if info, err := s.guests.Inspect().Account(t.Context(), "unknown"); err != nil || info.State != guest.StateNone {
 			t.Errorf("%+v, %v", info, err)
 		}
 		for _, bad := range []string{"", "ann", id + "A", "g:" + id} {
@@ -678,7 +678,7 @@ func TestInspector(t *testing.T) {
 					t.Errorf("finished: %v, %v", finished, err)
 				}
 				if left := outbox(t, s.store); (left == 0) != finished {
-					t.Errorf("%d notes left", left)
+					t.Errorf("%d entries left in the outbox", left)
 				}
 				if finished && s.account("ann")["tea"] != 1 {
 					t.Errorf("the account holds %v", s.account("ann"))

@@ -109,21 +109,21 @@ func TestTwoDifferentGuestCookies(t *testing.T) {
 }
 
 // Two cookies of one name come from two scopes: a change of Cookie.Domain, say. If one of their guests was claimed the other is
-// served, for as long as both come, and our cookie takes the dead one's place; none of the two is claimed.
+// served, for as long as both come, and our cookie takes the claimed one's place; none of the two is claimed.
 func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
 	t.Parallel()
 	for _, newProcess := range []bool{false, true} {
-		for _, order := range []string{"dead first", "dead last"} {
+		for _, order := range []string{"claimed first", "claimed last"} {
 			t.Run(fmt.Sprint(order, " newProcess=", newProcess), func(t *testing.T) {
 				s := newSite(t, nil)
-				dead, live := s.newcomer("old"), s.newcomer("new")
-				s.request("POST", "/login/ann", dead)
+				old, live := s.confirmedCookie("old"), s.confirmedCookie("new")
+				s.request("POST", "/login/ann", old)
 				if newProcess {
 					s = newSite(t, func(c *guest.Config) { c.Store = s.store })
 				}
-				both := dead + "; " + live
-				if order == "dead last" {
-					both = live + "; " + dead
+				both := old + "; " + live
+				if order == "claimed last" {
+					both = live + "; " + old
 				}
 				for i := range 3 {
 					s.request("POST", "/add/cup", both)
@@ -140,7 +140,7 @@ func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
 						}
 					}
 					if p := s.show("guest=" + value); p.Cart["new"] != 1 {
-						t.Errorf("the cookie that takes the dead one's place is of %+v", p)
+						t.Errorf("the cookie that takes the claimed one's place is of %+v", p)
 					}
 				}
 				if calls := s.store.took(func() { s.request("GET", "/static", both) }); calls != 0 {
@@ -159,23 +159,23 @@ func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
 func TestSeveralMainCookies(t *testing.T) {
 	t.Parallel()
 
-	// Two different cookies of the main name are ambiguous also if the first one's spare cookie comes before them.
+	// Two different cookies of the main name are ambiguous also if the first one's provisional cookie comes before them.
 	t.Run("two behind a provisional one", func(t *testing.T) {
 		t.Parallel()
 		var refused []string
 		s := newSite(t, func(c *guest.Config) {
 			c.Hooks.Refused = func(_ context.Context, reason string) { refused = append(refused, reason) }
 		})
-		guestOf := func(sku string) (spare, main string) {
+		guestOf := func(sku string) (provisional, main string) {
 			b := s.browser()
 			res, _ := b.request("POST", "/add/"+sku)
-			spare = pair(given(res)[0])
+			provisional = pair(given(res)[0])
 			res, _ = b.request("GET", "/page")
-			return spare, pair(given(res)[0])
+			return provisional, pair(given(res)[0])
 		}
 		_, attacker := guestOf("bait")
-		spare, victim := guestOf("tea")
-		for _, cookies := range []string{victim + "; " + attacker, spare + "; " + victim + "; " + attacker} {
+		provisional, victim := guestOf("tea")
+		for _, cookies := range []string{victim + "; " + attacker, provisional + "; " + victim + "; " + attacker} {
 			refused = nil
 			s.browser().request("GET", "/page", "Cookie", cookies)
 			if !slices.Contains(refused, guest.RefusedCookies) {
@@ -190,7 +190,7 @@ func TestSeveralMainCookies(t *testing.T) {
 	t.Run("of two claimed guests", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		one, two := s.newcomer("one"), s.newcomer("two")
+		one, two := s.confirmedCookie("one"), s.confirmedCookie("two")
 		s.request("POST", "/login/ann", one)
 		s.request("POST", "/login/bob", two)
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store })
@@ -200,7 +200,7 @@ func TestSeveralMainCookies(t *testing.T) {
 				t.Errorf("a fresh guest's first cup is %s", n)
 			}
 			if len(w.Result().Cookies()) != 2 {
-				t.Errorf("want the dead name cleared and a fresh guest's cookie: %q", w.Header()["Set-Cookie"])
+				t.Errorf("want the main name cleared and a fresh guest's cookie: %q", w.Header()["Set-Cookie"])
 			}
 		}
 		if s.account("ann")["one"] != 1 || s.account("bob")["two"] != 1 || len(s.account("ann")) != 1 {
@@ -211,18 +211,18 @@ func TestSeveralMainCookies(t *testing.T) {
 	// Of several cookies of one name, that which is neither claimed nor looked at is neither cleared nor overwritten.
 	t.Run("no living guest is lost", func(t *testing.T) {
 		t.Parallel()
-		for name, planted := range map[string]struct{ dead, open int }{"eight dead": {8, 0}, "one dead and one open": {1, 1}} {
+		for name, planted := range map[string]struct{ claimed, open int }{"eight claimed": {8, 0}, "one claimed and one open": {1, 1}} {
 			t.Run(name, func(t *testing.T) {
 				s := newSite(t, nil)
-				mine := s.newcomer("mine")
+				mine := s.confirmedCookie("mine")
 				var cookies []string
-				for i := range planted.dead {
-					c := s.newcomer("bait")
+				for i := range planted.claimed {
+					c := s.confirmedCookie("bait")
 					s.request("POST", fmt.Sprint("/login/eve", i), c)
 					cookies = append(cookies, c)
 				}
 				for range planted.open {
-					cookies = append(cookies, s.newcomer("bait"))
+					cookies = append(cookies, s.confirmedCookie("bait"))
 				}
 				s = newSite(t, func(c *guest.Config) { c.Store = s.store })
 				for range 3 {
@@ -244,13 +244,13 @@ func TestSeveralMainCookies(t *testing.T) {
 	t.Run("none is overwritten too soon", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		var spares []string
+		var siblings []string
 		for i := range 12 { // all older than the one under the main name
 			c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]
-			spares = append(spares, c.Name+"="+c.Value)
+			siblings = append(siblings, c.Name+"="+c.Value)
 			tick()
 		}
-		header := s.newcomer("main") + "; " + strings.Join(spares, "; ")
+		header := s.confirmedCookie("main") + "; " + strings.Join(siblings, "; ")
 		s.store.on(func(op, key string, u guest.Update) error {
 			if op == "update" && strings.HasPrefix(key, "o:") {
 				return errors.New("no answer")
@@ -271,13 +271,13 @@ func TestSeveralMainCookies(t *testing.T) {
 		}
 	})
 
-	// A response that follows a guest to its sibling, and finds that forgotten, does not put the dead one's cookie over
+	// A response that follows a guest to its sibling, and finds that forgotten, does not put its cookie over
 	// that of a guest which another response has confirmed meanwhile.
 	t.Run("that of a claimed guest is not set again", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"/login/ann", "/forget"} {
 			s := newSite(t, nil).forgetting()
-			elder, younger := s.minted("tea"), s.minted("cup")
+			elder, younger := s.provisional("tea"), s.provisional("cup")
 			main := mainOf(s.request("GET", "/page", elder+"; "+younger))
 			another := newSite(t, func(c *guest.Config) { c.Store = s.store }).forgetting()
 			another.request("POST", end, main)
@@ -338,8 +338,8 @@ func TestSiblings(t *testing.T) {
 			if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
 				t.Errorf("cookies %v", got)
 			}
-			if notes := outbox(t, s.store); notes != 0 {
-				t.Errorf("%d notes left", notes)
+			if n := outbox(t, s.store); n != 0 {
+				t.Errorf("%d entries left in the outbox", n)
 			}
 		}
 	})
@@ -411,8 +411,8 @@ func TestSiblings(t *testing.T) {
 		})
 	})
 
-	// Where nobody can plant a cookie, guests of different times are one visitor's: a SameSite=Strict cookie stays at home when the
-	// visitor follows a link from another site, and what the landing page writes joins the guest of yesterday.
+	// Where no other host can plant a cookie, guests of different times are one visitor's: a SameSite=Strict cookie is not sent
+	// when the visitor follows a link from another site, and what the landing page writes joins the guest of yesterday.
 	t.Run("a SameSite=Strict cookie stays at home", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -437,7 +437,7 @@ func TestSiblings(t *testing.T) {
 		})
 	})
 
-	// A browser with more made-up spare cookies than we look at is a visitor like any other, and loses them.
+	// A browser with more made-up provisional cookies than we look at is a visitor like any other, and loses them.
 	t.Run("made-up provisional cookies", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -468,7 +468,7 @@ func TestSiblings(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"/login/ann", "/forget"} {
 			s := newSite(t, nil).forgetting()
-			elder, younger := s.minted("mine"), s.minted("cup")
+			elder, younger := s.provisional("mine"), s.provisional("cup")
 			s.request("POST", end, younger)
 			if end == "/login/ann" {
 				s = newSite(t, func(c *guest.Config) { c.Store = s.store })
@@ -483,7 +483,8 @@ func TestSiblings(t *testing.T) {
 	})
 }
 
-// Without __Host- a subdomain can plant a spare cookie. The guest of yesterday neither becomes the planted one nor takes it in.
+// Without __Host- a subdomain can plant a provisional cookie. The guest of yesterday neither becomes the planted one nor
+// absorbs it.
 func TestAPlantedSpareCookie(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -516,15 +517,15 @@ func TestAPlantedSpareCookie(t *testing.T) {
 				}
 				var victim, planted string
 				visit := func() { victim = add(add("", "mine"), "mine") }
-				mint := func() { planted = add("", "theirs") }
+				create := func() { planted = add("", "theirs") }
 				if tt.between < 0 {
-					mint()
+					create()
 					time.Sleep(-tt.between)
 					visit()
 				} else {
 					visit()
 					time.Sleep(tt.between)
-					mint()
+					create()
 				}
 				time.Sleep(tt.wait)
 
@@ -632,7 +633,7 @@ func TestTheNextPerson(t *testing.T) {
 								}
 							}
 						}
-						if got := b.cookies(); len(got) > 2 { // for two minutes a guest that follows another keeps its own spare cookie
+						if got := b.cookies(); len(got) > 2 { // for two minutes a guest that follows another keeps its own provisional cookie
 							t.Errorf("cookies %v", got)
 						}
 					})
@@ -649,11 +650,11 @@ func TestTheNextPerson(t *testing.T) {
 			for _, newProcess := range []bool{false, true} {
 				t.Run(fmt.Sprint(end, " newProcess=", newProcess), func(t *testing.T) {
 					s := newSite(t, nil).forgetting()
-					elder, younger := s.minted("tea"), s.minted("cup")
+					elder, younger := s.provisional("tea"), s.provisional("cup")
 					main := mainOf(s.request("GET", "/page", elder+"; "+younger))
 					s.request("POST", end, main)
 					tick()
-					next := s.minted("next")
+					next := s.provisional("next")
 					if newProcess {
 						s = newSite(t, func(c *guest.Config) { c.Store = s.store })
 					}
@@ -718,12 +719,12 @@ func TestTheNextPerson(t *testing.T) {
 	t.Run("beside a sibling that was left behind", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		elder, younger := s.minted("tea"), s.minted("cup")
+		elder, younger := s.provisional("tea"), s.provisional("cup")
 		main := mainOf(s.request("GET", "/static", elder))
 		tick()
 		s.request("POST", "/login/ann", main)
 		tick()
-		next := s.minted("next")
+		next := s.provisional("next")
 		s = newSite(t, func(c *guest.Config) { c.Store = s.store })
 		s.store.on(func(op, key string, u guest.Update) error {
 			if strings.HasPrefix(key, "o:") {
@@ -789,7 +790,7 @@ func TestTheNextPerson(t *testing.T) {
 		t.Parallel()
 		store := fastClock{newStore()}
 		s := newSite(t, func(c *guest.Config) { c.Store = store })
-		mine := s.newcomer("tea")
+		mine := s.confirmedCookie("tea")
 		s.request("POST", "/login/ann", mine) // its response is lost
 		tick()
 		w := s.request("POST", "/add/next", mine)
@@ -813,7 +814,7 @@ func TestReplays(t *testing.T) {
 	s := newSite(t, config)
 	var old []string
 	for range 50 {
-		cookie := s.newcomer("secret")
+		cookie := s.confirmedCookie("secret")
 		s.request("POST", "/login/ann", cookie)
 		old = append(old, cookie)
 	}
@@ -879,8 +880,8 @@ func TestReplays(t *testing.T) {
 	}
 }
 
-// The cookie of a claimed guest is worth no more than none: who admits decides on the fresh guest, too. Else anybody
-// could have guests without limit, by repeating one such cookie.
+// The cookie of a claimed guest is worth no more than none: Config.Admit decides on the fresh guest, too. Otherwise one such
+// cookie, repeated, would create guests without limit.
 func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 	t.Parallel()
 	open := true
@@ -922,7 +923,7 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 func TestWorkPerRequest(t *testing.T) {
 	t.Parallel()
 	const n, most = 64, 8 * 10 // round trips: seven a claim, up to three more to tidy up and to look again
-	spares := func(s *site) (cookies []string) {
+	siblings := func(s *site) (cookies []string) {
 		for i := range n {
 			c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]
 			cookies = append(cookies, c.Name+"="+c.Value)
@@ -932,7 +933,7 @@ func TestWorkPerRequest(t *testing.T) {
 	t.Run("of a guest", func(t *testing.T) {
 		s := newSite(t, nil)
 		b := s.browser()
-		for _, c := range spares(s) {
+		for _, c := range siblings(s) {
 			name, value, _ := strings.Cut(c, "=")
 			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: name, Value: value}})
 		}
@@ -948,7 +949,7 @@ func TestWorkPerRequest(t *testing.T) {
 	})
 	t.Run("of a member", func(t *testing.T) {
 		s := newSite(t, nil)
-		header := strings.Join(spares(s), "; ")
+		header := strings.Join(siblings(s), "; ")
 		ask := func() int {
 			return s.store.took(func() {
 				r := httptest.NewRequest("GET", "/static", nil)
@@ -971,7 +972,7 @@ func TestWorkPerRequest(t *testing.T) {
 	})
 	t.Run("of a login", func(t *testing.T) {
 		s := newSite(t, nil)
-		header := strings.Join(spares(s), "; ")
+		header := strings.Join(siblings(s), "; ")
 		for range n/7 + 1 {
 			if calls := s.store.took(func() { s.request("POST", "/login/ann", header) }); calls > most+10 {
 				t.Errorf("a login took %d calls", calls)

@@ -154,7 +154,7 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 			return err
 		},
 	}
-	mine, other := s.newcomer("tea"), s.newcomer("cup")
+	mine, other := s.confirmedCookie("tea"), s.confirmedCookie("cup")
 	for name, call := range calls {
 		for _, tt := range []struct {
 			site, cookies string
@@ -175,7 +175,7 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 				}
 			})).ServeHTTP(httptest.NewRecorder(), r)
 			if name != "preview" && !slices.Contains(refused, tt.reason) {
-				t.Errorf("%s, %s: Hooks.Refused was told %q", name, tt.site, refused)
+				t.Errorf("%s, %s: Hooks.Refused was called with %q", name, tt.site, refused)
 			}
 		}
 	}
@@ -269,9 +269,9 @@ func TestManager_ClaimTicket(t *testing.T) {
 	// A magic link opened on another device: that device's guest was made in vain, and is none.
 	t.Run("in another browser leaves no guest there", func(t *testing.T) {
 		t.Parallel()
-		var minted, claimed, moved int
+		var created, claimed, moved int
 		s := newSite(t, func(c *guest.Config) {
-			c.Hooks.Created = func(context.Context) { minted++ }
+			c.Hooks.Created = func(context.Context) { created++ }
 			c.Hooks.Claimed = func(context.Context, guest.Receipt) { claimed++ }
 			c.OnClaim = func(context.Context, guest.Receipt) error { moved++; return nil }
 		})
@@ -295,8 +295,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 		}
 		phone.user = "ann"
 		phone.page()
-		if minted != 1 || claimed != 1 || moved != 1 {
-			t.Errorf("%d guests, %d claims, OnClaim %d times; want 1 of each", minted, claimed, moved)
+		if created != 1 || claimed != 1 || moved != 1 {
+			t.Errorf("%d guests, %d claims, OnClaim %d times; want 1 of each", created, claimed, moved)
 		}
 	})
 

@@ -69,7 +69,7 @@ type walkProcess struct {
 	http.Handler
 }
 
-// person is somebody at a browser, and all who follow there.
+// person is one person at a browser, and all who follow there.
 type person struct {
 	name string
 	jar  http.CookieJar
@@ -84,7 +84,7 @@ type walkItem struct {
 	owners    map[string]bool // accounts that may have it
 	gone      bool            // an account took it, so no guest's page shows it
 	forgotten bool            // or Forget erased it
-	maybe     bool            // Forget failed, or what erased it was not told
+	maybe     bool            // Forget was asked to erase it
 }
 
 var walkURL = mustParse("http://www.shop.test/")
@@ -173,7 +173,7 @@ func (s flakyStore) Update(ctx context.Context, key string, u guest.Update) (gue
 	return res, err
 }
 
-// between tells whether the store fails here.
+// between reports whether the store fails here.
 func (w *walk) between() bool {
 	if !w.flaky {
 		return false
@@ -230,14 +230,14 @@ func (w *walk) cookies(p *person) []*http.Cookie { return p.jar.Cookies(walkURL)
 // take gives the browser the response's cookies. A few responses are lost.
 func (w *walk) take(p *person, res *httptest.ResponseRecorder) bool {
 	if w.flaky && w.rnd.IntN(20) == 0 {
-		w.note("%s: lost", p.name)
+		w.logf("%s: lost", p.name)
 		return false
 	}
 	p.jar.SetCookies(walkURL, res.Result().Cookies())
 	return true
 }
 
-func (w *walk) note(format string, args ...any) {
+func (w *walk) logf(format string, args ...any) {
 	w.log = append(w.log, strings.Repeat("  ", w.nested)+fmt.Sprintf(format, args...))
 }
 
@@ -263,7 +263,7 @@ func (w *walk) send(p *person, cookies []*http.Cookie, path, user string) *httpt
 	res := httptest.NewRecorder()
 	process := w.rnd.IntN(2)
 	calls := w.store.took(func() { w.processes[process].ServeHTTP(res, r) })
-	w.note("%s: %s as %q at %d with %v: %d %.60q, sets %v", p.name, path, user, process, names, res.Code, res.Body, setNames(res))
+	w.logf("%s: %s as %q at %d with %v: %d %.60q, sets %v", p.name, path, user, process, names, res.Code, res.Body, setNames(res))
 	if calls > 128 && !w.flaky {
 		w.fail("%d calls", calls)
 	}
@@ -348,7 +348,7 @@ func (w *walk) login(p *person, user string) {
 }
 
 func (w *walk) logout(p *person) {
-	w.note("%s: logs out", p.name)
+	w.logf("%s: logs out", p.name)
 	p.user = ""
 }
 
@@ -373,7 +373,7 @@ func (w *walk) forget(p *person) {
 // quiet lets everything come to rest, and looks where everything is.
 func (w *walk) quiet() {
 	w.flaky = false
-	w.note("quiet")
+	w.logf("quiet")
 	time.Sleep(10 * time.Minute)
 	for _, m := range w.processes {
 		if _, err := m.Recover(w.t.Context()); err != nil {
@@ -472,7 +472,7 @@ func TestConcurrentCalls(t *testing.T) {
 		for i := range 300 {
 			cookies := ""
 			if i%2 == 1 {
-				cookies = s.newcomer(fmt.Sprint("old", i))
+				cookies = s.confirmedCookie(fmt.Sprint("old", i))
 			}
 			n := fmt.Sprint(i, []string{"c", "f", "-"}[i%3])
 			r := httptest.NewRequest([]string{"GET", "POST"}[i/2%2], "/all", nil)
@@ -580,9 +580,9 @@ var writeRelease = flag.String("write-release", "", "write testdata/releases/NAM
 
 // A release is what one left behind.
 type release struct {
-	Open, Buried, Sealed string // cookies: of a guest with data, of one that ann has claimed, of one whose claim by ann is half done
-	Ticket               string // of a fourth guest, for "bob@example.com"
-	Records              map[string]map[string][]byte
+	Open, Claimed, Frozen string // cookies: of a guest with data, of one that ann has claimed, of one whose claim by ann is half done
+	Ticket                string // of a fourth guest, for "bob@example.com"
+	Records               map[string]map[string][]byte
 }
 
 // leave does what a release leaves behind. Tests' time begins on 2000-01-01, so the cookies are of that day.
@@ -605,9 +605,9 @@ func leave(t *testing.T) (left release) {
 		})
 		return at(m, cookie, func(w http.ResponseWriter, r *http.Request) {}) // its cookie comes back
 	}
-	left.Open, left.Buried, left.Sealed = newGuest("open"), newGuest("buried"), newGuest("sealed")
-	at(m, left.Buried, func(w http.ResponseWriter, r *http.Request) { _, err := m.Claim(w, r, "ann"); do(err) })
-	at(failing, left.Sealed, func(w http.ResponseWriter, r *http.Request) { failing.Claim(w, r, "ann") })
+	left.Open, left.Claimed, left.Frozen = newGuest("open"), newGuest("claimed"), newGuest("frozen")
+	at(m, left.Claimed, func(w http.ResponseWriter, r *http.Request) { _, err := m.Claim(w, r, "ann"); do(err) })
+	at(failing, left.Frozen, func(w http.ResponseWriter, r *http.Request) { failing.Claim(w, r, "ann") })
 	at(m, newGuest("ticket"), func(w http.ResponseWriter, r *http.Request) {
 		var err error
 		left.Ticket, err = m.Ticket(r.Context(), "bob@example.com", 30*24*time.Hour)
@@ -684,8 +684,8 @@ func (left release) read(t *testing.T) {
 	at(m, left.Open, func(w http.ResponseWriter, r *http.Request) {
 		holds(r.Context(), "the guest", "open", "open@example.com")
 	})
-	at(m, left.Buried, func(w http.ResponseWriter, r *http.Request) {
-		if n, err := Cart.Get(r.Context(), "buried"); n != 0 || err != nil || !guest.FromContext(r.Context()).Replaced() {
+	at(m, left.Claimed, func(w http.ResponseWriter, r *http.Request) {
+		if n, err := Cart.Get(r.Context(), "claimed"); n != 0 || err != nil || !guest.FromContext(r.Context()).Replaced() {
 			t.Errorf("a claimed guest reads %d, %v", n, err)
 		}
 		receipt, err := m.Claim(w, r, "ann")
@@ -699,8 +699,8 @@ func (left release) read(t *testing.T) {
 	if n, err := m.Recover(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d claims were finished, %v; want 1", n, err)
 	}
-	for _, sku := range []string{"buried", "sealed"} {
-		holds(m.As(t.Context(), "ann"), "ann", sku, "sealed@example.com")
+	for _, sku := range []string{"claimed", "frozen"} {
+		holds(m.As(t.Context(), "ann"), "ann", sku, "frozen@example.com")
 	}
 	at(m, "", func(w http.ResponseWriter, r *http.Request) {
 		if receipt, err := m.ClaimTicket(w, r, left.Ticket, "bob@example.com", "bob"); err != nil || !receipt.Claimed {
@@ -716,7 +716,7 @@ func (left release) read(t *testing.T) {
 	holds(m.As(t.Context(), "cy"), "cy", "open", "open@example.com")
 }
 
-// garbled is a store whose records somebody else has written to: its answers hold these fields, whatever it was told.
+// garbled is a store whose records another program has written to: its answers hold these fields, whatever was written.
 type garbled struct {
 	guest.Store
 	guest, account, outbox guest.Fields
@@ -786,8 +786,8 @@ func parseFields(s string) guest.Fields { // names and values in turn
 	return all
 }
 
-func fuzzStored(t *testing.T, guestFields, accountFields, notes string) {
-	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(notes)}
+func fuzzStored(t *testing.T, guestFields, accountFields, entries string) {
+	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(entries)}
 	m, err := guest.New(guest.Config{
 		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
 		Account: func(r *http.Request) string { return r.Header.Get("User") }, AutoClaim: func(*http.Request) bool { return false },
