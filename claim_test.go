@@ -20,7 +20,6 @@ import (
 	"unsafe"
 
 	"github.com/guestkit/guest"
-	"github.com/guestkit/guest/memstore"
 )
 
 func TestManager_Claim(t *testing.T) {
@@ -304,13 +303,10 @@ func TestManager_Claim(t *testing.T) {
 	t.Run("of an ID that the app asked for", func(t *testing.T) {
 		t.Parallel()
 		var moved []string
-		m, err := guest.New(guest.Config{
-			Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
-			OnClaim: func(_ context.Context, r guest.Receipt) error { moved = append(moved, r.GuestID); return nil },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := newManager(t, guest.Config{OnClaim: func(_ context.Context, r guest.Receipt) error {
+			moved = append(moved, r.GuestID)
+			return nil
+		}})
 		for _, add := range []bool{false, true} {
 			moved = nil
 			var id string
@@ -335,7 +331,7 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("a claimed guest's cookie is given out: %s", cookie)
 			}
 		}
-		claimedCookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "pot", 1) })
+		claimedCookie := at(m, "", adds("pot"))
 		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { m.Claim(w, r, "bob") })
 		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // its cookie came back late, and a fresh guest is claimed
 			Cart.Add(r.Context(), "cup", 1)
@@ -785,20 +781,14 @@ func FuzzClaimRequest(f *testing.F) {
 		f.Add(seed.method, seed.site, seed.origin, seed.contentType, seed.body)
 	}
 	f.Fuzz(func(t *testing.T, method, site, origin, contentType, body string) {
-		m, err := guest.New(guest.Config{
-			Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
-			Cookie: guest.Cookie{Insecure: true},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := newManager(t, guest.Config{Cookie: guest.Cookie{Insecure: true}})
 		var named string
 		claim := m.ClaimHandler(func(r *http.Request) (string, error) {
 			named = r.FormValue("user")
 			return named, nil
 		})
 		first := httptest.NewRecorder()
-		m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })).
+		m.Middleware(adds("tea")).
 			ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
 
 		r := httptest.NewRequest("GET", "/", strings.NewReader(body))
@@ -1045,13 +1035,13 @@ func TestLateResponses(t *testing.T) {
 func TestTheProvisionalCookieOfASuccessorGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
-		b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m := newManager(t, guest.Config{})
+		b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 			Cart.Add(r.Context(), "tea", 1)
 			if r.URL.Path == "/login" {
 				m.Claim(w, r, "ann")
 			}
-		}))}
+		})
 		b.get("/")
 		b.get("/")
 		old := maps.Clone(b.jar)

@@ -136,9 +136,7 @@ type hookCall struct {
 
 func newHooked(t *testing.T, hook func(n int, ctx context.Context) error) *hooked {
 	h := &hooked{log: &bytes.Buffer{}}
-	var err error
-	h.guests, err = guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+	h.guests = newManager(t, guest.Config{
 		Account: func(*http.Request) string { return h.user },
 		Logger:  slog.New(slog.NewTextHandler(h.log, nil)),
 		OnClaim: func(ctx context.Context, r guest.Receipt) error {
@@ -150,9 +148,6 @@ func newHooked(t *testing.T, hook func(n int, ctx context.Context) error) *hooke
 			return hook(n, ctx)
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	h.bubble = &bubble{jar: map[string]*http.Cookie{}, h: h.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/add":
@@ -302,8 +297,8 @@ func TestPendingClaims(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				failing := true
 				store := &spy{Store: memstore.New(memstore.Config{})}
-				m, _ := guest.New(guest.Config{
-					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+				m := newManager(t, guest.Config{
+					Store:   store,
 					Account: func(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, "/") },
 					OnClaim: func(context.Context, guest.Receipt) error {
 						if failing && !tt.outage {
@@ -313,11 +308,11 @@ func TestPendingClaims(t *testing.T) {
 					},
 				})
 				claims := 0
-				b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == "/" {
 						Cart.Add(r.Context(), "tea", 1)
 					}
-				}))}
+				})
 				b.get("/")
 				if tt.outage {
 					store.down(errors.New("down"))
@@ -415,16 +410,15 @@ func TestPendingClaims(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &spy{Store: memstore.New(memstore.Config{})}
-			m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, ClaimTimeout: time.Hour})
-			b := &bubble{jar: map[string]*http.Cookie{}}
-			b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			m := newManager(t, guest.Config{Store: store, ClaimTimeout: time.Hour})
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/claim" {
 					receipt, err := m.Claim(w, r, "ann")
 					fmt.Fprint(w, receipt.Claimed, err)
 					return
 				}
 				Cart.Add(r.Context(), "tea", 1)
-			}))
+			})
 			b.get("/add")
 			b.get("/add")
 			paused, entries := false, 0
@@ -452,17 +446,16 @@ func TestManager_Recover(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &spy{Store: memstore.New(memstore.Config{})}
-			m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+			m := newManager(t, guest.Config{Store: store})
 			var id string
-			b := &bubble{jar: map[string]*http.Cookie{}}
-			b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/claim" {
 					m.Claim(w, r, "ann")
 					return
 				}
 				Cart.Add(r.Context(), "tea", 1)
 				id = guest.FromContext(r.Context()).GuestID()
-			}))
+			})
 			b.get("/add")
 			b.get("/add")
 			store.on(func(op, key string, u guest.Update) error {
@@ -543,15 +536,14 @@ func TestManager_Recover(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			var stuck []guest.Receipt
-			m, _ := guest.New(guest.Config{
-				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+			m := newManager(t, guest.Config{
 				OnClaim: func(context.Context, guest.Receipt) error { return errors.New("no") },
 				Hooks:   guest.Hooks{Stuck: func(_ context.Context, r guest.Receipt, err error) { stuck = append(stuck, r) }},
 			})
-			b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				Cart.Add(r.Context(), "tea", 1)
 				m.Claim(w, r, "ann")
-			}))}
+			})
 			b.get("/")
 			m.Recover(t.Context())
 			if len(stuck) != 0 {
@@ -643,7 +635,7 @@ func TestMarkers(t *testing.T) {
 		stuck := releaseManager(t, store, errors.New("the database is down"))
 		var pending []string
 		newGuest := func() string {
-			return at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+			return at(m, "", adds("tea"))
 		}
 		for range 3 {
 			cookie := newGuest()
@@ -679,7 +671,7 @@ func TestMarkers(t *testing.T) {
 				mem := newStore()
 				store := &spy{Store: mem}
 				sleeper, m := replica(t, store, [][]byte{secret}, Cart), replica(t, mem, [][]byte{secret}, Cart)
-				cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+				cookie := at(m, "", adds("tea"))
 				calls := 0
 				store.on(func(op, key string, u guest.Update) error {
 					if calls++; calls != step+1 {
@@ -693,7 +685,7 @@ func TestMarkers(t *testing.T) {
 						if claims > 200 {
 							t.Fatal("the marker is never tidied away")
 						}
-						other := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "cup", 1) })
+						other := at(m, "", adds("cup"))
 						claimBy(m, other, "ann")
 					}
 					return nil
@@ -733,8 +725,8 @@ func TestRollback(t *testing.T) {
 			t.Run(row.forgotten, func(t *testing.T) {
 				store := &rewinding{Store: newStore()}
 				hooks := 0
-				m, err := guest.New(guest.Config{
-					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Logger: slog.New(slog.DiscardHandler),
+				m := newManager(t, guest.Config{
+					Store: store,
 					OnClaim: func(context.Context, guest.Receipt) error {
 						if hooks++; hooks == 1 {
 							store.rewind(t, n)
@@ -742,10 +734,7 @@ func TestRollback(t *testing.T) {
 						return nil
 					},
 				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+				cookie := at(m, "", adds("tea"))
 				receipt, err := claimBy(m, cookie, "ann")
 				if err != nil || !receipt.Claimed || receipt.Pending || hooks != row.hooks {
 					t.Errorf("%+v, %v, OnClaim was called %d times", receipt, err, hooks)
@@ -768,9 +757,7 @@ func TestRollback(t *testing.T) {
 		asleep := &spy{Store: store}
 		sleeper, m := replica(t, asleep, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret}, Cart)
 		newGuest := func() string {
-			return at(m, "", func(_ http.ResponseWriter, r *http.Request) {
-				Cart.Add(r.Context(), "tea", 1)
-			})
+			return at(m, "", adds("tea"))
 		}
 		other, cookie := newGuest(), newGuest()
 		if receipt, err := claimBy(m, other, "ann"); err != nil || !receipt.Claimed {

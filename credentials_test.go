@@ -24,13 +24,10 @@ import (
 
 // Any bytes in the cookie, the token header and a ticket: no panic, no error for the visitor, no forgery.
 func FuzzHostileTokens(f *testing.F) {
-	m, err := guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Cookie: guest.Cookie{Insecure: true},
+	m := newManager(f, guest.Config{
+		Cookie: guest.Cookie{Insecure: true},
 		Header: "X-Guest", Create: guest.OnFirstWrite,
 	})
-	if err != nil {
-		f.Fatal(err)
-	}
 	var v *guest.Visitor
 	h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
 	first := httptest.NewRecorder()
@@ -72,10 +69,7 @@ func FuzzHostileTokens(f *testing.F) {
 // Any bytes for a Cookie header: the guest is there exactly if its cookie is, and nothing else asks the store.
 func FuzzCookieHeader(f *testing.F) {
 	store := &spy{Store: memstore.New(memstore.Config{})}
-	m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Cookie: guest.Cookie{Insecure: true}, Create: guest.OnFirstWrite})
-	if err != nil {
-		f.Fatal(err)
-	}
+	m := newManager(f, guest.Config{Store: store, Cookie: guest.Cookie{Insecure: true}, Create: guest.OnFirstWrite})
 	v, w := visited(m, "GET", "")
 	first := w.Result().Cookies()[0]
 	provisional := pair(first)
@@ -422,13 +416,9 @@ func TestAnOldCookieGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(memstore.Config{})
 		make := func(secret string) *guest.Manager {
-			m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}, Data: []guest.Kind{Cart}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return m
+			return newManager(t, guest.Config{Store: store, Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}})
 		}
-		add := func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }
+		add := adds("tea")
 		leaked := make("a")
 		old := at(leaked, at(leaked, "", add), add)
 		time.Sleep(2 * time.Hour)
@@ -456,11 +446,7 @@ func TestAppsThatShareASecret(t *testing.T) {
 	t.Parallel()
 	store := newStore()
 	app := func(name string) *guest.Manager {
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, App: name, Data: []guest.Kind{Email}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+		return newManager(t, guest.Config{Store: store, App: name, Data: []guest.Kind{Email}})
 	}
 	one := app("one")
 	var id, ticket string
@@ -496,10 +482,7 @@ func TestAppsThatShareASecret(t *testing.T) {
 // ours exactly as we write it, and nothing beside it makes another cookie ours.
 func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	t.Parallel()
-	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newManager(t, guest.Config{})
 	const name = "__Host-Http-guest"
 	first := func() (id string, provisional, main *http.Cookie) {
 		v, w := visited(m, "GET", "")
@@ -694,14 +677,11 @@ func TestLivesOfCookies(t *testing.T) {
 	for _, days := range []int{1, 29, 31, 180, 399, 400} {
 		synctest.Test(t, func(t *testing.T) {
 			ttl := time.Duration(days) * 24 * time.Hour
-			m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, TTL: ttl})
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := newManager(t, guest.Config{TTL: ttl})
 			var v *guest.Visitor
-			b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				v = guest.FromContext(r.Context())
-			}))}
+			})
 			b.get("/")
 			b.get("/")
 			id := v.GuestID()
@@ -732,11 +712,7 @@ func TestConfig_FormerCookies(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				store := newStore()
 				make := func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
-					m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former})
-					if err != nil {
-						t.Fatal(err)
-					}
-					return m
+					return newManager(t, guest.Config{Store: store, Cookie: c, FormerCookies: former})
 				}
 				add := func(sku string) func(w http.ResponseWriter, r *http.Request) {
 					return func(w http.ResponseWriter, r *http.Request) {
@@ -806,7 +782,7 @@ func TestConfig_FormerCookies(t *testing.T) {
 			jar.SetCookies(u, w.Result().Cookies())
 			tick()
 		}
-		add := func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }
+		add := adds("tea")
 		look := func(w http.ResponseWriter, r *http.Request) {}
 		visit(before, "/shop/", add)
 		visit(before, "/shop/", add)

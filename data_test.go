@@ -566,7 +566,7 @@ func TestAKindThatChanges(t *testing.T) {
 func TestStringsAreJSON(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(memstore.Config{})
-	m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme}})
+	m := newManager(t, guest.Config{Store: store, Data: []guest.Kind{Theme}})
 	ctx := m.As(t.Context(), "ann")
 	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n", "\xff", "\u2028", `"dark"`} {
 		if err := Theme.Set(ctx, s); err != nil {
@@ -807,7 +807,7 @@ func TestMerge(t *testing.T) {
 		store := newStore()
 		m := replica(t, store, [][]byte{secret}, Cart)
 		Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
-		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+		cookie := at(m, "", adds("tea"))
 		for key := range store.Keys(t.Context(), "a:") {
 			store.Update(t.Context(), key, guest.Update{Set: guest.Fields{"cart/cup": "+01"}})
 		}
@@ -869,12 +869,7 @@ func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
 	join := func(account, guest string) string { return account + guest }
 	notes := guest.NewMap("notes", guest.EachItem(join))
 	draft := guest.NewValue("draft", join)
-	m, err := guest.New(guest.Config{
-		Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newManager(t, guest.Config{Store: newStore(), Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10}})
 	ann := m.As(t.Context(), "ann")
 	var refused int
 	for i := range 64 {

@@ -61,13 +61,10 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, err := guest.New(guest.Config{
-				Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: tt.cookie, FormerCookies: tt.former, Header: tt.header,
+			m := newManager(t, guest.Config{
+				Store: newStore(), Cookie: tt.cookie, FormerCookies: tt.former, Header: tt.header,
 				Account: func(r *http.Request) string { return r.Header.Get("User") },
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
 			request := func(method string, cookies []string, user string) *http.Request {
 				r := httptest.NewRequest(method, "/shop", nil)
 				r.Header.Set("Cookie", strings.Join(cookies, "; "))

@@ -478,6 +478,10 @@ type bubble struct {
 	keep bool // keeps cookies beyond their life
 }
 
+func newBubble(m *guest.Manager, h http.HandlerFunc) *bubble {
+	return &bubble{h: m.Middleware(h), jar: map[string]*http.Cookie{}}
+}
+
 func (b *bubble) get(path string) string {
 	r := httptest.NewRequest("GET", path, nil)
 	for _, c := range b.jar {
@@ -506,6 +510,34 @@ func visited(m *guest.Manager, method, cookies string) (v *guest.Visitor, w *htt
 	return v, w
 }
 
+// newManager makes a Manager. What c leaves out is a store in memory, the tests' secret, a cart, and
+// no log.
+func newManager(t testing.TB, c guest.Config) *guest.Manager {
+	t.Helper()
+	if c.Store == nil {
+		c.Store = memstore.New(memstore.Config{})
+	}
+	if c.Secrets == nil {
+		c.Secrets = [][]byte{secret}
+	}
+	if c.Data == nil {
+		c.Data = []guest.Kind{Cart}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := guest.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// adds is a handler that adds one of the item to the cart.
+func adds(sku string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) }
+}
+
 // at serves a request with this cookie, and returns the cookie for the next one.
 func at(m *guest.Manager, cookie string, f func(w http.ResponseWriter, r *http.Request)) string {
 	r := httptest.NewRequest("GET", "/", nil)
@@ -531,22 +563,14 @@ func claimBy(m *guest.Manager, cookie, account string) (receipt guest.Receipt, e
 // replica is one process of an app, with what this version of the app knows.
 func replica(t *testing.T, store guest.Store, secrets [][]byte, kinds ...guest.Kind) *guest.Manager {
 	t.Helper()
-	m, err := guest.New(guest.Config{Store: store, Secrets: secrets, Data: kinds, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return newManager(t, guest.Config{Store: store, Secrets: secrets, Data: kinds})
 }
 
 func releaseManager(t *testing.T, store guest.Store, onClaim error) *guest.Manager {
-	m, err := guest.New(guest.Config{
-		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email},
+	return newManager(t, guest.Config{
+		Store: store, Data: []guest.Kind{Theme, Cart, Wishes, Email},
 		OnClaim: func(context.Context, guest.Receipt) error { return onClaim },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
 }
 
 // scopes returns a function that makes Managers on one store whose cookies have these scopes, and had those formerly.
@@ -554,13 +578,7 @@ func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Ma
 	store := newStore()
 	return func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
 		c.Insecure = true
-		m, err := guest.New(guest.Config{
-			Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Cookie: c, FormerCookies: former,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+		return newManager(t, guest.Config{Store: store, Cookie: c, FormerCookies: former})
 	}
 }
 

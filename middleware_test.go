@@ -320,7 +320,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) { guest.FromContext(r.Context()).GuestID() }},
 		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
-		{"add", 19, 32, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
+		{"add", 19, 32, adds("tea")},
 	} {
 		h := s.guests.Middleware(tt.h)
 		r := httptest.NewRequest("GET", "/", nil)
@@ -340,11 +340,8 @@ func TestTTLSlidesOnceADay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := &bubble{h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m := newManager(t, guest.Config{Store: store})
+		b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/add" {
 				Cart.Add(r.Context(), "tea", 1)
 			}
@@ -352,7 +349,7 @@ func TestTTLSlidesOnceADay(t *testing.T) {
 				n, _ := Cart.Get(r.Context(), "tea")
 				io.WriteString(w, strings.Repeat("x", int(n)))
 			}
-		})), jar: map[string]*http.Cookie{}}
+		})
 
 		b.get("/add")
 		b.get("/") // confirms
@@ -380,7 +377,7 @@ func TestAProvisionalGuestLivesAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
-		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}})
+		m := newManager(t, guest.Config{Store: store})
 		h := m.Middleware(http.NotFoundHandler())
 		for range 10 {
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
@@ -398,7 +395,7 @@ func TestAProvisionalGuestLivesAnHour(t *testing.T) {
 func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+		m := newManager(t, guest.Config{})
 		var v *guest.Visitor
 		b := &bubble{jar: map[string]*http.Cookie{}, keep: true}
 		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
@@ -425,12 +422,12 @@ func TestLifetimes(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &spy{Store: memstore.New(memstore.Config{})}
-			m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Create: guest.OnFirstWrite, AccountTTL: 24 * time.Hour})
-			b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			m := newManager(t, guest.Config{Store: store, Create: guest.OnFirstWrite, AccountTTL: 24 * time.Hour})
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/add" {
 					Cart.Add(r.Context(), "tea", 1)
 				}
-			}))}
+			})
 			b.get("/add")
 			time.Sleep(time.Hour + time.Second)
 			if keys := store.keys(t, "g:"); len(keys) != 0 {
@@ -465,12 +462,7 @@ func TestLifetimes(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			const ttl = 30 * time.Minute
-			m, err := guest.New(guest.Config{
-				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, TTL: ttl,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := newManager(t, guest.Config{TTL: ttl})
 			quiet := func(http.ResponseWriter, *http.Request) {}
 			cookie := at(m, at(m, "", quiet), quiet)
 			at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
@@ -610,10 +602,7 @@ func TestExchange(t *testing.T) {
 		}
 	})
 	t.Run("while a 1xx is sent the header is the app's", func(t *testing.T) {
-		guests, err := guest.New(guest.Config{Store: newStore(), Secrets: [][]byte{secret}, Header: "Guest-Token"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		guests := newManager(t, guest.Config{Store: newStore(), Header: "Guest-Token"})
 		r := get()
 		r.Header.Set("Guest-Token", "")
 		header := http.Header{"Cache-Control": {"no-cache"}, "Vary": {"Accept"}, "Set-Cookie": {"theirs=1"}}

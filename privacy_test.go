@@ -290,7 +290,7 @@ func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
 					store := &spy{Store: mem}
 					claimer, m := replica(t, store, [][]byte{secret}, Cart), replica(t, mem, [][]byte{secret}, Cart)
 					newGuest := func() string {
-						return at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+						return at(m, "", adds("tea"))
 					}
 					if known {
 						claimBy(m, newGuest(), "ann")
@@ -377,7 +377,7 @@ func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
 		m := replica(t, store, [][]byte{secret}, Cart)
-		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+		cookie := at(m, "", adds("tea"))
 		store.on(func(op, key string, u guest.Update) error {
 			if u.Stamp == ".t" {
 				return http.ErrHandlerTimeout // died before it froze the guest
@@ -525,10 +525,7 @@ func TestInspector(t *testing.T) {
 	t.Run("Token that expired", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Header: "X-Guest"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := newManager(t, guest.Config{Header: "X-Guest"})
 			h := http.Header{}
 			r, _ := http.NewRequest("GET", "https://example.com/", nil)
 			r.Header.Set("X-Guest", "")

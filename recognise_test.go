@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/guestkit/guest"
-	"github.com/guestkit/guest/memstore"
 )
 
 func TestCookiesThatDoNotVerifyAreNoGuest(t *testing.T) {
@@ -384,7 +383,7 @@ func TestSiblings(t *testing.T) {
 	t.Run("an account made by a sibling lives", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+			m := newManager(t, guest.Config{})
 			nothing := func(http.ResponseWriter, *http.Request) {}
 			first := func(f http.HandlerFunc) string {
 				defer time.Sleep(time.Millisecond)
@@ -394,7 +393,7 @@ func TestSiblings(t *testing.T) {
 				return pair(w.Result().Cookies()[0])
 			}
 			elder := first(nothing)
-			younger := first(func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
+			younger := first(adds("tea"))
 			if _, err := claimBy(m, elder, "ann"); err != nil { // it is empty, so it makes no record
 				t.Error(err)
 			}
@@ -416,15 +415,9 @@ func TestSiblings(t *testing.T) {
 	t.Run("a SameSite=Strict cookie stays at home", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			m, err := guest.New(guest.Config{
-				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
-				Cookie: guest.Cookie{SameSite: http.SameSiteStrictMode},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := newManager(t, guest.Config{Cookie: guest.Cookie{SameSite: http.SameSiteStrictMode}})
 			add := func(cookie, sku string) string {
-				return at(m, cookie, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) })
+				return at(m, cookie, adds(sku))
 			}
 			home := add(add("", "old"), "old")
 			time.Sleep(48 * time.Hour)
@@ -501,15 +494,9 @@ func TestAPlantedSpareCookie(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, err := guest.New(guest.Config{
-					Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
-					Cookie: guest.Cookie{Domain: "shop.example"}, ProvisionalTTL: time.Hour,
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				m := newManager(t, guest.Config{Cookie: guest.Cookie{Domain: "shop.example"}, ProvisionalTTL: time.Hour})
 				add := func(cookie, sku string) string {
-					return at(m, cookie, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) })
+					return at(m, cookie, adds(sku))
 				}
 				reads := func(cookie string) (cart map[string]int64) {
 					at(m, cookie, func(w http.ResponseWriter, r *http.Request) { cart, _ = Cart.All(r.Context()) })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -112,7 +111,7 @@ func TestATicketIsNoCookieAndACookieNoTicket(t *testing.T) {
 func TestATicketExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+		m := newManager(t, guest.Config{})
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 		ctx := m.Identify(w, r).Context()
 		ticket, err := m.Ticket(ctx, "a", 15*time.Minute)
@@ -222,13 +221,7 @@ func TestManager_ClaimTicket(t *testing.T) {
 				t.Run(fmt.Sprint(create, " ", name), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						store := &spy{Store: memstore.New(memstore.Config{})}
-						m, err := guest.New(guest.Config{
-							Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Create: create,
-							Logger: slog.New(slog.DiscardHandler),
-						})
-						if err != nil {
-							t.Fatal(err)
-						}
+						m := newManager(t, guest.Config{Store: store, Create: create})
 						var ticket, id string
 						at(m, "", func(w http.ResponseWriter, r *http.Request) {
 							if tt.add {
@@ -240,6 +233,7 @@ func TestManager_ClaimTicket(t *testing.T) {
 							if tt.down {
 								store.down(errors.New("no answer"))
 							}
+							var err error
 							if ticket, err = m.Ticket(r.Context(), "ann@example.com", 12*time.Hour); err != nil {
 								t.Fatal("issuing a ticket fails: ", err)
 							}

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -116,13 +115,11 @@ func (w *walk) process(seed uint64, older bool) *walkProcess {
 	if older {
 		c, former = guest.Cookie{Insecure: true}, nil
 	}
-	m, err := guest.New(guest.Config{FormerCookies: former, Cookie: c, Create: guest.Create(seed / 2 % 2),
-		Store: flakyStore{w.store, w}, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
-		Account: func(r *http.Request) string { return r.Header.Get("User") }, Logger: slog.New(slog.DiscardHandler),
+	m := newManager(w.t, guest.Config{
+		FormerCookies: former, Cookie: c, Create: guest.Create(seed / 2 % 2),
+		Store:   flakyStore{w.store, w},
+		Account: func(r *http.Request) string { return r.Header.Get("User") },
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/page", func(rw http.ResponseWriter, r *http.Request) {
 		cart, err := Cart.All(r.Context())
@@ -788,14 +785,11 @@ func parseFields(s string) guest.Fields { // names and values in turn
 
 func fuzzStored(t *testing.T, guestFields, accountFields, entries string) {
 	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(entries)}
-	m, err := guest.New(guest.Config{
-		Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
+	m := newManager(t, guest.Config{
+		Store: store, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
 		Account: func(r *http.Request) string { return r.Header.Get("User") }, AutoClaim: func(*http.Request) bool { return false },
-		ClaimTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler),
+		ClaimTimeout: time.Minute,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	_, w := visited(m, "GET", "")
 	cookie := w.Result().Cookies()[0]
 	touch := func(ctx context.Context) {
