@@ -36,11 +36,14 @@ func TestManager_Claim(t *testing.T) {
 		guestID := b.page().Guest
 
 		c := b.login("ann")
-		if c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed || c.Receipt.Pending || c.Receipt.ID == "" ||
-			c.Receipt.GuestID != guestID || c.Receipt.AccountID != "ann" || time.Since(c.Receipt.At).Abs() > time.Minute {
+		if c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed || c.Receipt.Pending ||
+			c.Receipt.ID == "" ||
+			c.Receipt.GuestID != guestID || c.Receipt.AccountID != "ann" ||
+			time.Since(c.Receipt.At).Abs() > time.Minute {
 			t.Errorf("receipt %+v", c)
 		}
-		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Moved, GuestItems: 2, GuestTotal: 3, ResultItems: 2, ResultTotal: 3}) {
+		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Moved,
+			GuestItems: 2, GuestTotal: 3, ResultItems: 2, ResultTotal: 3}) {
 			t.Errorf("cart: %+v", k)
 		}
 		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Moved {
@@ -50,19 +53,23 @@ func TestManager_Claim(t *testing.T) {
 			t.Errorf("guest cookies after the claim: %v", got)
 		}
 		b.user = "ann"
-		if p := b.page(); p.Account != "ann" || p.IsGuest || p.Guest != "" || p.Theme != "dark" || !maps.Equal(p.Cart, map[string]int64{"tea": 2, "cup": 1}) {
+		if p := b.page(); p.Account != "ann" || p.IsGuest || p.Guest != "" || p.Theme != "dark" ||
+			!maps.Equal(p.Cart, map[string]int64{"tea": 2, "cup": 1}) {
 			t.Errorf("member's page: %+v", p)
 		}
 
 		b.user = "" // logs out: a fresh, empty guest
-		if p := b.page(); !p.New || p.Replaced || p.Guest == guestID || len(p.Cart) != 0 || p.Theme != "" {
+		if p := b.page(); !p.New || p.Replaced || p.Guest == guestID || len(p.Cart) != 0 ||
+			p.Theme != "" {
 			t.Errorf("after logging out: %+v", p)
 		}
 		b.add("tea")
 		b.add("pot")
 		b.request("POST", "/theme/light")
 		c = b.login("ann")
-		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Merged, GuestItems: 2, GuestTotal: 2, AccountItems: 2, AccountTotal: 3, ResultItems: 3, ResultTotal: 5}) {
+		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Merged,
+			GuestItems: 2, GuestTotal: 2, AccountItems: 2, AccountTotal: 3, ResultItems: 3,
+			ResultTotal: 5}) {
 			t.Errorf("cart: %+v", k)
 		}
 		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Kept {
@@ -188,7 +195,8 @@ func TestManager_Claim(t *testing.T) {
 			}
 			Cart.Add(r.Context(), "gift", 1)
 			n, err := Cart.Get(r.Context(), "tea")
-			if v := guest.FromContext(r.Context()); n != 1 || err != nil || v.AccountID() != "ann" || v.IsGuest() {
+			if v := guest.FromContext(r.Context()); n != 1 || err != nil || v.AccountID() != "ann" ||
+				v.IsGuest() {
 				t.Errorf("%d, %v, %q", n, err, v.AccountID())
 			}
 		})
@@ -211,12 +219,14 @@ func TestManager_Claim(t *testing.T) {
 			t.Fatal(b.cookies())
 		}
 		b.user = "ann"
-		if p := b.page(); !maps.Equal(p.Cart, map[string]int64{"tea": 1, "cup": 1}) || len(b.cookies()) != 0 {
+		if p := b.page(); !maps.Equal(p.Cart, map[string]int64{"tea": 1, "cup": 1}) ||
+			len(b.cookies()) != 0 {
 			t.Errorf("%+v, cookies %v", p, b.cookies())
 		}
 	})
 
-	// A late request with an absorbed sibling's cookie signs in: its response brings no cookie of the claimed guest.
+	// A late request brings the cookie of a sibling that was absorbed, and signs in. Its response
+	// brings no cookie of the claimed guest.
 	t.Run("by a sibling that comes late", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -242,7 +252,8 @@ func TestManager_Claim(t *testing.T) {
 		}
 	})
 
-	// A claim by header token at the guest's first return: no cookie of the claimed guest either.
+	// The guest's first return is a claim by header token. Its response brings no cookie of the
+	// claimed guest either.
 	t.Run("by a header token at its return", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) { c.Header = "Guest" })
@@ -270,10 +281,12 @@ func TestManager_Claim(t *testing.T) {
 		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies()} {
 			b.Jar.SetCookies(mustURL(t, next.url), cookies)
 		}
-		if c := b.login("bob"); c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed || len(b.cookies()) != 0 {
+		if c := b.login("bob"); c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed ||
+			len(b.cookies()) != 0 {
 			t.Errorf("%+v, cookies %v", c, b.cookies())
 		}
-		if bob := s.account("bob"); !maps.Equal(bob, map[string]int64{"late": 1}) || s.account("ann")["tea"] != 1 {
+		if bob := s.account("bob"); !maps.Equal(bob, map[string]int64{"late": 1}) ||
+			s.account("ann")["tea"] != 1 {
 			t.Errorf("bob has %v, ann %v", bob, s.account("ann"))
 		}
 	})
@@ -298,8 +311,9 @@ func TestManager_Claim(t *testing.T) {
 		}
 	})
 
-	// An app that keeps rows of its own under a new guest's ID gets them moved, though the guest is made and claimed in one
-	// request and nothing else was kept. Repeating the claim finds it done.
+	// An app may keep rows of its own under a new guest's ID. They are moved to the account even if
+	// the guest is created and claimed in one request and has no other data. Repeating the claim
+	// finds it done.
 	t.Run("of an ID that the app asked for", func(t *testing.T) {
 		t.Parallel()
 		var moved []string
@@ -333,7 +347,8 @@ func TestManager_Claim(t *testing.T) {
 		}
 		claimedCookie := at(m, "", adds("pot"))
 		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { m.Claim(w, r, "bob") })
-		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // its cookie came back late, and a fresh guest is claimed
+		// The cookie came back late, and a fresh guest is claimed.
+		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) {
 			Cart.Add(r.Context(), "cup", 1)
 			first, err := m.Claim(w, r, "ann")
 			again, err2 := m.Claim(w, r, "ann")
@@ -341,15 +356,18 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("%+v, %v; again: %+v, %v", first, err, again, err2)
 			}
 		})
-		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // a double click of bob's
+		at(m, claimedCookie, func(w http.ResponseWriter, r *http.Request) { // a double click by bob
 			guest.FromContext(r.Context()).GuestID()
 			if receipt, err := m.Claim(w, r, "bob"); err != nil || !receipt.Replayed {
 				t.Errorf("%+v, %v", receipt, err)
 			}
 		})
-		at(m, "", func(w http.ResponseWriter, r *http.Request) { // a ticket claims another guest; this one stays
+		// A ticket claims another guest; this one stays.
+		at(m, "", func(w http.ResponseWriter, r *http.Request) {
 			var ticket string
-			at(m, "", func(w http.ResponseWriter, r *http.Request) { ticket, _ = m.Ticket(r.Context(), "mail", time.Hour) })
+			at(m, "", func(w http.ResponseWriter, r *http.Request) {
+				ticket, _ = m.Ticket(r.Context(), "mail", time.Hour)
+			})
 			guest.FromContext(r.Context()).GuestID()
 			if _, err := m.ClaimTicket(w, r, ticket, "mail", "ann"); err != nil {
 				t.Error(err)
@@ -358,7 +376,8 @@ func TestManager_Claim(t *testing.T) {
 				t.Errorf("the guest whose ID was asked for gets %q", w.Header()["Set-Cookie"])
 			}
 		})
-		at(m, "", func(w http.ResponseWriter, r *http.Request) { // a guest whose ID was not asked for does not count
+		// A guest whose ID was not asked for does not count.
+		at(m, "", func(w http.ResponseWriter, r *http.Request) {
 			guest.FromContext(r.Context()).IsGuest()
 			if receipt, err := m.Claim(w, r, "ann"); err != nil || receipt.Claimed {
 				t.Errorf("%+v, %v", receipt, err)
@@ -366,14 +385,15 @@ func TestManager_Claim(t *testing.T) {
 		})
 	})
 
-	// A receipt without a claim has neither an ID nor a time, rather than those of the year 1.
+	// A receipt without a claim has neither an ID nor a time; it does not show the year 1.
 	t.Run("of nothing has a receipt without ID and time", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
 		b := s.browser()
 		b.user = "ann"
 		_, body := b.request("POST", "/claim")
-		if strings.Contains(body, `"id"`) || strings.Contains(body, `"at"`) || strings.Contains(body, "0001") {
+		if strings.Contains(body, `"id"`) || strings.Contains(body, `"at"`) ||
+			strings.Contains(body, "0001") {
 			t.Error(body)
 		}
 	})
@@ -397,7 +417,8 @@ func TestOneAccountWins(t *testing.T) {
 					won.Add(1)
 				case c.Err != guest.ErrClaimed.Error():
 					t.Errorf("%+v", c)
-				case strings.Contains(fmt.Sprint(c), "account-") && c.Receipt.AccountID != fmt.Sprintf("account-%d", i):
+				case strings.Contains(fmt.Sprint(c), "account-") &&
+					c.Receipt.AccountID != fmt.Sprintf("account-%d", i):
 					t.Errorf("the owner is disclosed: %+v", c)
 				}
 			})
@@ -474,7 +495,8 @@ func TestAccountIDs(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			Cart.Add(r.Context(), "tea", 1)
-			if receipt, err := s.guests.Claim(w, r, id); err != nil || !receipt.Claimed || receipt.AccountID != id {
+			if receipt, err := s.guests.Claim(w, r, id); err != nil || !receipt.Claimed ||
+				receipt.AccountID != id {
 				t.Errorf("%q: %+v, %v", id, receipt, err)
 			}
 		})).ServeHTTP(w, r)
@@ -526,7 +548,8 @@ func TestConfig_AutoClaim(t *testing.T) {
 		}
 	})
 
-	// AutoClaim is asked when there are an account and a guest, and not otherwise; an explicit claim does not ask it.
+	// AutoClaim is asked when there are an account and a guest, and not otherwise; an explicit
+	// claim does not ask it.
 	t.Run("is asked when there are an account and a guest", func(t *testing.T) {
 		t.Parallel()
 		asked := 0
@@ -544,8 +567,9 @@ func TestConfig_AutoClaim(t *testing.T) {
 		}
 		b.user = "customer" // an agent logs in as a customer
 		for range 2 {
-			if res, _ := b.request("GET", "/page", "Acts-For", "customer"); len(res.Header["Set-Cookie"]) != 0 {
-				t.Errorf("the agent's cookie changes: %q", res.Header["Set-Cookie"])
+			res, _ := b.request("GET", "/page", "Acts-For", "customer")
+			if lines := res.Header["Set-Cookie"]; len(lines) != 0 {
+				t.Errorf("the agent's cookie changes: %q", lines)
 			}
 		}
 		if got := s.account("customer"); asked != 2 || len(got) != 0 {
@@ -567,11 +591,11 @@ func TestConfig_AutoClaim(t *testing.T) {
 	})
 }
 
-// Code that has only a context claims, claims by ticket and forgets as code that has the request does.
+// Code that has only a context claims, claims by ticket and forgets as code that has the request
+// does.
 func TestManager_ClaimContext(t *testing.T) {
 	t.Parallel()
 
-	// Code that has only a context claims, claims by ticket and forgets as code that has the request does.
 	t.Run("as with the request", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) { c.AutoClaim = func(*http.Request) bool { return false } })
@@ -590,7 +614,8 @@ func TestManager_ClaimContext(t *testing.T) {
 			io.WriteString(w, ticket)
 		})
 		s.mux.HandleFunc("/redeem", func(w http.ResponseWriter, r *http.Request) {
-			receipt, err := s.guests.ClaimTicketContext(r.Context(), r.FormValue("ticket"), "a@example.org", r.FormValue("user"))
+			receipt, err := s.guests.ClaimTicketContext(r.Context(), r.FormValue("ticket"), "a@example.org",
+				r.FormValue("user"))
 			writeClaim(w, receipt, err)
 		})
 		s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
@@ -665,22 +690,14 @@ func TestManager_ClaimContext(t *testing.T) {
 			if c := b.cookies(); len(c) != 0 {
 				t.Errorf("cookies %v", c)
 			}
-			if cart, err := Cart.All(s.guests.AsGuest(t.Context(), id)); !errors.Is(err, guest.ErrGone) || len(cart) != 0 {
+			if cart, err := Cart.All(s.guests.AsGuest(t.Context(), id)); !errors.Is(err, guest.ErrGone) ||
+				len(cart) != 0 {
 				t.Errorf("cart %v, %v", cart, err)
-			}
-		})
-		t.Run("nobody's context", func(t *testing.T) {
-			_, err1 := s.guests.ClaimContext(t.Context(), "a")
-			_, err2 := s.guests.ClaimTicketContext(t.Context(), "ticket", "to", "a")
-			for _, err := range []error{err1, err2, s.guests.ForgetContext(t.Context())} {
-				if !errors.Is(err, guest.ErrNoVisitor) {
-					t.Error(err)
-				}
 			}
 		})
 	})
 
-	// The contexts of As and AsGuest come with no request, so there is none of whom a claim could be.
+	// The contexts of As and AsGuest come with no request, so they have no guest to claim.
 	t.Run("of no request", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -688,7 +705,8 @@ func TestManager_ClaimContext(t *testing.T) {
 		b.add("tea")
 		id := b.page().Guest
 		for name, ctx := range map[string]context.Context{
-			"As": s.guests.As(t.Context(), "ann"), "AsGuest": s.guests.AsGuest(t.Context(), id), "none": t.Context(),
+			"As": s.guests.As(t.Context(), "ann"), "AsGuest": s.guests.AsGuest(t.Context(), id),
+			"none": t.Context(),
 		} {
 			_, claim := s.guests.ClaimContext(ctx, "bob")
 			_, ticket := s.guests.ClaimTicketContext(ctx, "t", "a", "bob")
@@ -700,7 +718,8 @@ func TestManager_ClaimContext(t *testing.T) {
 		}
 	})
 
-	// A claim keeps no string of its caller: those of fasthttp change when the request is over, and the context may not be.
+	// A claim keeps no string of its caller: fasthttp reuses the memory of its strings after the
+	// request, and the context may live longer.
 	t.Run("keeps no string of its caller", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -749,14 +768,18 @@ func TestManager_ClaimHandler(t *testing.T) {
 	}
 	s.store.down(nil)
 
-	c := newSite(t, func(c *guest.Config) { c.Store = s.store; c.AutoClaim = func(*http.Request) bool { return false } })
+	c := newSite(t, func(c *guest.Config) {
+		c.Store = s.store
+		c.AutoClaim = func(*http.Request) bool { return false }
+	})
 	cb := c.browser()
 	cb.add("tea")
 	cb.page()
 	tab := cb.copy()
 	cb.user, tab.user = "ann", "eve"
 	body := status(cb, "POST", 200)
-	for _, want := range []string{`"id":"`, `"guest_id":"`, `"account_id":"ann"`, `"claimed":true`, `"replayed":false`, `"outcome":"`, `"guest_items":1`} {
+	for _, want := range []string{`"id":"`, `"guest_id":"`, `"account_id":"ann"`, `"claimed":true`,
+		`"replayed":false`, `"outcome":"`, `"guest_items":1`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}
@@ -766,13 +789,15 @@ func TestManager_ClaimHandler(t *testing.T) {
 	}
 }
 
-// Any request to the claim handler gets one of its answers, and a guest is claimed only by a POST of this site with its
-// cookie, for the account that the app named.
+// Any request to the claim handler gets one of its responses. A guest is claimed only by a POST of
+// this site that has the guest's cookie, for the account that the app named.
 func FuzzClaimRequest(f *testing.F) {
 	for _, seed := range []struct{ method, site, origin, contentType, body string }{
 		{"POST", "", "", "application/x-www-form-urlencoded", "user=ann"},
-		{"POST", "same-origin", "http://example.com", "application/x-www-form-urlencoded", "user=a%00b%7B"},
-		{"POST", "cross-site", "null", "multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=user\r\n\r\nann\r\n--x--"},
+		{"POST", "same-origin", "http://example.com", "application/x-www-form-urlencoded",
+			"user=a%00b%7B"},
+		{"POST", "cross-site", "null", "multipart/form-data; boundary=x",
+			"--x\r\nContent-Disposition: form-data; name=user\r\n\r\nann\r\n--x--"},
 		{"GET", "none", "", "", ""},
 		{"post", "", "http://[::1", "multipart/form-data", "--"},
 		{"POST", "", "", "application/x-www-form-urlencoded", "user=" + strings.Repeat("k", 600)},
@@ -966,7 +991,8 @@ func TestLateWrites(t *testing.T) {
 	})
 }
 
-// Responses may be taken in another order than their requests were sent; none takes the visitor's new guest away.
+// Responses may arrive in another order than their requests were sent. None takes the visitor's new
+// guest away.
 func TestLateResponses(t *testing.T) {
 	t.Parallel()
 	setup := func(t *testing.T) (*site, *browser) {
@@ -976,7 +1002,7 @@ func TestLateResponses(t *testing.T) {
 		b.page()
 		return s, b
 	}
-	// send returns the cookies of a response that the browser has not taken yet.
+	// send returns the cookies of a response that the browser has not received yet.
 	send := func(b *browser, path string) []*http.Cookie {
 		req, _ := http.NewRequest("POST", b.s.url+path, nil)
 		req.Header.Set("Cookie", cookieHeader(b))
@@ -1013,7 +1039,8 @@ func TestLateResponses(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		b.user = "ann"
-		if p := b.page(); !maps.Equal(p.Cart, map[string]int64{"tea": 1, "u": 1, "v": 1}) || len(b.cookies()) != 0 {
+		if p := b.page(); !maps.Equal(p.Cart, map[string]int64{"tea": 1, "u": 1, "v": 1}) ||
+			len(b.cookies()) != 0 {
 			t.Errorf("%+v, cookies %v", p, b.cookies())
 		}
 	})
@@ -1031,7 +1058,8 @@ func TestLateResponses(t *testing.T) {
 	})
 }
 
-// The second cookie that guards against late responses goes when none can be under way any more.
+// The provisional cookie that guards a successor against late responses is cleared when no such
+// response can be under way any more.
 func TestTheProvisionalCookieOfASuccessorGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

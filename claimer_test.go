@@ -19,7 +19,7 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// A claim is interrupted before each of its steps in turn; the next request finishes it.
+// A claim is interrupted before each of its steps in turn, and the next request finishes it.
 func TestACrashAtAnyStep(t *testing.T) {
 	t.Parallel()
 	crash := errors.New("the process died")
@@ -148,7 +148,7 @@ func newHooked(t *testing.T, hook func(n int, ctx context.Context) error) *hooke
 			return hook(n, ctx)
 		},
 	})
-	h.bubble = &bubble{jar: map[string]*http.Cookie{}, h: h.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h.bubble = newBubble(h.guests, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/add":
 			Cart.Add(r.Context(), "tea", 1)
@@ -159,7 +159,7 @@ func newHooked(t *testing.T, hook func(n int, ctx context.Context) error) *hooke
 				h.last.Err = err.Error()
 			}
 		}
-	}))}
+	})
 	h.get("/add")
 	h.get("/")
 	return h
@@ -192,7 +192,8 @@ func TestOnClaim(t *testing.T) {
 	inBubble("succeeds", func(t *testing.T) {
 		h := newHooked(t, func(int, context.Context) error { return nil })
 		c := h.login()
-		if c.Err != "" || len(h.seen()) != 1 || h.seen()[0].cart["tea"] != 1 || !reflect.DeepEqual(h.seen()[0].receipt, c.Receipt) {
+		if c.Err != "" || len(h.seen()) != 1 || h.seen()[0].cart["tea"] != 1 ||
+			!reflect.DeepEqual(h.seen()[0].receipt, c.Receipt) {
 			t.Errorf("%+v\n%+v", h.seen(), c)
 		}
 	})
@@ -223,7 +224,8 @@ func TestOnClaim(t *testing.T) {
 			if n, err := h.guests.Recover(t.Context()); n != 1 || err != nil {
 				t.Errorf("Recover: %d, %v", n, err)
 			}
-			if len(h.seen()) != 3 || !reflect.DeepEqual(h.seen()[0], h.seen()[1]) || !reflect.DeepEqual(h.seen()[0], h.seen()[2]) {
+			if len(h.seen()) != 3 || !reflect.DeepEqual(h.seen()[0], h.seen()[1]) ||
+				!reflect.DeepEqual(h.seen()[0], h.seen()[2]) {
 				t.Errorf("the calls differ: %+v", h.seen())
 			}
 			if c := h.login(); c.Err != "" || len(h.jar) != 0 || len(h.seen()) != 3 || h.cups(t) != 1 {
@@ -240,7 +242,8 @@ func TestOnClaim(t *testing.T) {
 				r.AddCookie(c)
 			}
 			wg.Go(func() {
-				if receipt, err := h.guests.Claim(httptest.NewRecorder(), r, "ann"); err != nil || !receipt.Claimed || receipt.Pending {
+				if receipt, err := h.guests.Claim(httptest.NewRecorder(), r, "ann"); err != nil ||
+					!receipt.Claimed || receipt.Pending {
 					t.Errorf("%+v, %v", receipt, err)
 				}
 			})
@@ -272,7 +275,8 @@ func TestOnClaim(t *testing.T) {
 		if n := len(h.seen()); n != 1 {
 			t.Errorf("%d calls within a second", n)
 		}
-		if log := h.log.String(); !strings.Contains(log, "a claim is pending") || strings.Contains(log, "ann") || strings.Contains(log, h.seen()[0].receipt.GuestID) {
+		if log := h.log.String(); !strings.Contains(log, "a claim is pending") ||
+			strings.Contains(log, "ann") || strings.Contains(log, h.seen()[0].receipt.GuestID) {
 			t.Errorf("log: %s", log)
 		}
 		time.Sleep(2 * time.Second)
@@ -286,7 +290,7 @@ func TestOnClaim(t *testing.T) {
 func TestPendingClaims(t *testing.T) {
 	t.Parallel()
 
-	// After an outage a claim does not wait long; a hook that fails is asked less and less often.
+	// After an outage a claim does not wait long. A hook that fails is called less and less often.
 	t.Run("come back soon after an outage", func(t *testing.T) {
 		t.Parallel()
 		for _, tt := range []struct {
@@ -342,8 +346,8 @@ func TestPendingClaims(t *testing.T) {
 		}
 	})
 
-	// A claim that is pending goes on with the owner's next request, also if a page of a signed-out tab has looked at the
-	// guest meanwhile.
+	// A pending claim goes on with the owner's next request, even if a page of a signed-out tab has
+	// looked at the guest meanwhile.
 	t.Run("go on though a tab looked at the guest", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -368,7 +372,7 @@ func TestPendingClaims(t *testing.T) {
 		}
 	})
 
-	// While a guest is frozen, its data are no longer the cookie's.
+	// While a guest is frozen, its cookie no longer reads its data.
 	t.Run("keep the guest's data from its cookie", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -483,7 +487,8 @@ func TestManager_Recover(t *testing.T) {
 		})
 	})
 
-	// The outbox removes the entry that is over, and not those that its name begins: "team/" begins "team/ann".
+	// The outbox removes the entry that is done, and no entry whose name begins with that one's:
+	// "team/" begins "team/ann".
 	t.Run("removes an entry alone, of an account whose ID ends in a slash", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -498,7 +503,9 @@ func TestManager_Recover(t *testing.T) {
 				return nil
 			})
 		}
-		dies(func(key string, u guest.Update) bool { return strings.HasPrefix(key, "g:") && !u.NotAfter.IsZero() })
+		dies(func(key string, u guest.Update) bool {
+			return strings.HasPrefix(key, "g:") && !u.NotAfter.IsZero()
+		})
 		b.login("team%2F") // has only written its entry
 		dies(func(key string, u guest.Update) bool { return u.Set[".c"] != "" })
 		b.login("team%2Fann") // the guest is hers, its data are not yet
@@ -514,7 +521,9 @@ func TestManager_Recover(t *testing.T) {
 			for field := range entries {
 				if strings.HasSuffix(field, "a:team/") {
 					aged++
-					if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: "1"}}); err != nil { // of the year 1970
+					// of the year 1970
+					u := guest.Update{Set: guest.Fields{field: "1"}}
+					if _, err := s.store.Store.Update(t.Context(), key, u); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -527,7 +536,8 @@ func TestManager_Recover(t *testing.T) {
 			t.Errorf("%d entries, want that of the claim under way", n)
 		}
 		s.store.on(nil)
-		if n, err := s.guests.Recover(t.Context()); n != 1 || err != nil || s.account("team/ann")["tea"] != 1 {
+		if n, err := s.guests.Recover(t.Context()); n != 1 || err != nil ||
+			s.account("team/ann")["tea"] != 1 {
 			t.Errorf("%d finished, %v: the account holds %v", n, err, s.account("team/ann"))
 		}
 	})
@@ -538,7 +548,9 @@ func TestManager_Recover(t *testing.T) {
 			var stuck []guest.Receipt
 			m := newManager(t, guest.Config{
 				OnClaim: func(context.Context, guest.Receipt) error { return errors.New("no") },
-				Hooks:   guest.Hooks{Stuck: func(_ context.Context, r guest.Receipt, err error) { stuck = append(stuck, r) }},
+				Hooks: guest.Hooks{Stuck: func(_ context.Context, r guest.Receipt, err error) {
+					stuck = append(stuck, r)
+				}},
 			})
 			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				Cart.Add(r.Context(), "tea", 1)
@@ -558,7 +570,8 @@ func TestManager_Recover(t *testing.T) {
 	})
 }
 
-// An error of the app's own functions may hold IDs and data, so the log has only the fact of it. The caller gets all of it.
+// An error of the app's own functions may hold IDs and data, so the log has only the fact of it.
+// The caller gets all of it.
 func TestTheLogTellsNothingOfTheApp(t *testing.T) {
 	t.Parallel()
 	const private = "ann@example.com has no row"
@@ -591,13 +604,14 @@ func TestTheLogTellsNothingOfTheApp(t *testing.T) {
 	}
 }
 
-// Markers go when their guests are known to be claimed or gone, so an account does not grow with every login.
+// Markers are removed when their guests are known to be claimed or gone, so an account's record
+// does not grow with every login.
 func TestMarkersDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	store := &spy{Store: newStore()}
 	m := replica(t, store, [][]byte{secret}, Cart)
 	claims := 2000
-	if *storeFlag != "memory" || guest.RaceEnabled {
+	if *storeFlag != "memory" || raceEnabled {
 		claims = 100
 	}
 	most, calls := 0, 0
@@ -618,7 +632,8 @@ func TestMarkersDoNotPileUp(t *testing.T) {
 	if calls > 9 {
 		t.Errorf("a claim took %d round trips", calls)
 	}
-	if fields := record(t, store.Store, "a:"); len(fields) > 2+most || fields["cart/tea"] != fmt.Sprint(claims) {
+	if fields := record(t, store.Store, "a:"); len(fields) > 2+most ||
+		fields["cart/tea"] != fmt.Sprint(claims) {
 		t.Errorf("%d fields, %s cups", len(fields), fields["cart/tea"])
 	}
 }
@@ -627,7 +642,8 @@ func TestMarkersDoNotPileUp(t *testing.T) {
 func TestMarkers(t *testing.T) {
 	t.Parallel()
 
-	// The marker of a guest that is still frozen stays however many claims follow: without it the guest would be merged again.
+	// The marker of a guest that is still frozen stays, however many claims follow. Without it the
+	// guest would be merged again.
 	t.Run("of pending claims stay", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
@@ -639,7 +655,8 @@ func TestMarkers(t *testing.T) {
 		}
 		for range 3 {
 			cookie := newGuest()
-			if receipt, err := claimBy(stuck, cookie, "ann"); err == nil || !receipt.Pending || !receipt.Claimed {
+			if receipt, err := claimBy(stuck, cookie, "ann"); err == nil || !receipt.Pending ||
+				!receipt.Claimed {
 				t.Fatalf("%+v, %v", receipt, err)
 			}
 			pending = append(pending, cookie)
@@ -663,7 +680,8 @@ func TestMarkers(t *testing.T) {
 		}
 	})
 
-	// A claimer that slept while others finished its claim, and their marker was tidied away, merges nothing.
+	// A claimer slept while others finished its claim and their marker was tidied away. It merges
+	// nothing.
 	t.Run("may be tidied away while a claimer sleeps", func(t *testing.T) {
 		t.Parallel()
 		for step := range 8 { // at each of its calls
@@ -690,7 +708,8 @@ func TestMarkers(t *testing.T) {
 					}
 					return nil
 				})
-				if receipt, err := claimBy(sleeper, cookie, "ann"); err != nil || receipt.Pending || !receipt.Claimed {
+				if receipt, err := claimBy(sleeper, cookie, "ann"); err != nil || receipt.Pending ||
+					!receipt.Claimed {
 					t.Errorf("%+v, %v", receipt, err)
 				}
 				if n, err := Cart.Get(m.As(t.Context(), "ann"), "tea"); n != 1 || err != nil {
@@ -705,8 +724,8 @@ func TestMarkers(t *testing.T) {
 func TestRollback(t *testing.T) {
 	t.Parallel()
 
-	// A server is rolled back while OnClaim runs. No receipt says that the claim is done while the guest's data are in an open
-	// guest, or are in two places.
+	// The server is rolled back while OnClaim runs. No receipt says that the claim is done while
+	// the guest's data are in an open guest, or in two places.
 	t.Run("during OnClaim", func(t *testing.T) {
 		t.Parallel()
 		for n, row := range []struct {
@@ -739,7 +758,8 @@ func TestRollback(t *testing.T) {
 				if err != nil || !receipt.Claimed || receipt.Pending || hooks != row.hooks {
 					t.Errorf("%+v, %v, OnClaim was called %d times", receipt, err, hooks)
 				}
-				if info, err := m.Inspect().Guest(t.Context(), receipt.GuestID); info.State != guest.StateClaimed || len(info.Kinds) > 0 {
+				info, err := m.Inspect().Guest(t.Context(), receipt.GuestID)
+				if info.State != guest.StateClaimed || len(info.Kinds) > 0 {
 					t.Errorf("the receipt says claimed, and the guest is %+v, %v", info, err)
 				}
 				if cups, err := Cart.Get(m.As(t.Context(), "ann"), "tea"); cups != row.cups || err != nil {
@@ -749,13 +769,15 @@ func TestRollback(t *testing.T) {
 		}
 	})
 
-	// A server is rolled back while a claimer sleeps before its merge, and gives out again the generation
-	// that the sleeper has read: to a merge of the same guest, and the account looks as it did.
+	// The server is rolled back while a claimer sleeps before its merge, and gives out again the
+	// generation that the claimer has read: to a merge of the same guest, so that the account looks
+	// as before.
 	t.Run("a generation is given out again", func(t *testing.T) {
 		t.Parallel()
 		store := &rewinding{Store: newStore()}
 		asleep := &spy{Store: store}
-		sleeper, m := replica(t, asleep, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret}, Cart)
+		sleeper, m := replica(t, asleep, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret},
+			Cart)
 		newGuest := func() string {
 			return at(m, "", adds("tea"))
 		}
@@ -794,7 +816,7 @@ func TestRollback(t *testing.T) {
 	})
 }
 
-// A claim does not touch what it cannot know the meaning of.
+// A claim does not touch a record of a newer form, as it cannot know what its fields mean.
 func TestANewerRecordIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(memstore.Config{})
@@ -804,7 +826,8 @@ func TestANewerRecordIsLeftAlone(t *testing.T) {
 		id = guest.FromContext(r.Context()).GuestID()
 		Cart.Add(r.Context(), "tea", 1)
 	})
-	if _, err := store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{".i": "2aaaaaaaaaaaaa"}}); err != nil {
+	if _, err := store.Update(t.Context(), "g:"+
+		id, guest.Update{Set: guest.Fields{".i": "2aaaaaaaaaaaaa"}}); err != nil {
 		t.Fatal(err)
 	}
 	at(m, cookie, func(w http.ResponseWriter, r *http.Request) {

@@ -22,14 +22,17 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// Any bytes in the cookie, the token header and a ticket: no panic, no error for the visitor, no forgery.
+// Any bytes in the cookie, the token header and a ticket: no panic, no error for the visitor, no
+// forgery.
 func FuzzHostileTokens(f *testing.F) {
 	m := newManager(f, guest.Config{
 		Cookie: guest.Cookie{Insecure: true},
 		Header: "X-Guest", Create: guest.OnFirstWrite,
 	})
 	var v *guest.Visitor
-	h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
+	h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v = guest.FromContext(r.Context())
+	}))
 	first := httptest.NewRecorder()
 	h.ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
 	genuine := first.Header().Get("X-Guest")
@@ -37,8 +40,10 @@ func FuzzHostileTokens(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	// COOKIE and TICKET stand for the genuine ones, which each process of a fuzzer makes for itself.
-	for _, seed := range []string{"", "COOKIE", "TICKET", "xCOOKIE", "COOKIE=", "guest", "a=b; guest=COOKIE", "\x00", strings.Repeat("A", 300)} {
+	// COOKIE and TICKET stand for the genuine ones, which each process of a fuzzer makes for
+	// itself.
+	for _, seed := range []string{"", "COOKIE", "TICKET", "xCOOKIE", "COOKIE=", "guest",
+		"a=b; guest=COOKIE", "\x00", strings.Repeat("A", 300)} {
 		f.Add(seed)
 	}
 	stands := strings.NewReplacer("COOKIE", genuine, "TICKET", ticket)
@@ -66,10 +71,12 @@ func FuzzHostileTokens(f *testing.F) {
 	})
 }
 
-// Any bytes for a Cookie header: the guest is there exactly if its cookie is, and nothing else asks the store.
+// Any bytes in a Cookie header: the guest is recognised exactly if its cookie is there, and no
+// other cookie causes a call of the store.
 func FuzzCookieHeader(f *testing.F) {
 	store := &spy{Store: memstore.New(memstore.Config{})}
-	m := newManager(f, guest.Config{Store: store, Cookie: guest.Cookie{Insecure: true}, Create: guest.OnFirstWrite})
+	m := newManager(f, guest.Config{Store: store, Cookie: guest.Cookie{Insecure: true},
+		Create: guest.OnFirstWrite})
 	v, w := visited(m, "GET", "")
 	first := w.Result().Cookies()[0]
 	provisional := pair(first)
@@ -81,15 +88,22 @@ func FuzzCookieHeader(f *testing.F) {
 			main = "guest=" + c.Value
 		}
 	}
-	// MAIN and PROVISIONAL stand for the values, which each process of a fuzzer makes for itself, and suffix for the end of
-	// the provisional cookie's name.
-	stands := strings.NewReplacer("MAIN", strings.TrimPrefix(main, "guest="), "PROVISIONAL", first.Value, "suffix", strings.TrimPrefix(first.Name, "guest."))
+	// MAIN and PROVISIONAL stand for the values, which each process of a fuzzer makes for itself,
+	// and suffix for the end of the provisional cookie's name.
+	stands := strings.NewReplacer("MAIN", strings.TrimPrefix(main, "guest="), "PROVISIONAL",
+		first.Value, "suffix", strings.TrimPrefix(first.Name, "guest."))
 	for _, seed := range []string{
-		"", "guest=MAIN", "guest.suffix=PROVISIONAL", "guest.suffix=PROVISIONAL; guest=MAIN", "guest=MAIN; guest=MAIN", `guest="MAIN"`,
-		"a=b;guest=MAIN;c=d", "guest=xMAIN", "guest=MAIN=", "guest=; guest=MAIN", "guest.abc=x; guest..=MAIN", "guest=PROVISIONAL",
-		"guest.suffix=MAIN", strings.Repeat("guest.aaaaaa=b;", 70) + "guest=MAIN", strings.Repeat("guest.aaaaaa=PROVISIONAL;", 70) + "guest.suffix=PROVISIONAL; guest=MAIN", "guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
-		"guestx=MAIN", "guest=\x00", ";;;=;=", "\u2000guest=MAIN", "guest\u00a0=MAIN", "\x85guest.suffix=PROVISIONAL", "\vguest=MAIN",
-		"guest.suffix\u3000=PROVISIONAL", "guest.suffixx=PROVISIONAL", "guest.aé\xff=x", "==guest=MAIN", "$guest=MAIN", `"guest"=MAIN`,
+		"", "guest=MAIN", "guest.suffix=PROVISIONAL", "guest.suffix=PROVISIONAL; guest=MAIN",
+		"guest=MAIN; guest=MAIN", `guest="MAIN"`,
+		"a=b;guest=MAIN;c=d", "guest=xMAIN", "guest=MAIN=", "guest=; guest=MAIN",
+		"guest.abc=x; guest..=MAIN", "guest=PROVISIONAL",
+		"guest.suffix=MAIN", strings.Repeat("guest.aaaaaa=b;", 70) + "guest=MAIN",
+		strings.Repeat("guest.aaaaaa=PROVISIONAL;", 70) + "guest.suffix=PROVISIONAL; guest=MAIN",
+		"guest==MAIN", "\tguest=MAIN\r\n", "Guest=MAIN",
+		"guestx=MAIN", "guest=\x00", ";;;=;=", "\u2000guest=MAIN", "guest\u00a0=MAIN",
+		"\x85guest.suffix=PROVISIONAL", "\vguest=MAIN",
+		"guest.suffix\u3000=PROVISIONAL", "guest.suffixx=PROVISIONAL", "guest.aé\xff=x", "==guest=MAIN",
+		"$guest=MAIN", `"guest"=MAIN`,
 	} {
 		f.Add(seed)
 	}
@@ -160,14 +174,14 @@ func TestEveryChangedByteOfATokenIsRefused(t *testing.T) {
 	}
 }
 
-// Forgeries of all kinds: 100,000, with -long a million, under -race a tenth.
+// Forgeries of all kinds: 100,000 of them, with -long a million, with the race detector a tenth.
 func TestForgedCookiesReachNoStore(t *testing.T) {
 	t.Parallel()
 	n := 100_000
 	if *long {
 		n *= 10
 	}
-	if guest.RaceEnabled {
+	if raceEnabled {
 		n /= 10
 	}
 	created := 0
@@ -176,7 +190,9 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 		c.Hooks.Created = func(context.Context) { created++ }
 	})
 	genuine := strings.TrimPrefix(cookieHeader(confirmed(s)), "guest=")
-	other := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret of another app, 32 bytes")} })
+	other := newSite(t, func(c *guest.Config) {
+		c.Secrets = [][]byte{[]byte("a secret of another app, 32 bytes")}
+	})
 	others := strings.TrimPrefix(cookieHeader(confirmed(other)), "guest=")
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	rnd := rand.New(rand.NewPCG(1, 1))
@@ -225,7 +241,7 @@ func TestForgedCookiesReachNoStore(t *testing.T) {
 	}
 }
 
-// A token has one spelling: nothing can be put in, left out or written otherwise.
+// A token has one spelling: nothing can be inserted, left out or written in another way.
 func TestATokenHasOneSpelling(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(c *guest.Config) { c.Header = "X-Guest"; c.Create = guest.OnFirstWrite })
@@ -238,19 +254,23 @@ func TestATokenHasOneSpelling(t *testing.T) {
 		})).ServeHTTP(httptest.NewRecorder(), r)
 		return ok
 	}
-	if !accepts("Cookie", "guest="+genuine) || !accepts("X-Guest", genuine) || !accepts("Cookie", `guest="`+genuine+`"`) {
+	if !accepts("Cookie", "guest="+genuine) || !accepts("X-Guest", genuine) ||
+		!accepts("Cookie", `guest="`+genuine+`"`) {
 		t.Fatal("the genuine one is refused")
 	}
 	refuse := func(value string) {
-		outside := strings.Trim(value, "\"\r\n\t") != value // of the value: the header may quote it, and space it
-		for range 2 {                                       // also when it was seen before
+		// outside of the value: the header may quote it, and have space around it
+		outside := strings.Trim(value, "\"\r\n\t") != value
+		for range 2 { // also when it was seen before
 			if accepts("X-Guest", value) || !outside && accepts("Cookie", "guest="+value) {
 				t.Errorf("%q is accepted for %q", value, genuine)
 			}
 		}
 	}
 	for i := range len(genuine) + 1 {
-		for _, extra := range []string{"\r", "\n", "\r\n", "=", "A", "\x00", "\t", "%3D", "+", "/", "é"} {
+		for _, extra := range []string{
+			"\r", "\n", "\r\n", "=", "A", "\x00", "\t", "%3D", "+", "/", "é",
+		} {
 			refuse(genuine[:i] + extra + genuine[i:])
 		}
 		if i < len(genuine) {
@@ -262,13 +282,14 @@ func TestATokenHasOneSpelling(t *testing.T) {
 		}
 	}
 	trimmed := strings.TrimRight(genuine, "=")
-	for _, other := range []string{trimmed + "===", genuine + "====", genuine + genuine, strings.ToLower(genuine), `"` + genuine + `"`} {
+	for _, other := range []string{trimmed + "===", genuine + "====", genuine + genuine,
+		strings.ToLower(genuine), `"` + genuine + `"`} {
 		refuse(other)
 	}
 	if trimmed != genuine {
 		refuse(trimmed)
 	}
-	// The last letters before the padding have bits that mean nothing.
+	// The last letters before the padding have bits without a meaning (RFC 4648, section 3.5).
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	for _, c := range alphabet {
 		if other := trimmed[:len(trimmed)-1] + string(c) + genuine[len(trimmed):]; other != genuine {
@@ -298,12 +319,13 @@ func TestSecretsRotate(t *testing.T) {
 	}
 }
 
-// Three rotations lose none of ten thousand guests (under -race a tenth), nor their encrypted data. When the secret that
-// made their cookies is removed they begin anew, without an error.
+// Three rotations lose none of ten thousand guests (a tenth with the race detector), nor their
+// encrypted data. When the secret that signed their cookies is removed, the visitors begin anew,
+// without an error.
 func TestRotations(t *testing.T) {
 	t.Parallel()
 	n := 10_000
-	if guest.RaceEnabled || *storeFlag != "memory" {
+	if raceEnabled || *storeFlag != "memory" {
 		n /= 10
 	}
 	secrets := [][]byte{secret}
@@ -314,7 +336,8 @@ func TestRotations(t *testing.T) {
 		cookies[i] = s.confirmedCookie(fmt.Sprint("sku", i))
 	}
 	for i := 0; i < n; i += 100 {
-		if err := Email.Set(s.guests.AsGuest(t.Context(), s.show(cookies[i]).Guest), fmt.Sprint(i)); err != nil {
+		if err := Email.Set(s.guests.AsGuest(t.Context(), s.show(cookies[i]).Guest),
+			fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -331,7 +354,8 @@ func TestRotations(t *testing.T) {
 			}
 			ids[p.Guest] = i
 			if i%100 == 0 {
-				if got, err := Email.Get(s.guests.AsGuest(t.Context(), p.Guest)); got != fmt.Sprint(i) || err != nil {
+				if got, err := Email.Get(s.guests.AsGuest(t.Context(), p.Guest)); got != fmt.Sprint(i) ||
+					err != nil {
 					t.Fatalf("rotation %d: encrypted data of guest %d: %q, %v", round+1, i, got, err)
 				}
 			}
@@ -352,9 +376,9 @@ func TestRotations(t *testing.T) {
 	}
 }
 
-// A new secret is rolled out while the same visitors are served by replicas of both ages, at random. In the two steps that
-// Config.Secrets describes, nothing is lost or seen twice at any time. In one step a visitor may see two carts for a while,
-// but they become one.
+// A new secret is rolled out while replicas of both ages serve the same visitors, at random. In the
+// two steps that Config.Secrets describes, nothing is lost or seen twice at any time. In one step a
+// visitor may see two carts for a while, but they become one.
 func TestRotationWhileBothVersionsRun(t *testing.T) {
 	t.Parallel()
 	a, b := []byte(strings.Repeat("a", 32)), []byte(strings.Repeat("b", 32))
@@ -409,14 +433,15 @@ func TestRotationWhileBothVersionsRun(t *testing.T) {
 	}
 }
 
-// A main cookie that does not verify gives way to a provisional one if no newer process can have signed it: one of a
-// secret that was removed, or a forged one of another time.
+// A main cookie that does not verify gives way to a provisional one if no newer process can have
+// signed it: one of a secret that was removed, or a forged one of another time.
 func TestAnOldCookieGivesWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(memstore.Config{})
 		make := func(secret string) *guest.Manager {
-			return newManager(t, guest.Config{Store: store, Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}})
+			return newManager(t, guest.Config{Store: store,
+				Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}})
 		}
 		add := adds("tea")
 		leaked := make("a")
@@ -441,7 +466,8 @@ func TestAnOldCookieGivesWay(t *testing.T) {
 	})
 }
 
-// Apps that were given one secret share nothing if they have names: neither cookies, nor tickets, nor encrypted data.
+// Apps that have one secret share nothing if they have names: neither cookies, nor tickets, nor
+// encrypted data.
 func TestAppsThatShareASecret(t *testing.T) {
 	t.Parallel()
 	store := newStore()
@@ -465,7 +491,8 @@ func TestAppsThatShareASecret(t *testing.T) {
 				t.Errorf("app %q: the cookie is taken: %v", name, !same)
 			}
 		})
-		if got, err := Email.Get(m.AsGuest(t.Context(), id)); (got == "ann@example.com" && err == nil) != same {
+		if got, err := Email.Get(m.AsGuest(t.Context(), id)); (got == "ann@example.com" &&
+			err == nil) != same {
 			t.Errorf("app %q reads %q, %v", name, got, err)
 		}
 		at(m, "", func(w http.ResponseWriter, r *http.Request) {
@@ -478,8 +505,9 @@ func TestAppsThatShareASecret(t *testing.T) {
 	}
 }
 
-// A subdomain may set a cookie under any name but ours, and browsers strip only space and tab from a name. So a name is
-// ours exactly as we write it, and nothing beside it makes another cookie ours.
+// A subdomain may set a cookie under any name but ours, and browsers strip only space and tab from
+// a name (RFC 6265bis, section 5.6). So a name is ours exactly as we write it, and nothing beside
+// it makes another cookie ours.
 func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, guest.Config{})
@@ -526,7 +554,8 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 		name + ".abc~de":             provisional.Value,
 	}
 	for _, strange := range []string{
-		"\u2000", "\u2003", "\u2028", "\u3000", "\u1680", "\u0085", "\u00a0", "\x85", "\xa0", "\ufeff", "\u200b", "\x80", "\xff",
+		"\u2000", "\u2003", "\u2028", "\u3000", "\u1680", "\u0085", "\u00a0", "\x85", "\xa0", "\ufeff",
+		"\u200b", "\x80", "\xff",
 		"\x00", "\v", "\f", "\r", "\n", "\x1c", "\x7f", "%20", "+", "\\", "/", ",", "$", ":",
 	} {
 		for _, exact := range []string{name, name + suffix} {
@@ -556,17 +585,20 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 			continue
 		}
 		victim, _, mine := first()
-		for _, header := range []string{pair(mine) + "; " + other + "=" + value, other + "=" + value + ";" + pair(mine)} {
+		for _, header := range []string{pair(mine) + "; " + other + "=" + value, other + "=" + value +
+			";" + pair(mine)} {
 			if v, _ := visited(m, "GET", header); v.GuestID() != victim || v.IsNew() {
 				t.Errorf("%q beside the visitor's own cookie: the visitor is not that guest any more", other)
 			}
 		}
 	}
 
-	// What is not ours is not cleared either: net/http writes no line for a name that it finds invalid.
+	// A cookie that is not ours is not cleared either: net/http writes no line for a name that it
+	// finds invalid.
 	var many []string
 	for i := range 100 {
-		many = append(many, fmt.Sprintf("%s.ab\xff%03d=x", name, i), fmt.Sprintf("%s.\xc3\xa9%04d=x", name, i), fmt.Sprintf("%s.%03d=x", name, i))
+		many = append(many, fmt.Sprintf("%s.ab\xff%03d=x", name, i),
+			fmt.Sprintf("%s.\xc3\xa9%04d=x", name, i), fmt.Sprintf("%s.%03d=x", name, i))
 	}
 	_, w := visited(m, "GET", strings.Join(many, "; "))
 	if lines := w.Header()["Set-Cookie"]; len(lines) != 1 || !strings.HasPrefix(lines[0], name+".") {
@@ -574,8 +606,8 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	}
 }
 
-// Five hundred Cookie headers of what a subdomain can plant, in any order: a claim takes the one guest whose cookie is
-// there under its name, or if there are two of them none.
+// Five hundred Cookie headers of cookies that a subdomain can plant, in any order. A claim takes
+// the one guest whose cookie is there under its name, and none if there are two.
 func TestCookieTossing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
@@ -584,7 +616,8 @@ func TestCookieTossing(t *testing.T) {
 	for i := range 500 {
 		mine, planted := s.confirmedCookie("mine"), s.confirmedCookie("planted")
 		others := []string{
-			"guest=", "guest=forged", mine[:len(mine)-2], "guest=" + planted[7:], "guest.abcdef=" + planted[6:], "guest.=x", "guestx=" + planted[6:],
+			"guest=", "guest=forged", mine[:len(mine)-2], "guest=" + planted[7:],
+			"guest.abcdef=" + planted[6:], "guest.=x", "guestx=" + planted[6:],
 			"Guest=" + planted[6:], "session=1", "__Host-Http-guest=" + planted[6:], `guest="`, "=", "",
 		}
 		var cookies []string
@@ -605,7 +638,8 @@ func TestCookieTossing(t *testing.T) {
 
 		var got claimed
 		user := fmt.Sprint("user", i)
-		if err := json.Unmarshal(s.request("POST", "/login/"+user, header).Body.Bytes(), &got); err != nil {
+		if err := json.Unmarshal(s.request("POST", "/login/"+user, header).Body.Bytes(),
+			&got); err != nil {
 			t.Fatal(err)
 		}
 		want, fault := map[string]int64{}, ""
@@ -617,11 +651,13 @@ func TestCookieTossing(t *testing.T) {
 		case n[planted] > 0:
 			want["planted"] = 1
 		}
-		if has := s.account(user); !maps.Equal(has, want) || got.Err != fault || got.Receipt.Claimed != (len(want) > 0) {
+		if has := s.account(user); !maps.Equal(has, want) || got.Err != fault ||
+			got.Receipt.Claimed != (len(want) > 0) {
 			t.Fatalf("%q: %+v; the account has %v, want %v", header, got, has, want)
 		}
 		outcomes[fmt.Sprint(want, fault)]++
-		for sku, cookie := range map[string]string{"mine": mine, "planted": planted} { // who was not claimed has lost nothing
+		// a guest that was not claimed has lost nothing
+		for sku, cookie := range map[string]string{"mine": mine, "planted": planted} {
 			var p page
 			json.Unmarshal(s.request("GET", "/page", cookie).Body.Bytes(), &p)
 			if p.Cart[sku] == 1 == (want[sku] == 1) {
@@ -641,10 +677,14 @@ func TestCookieAttributes(t *testing.T) {
 		cookie guest.Cookie
 		want   []string
 	}{
-		{"default", guest.Cookie{}, []string{"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure", "SameSite=Lax", "Max-Age=3600"}},
-		{"domain", guest.Cookie{Domain: "example.com"}, []string{"__Secure-guest.", "Domain=example.com", "Secure"}},
-		{"plain http", guest.Cookie{Name: "me", Insecure: true}, []string{"me.", "HttpOnly", "SameSite=Lax"}},
-		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}, []string{"__Host-Http-guest.", "SameSite=None", "Secure", "Partitioned"}},
+		{"default", guest.Cookie{}, []string{"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure",
+			"SameSite=Lax", "Max-Age=3600"}},
+		{"domain", guest.Cookie{Domain: "example.com"}, []string{"__Secure-guest.", "Domain=example.com",
+			"Secure"}},
+		{"plain http", guest.Cookie{Name: "me", Insecure: true},
+			[]string{"me.", "HttpOnly", "SameSite=Lax"}},
+		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true},
+			[]string{"__Host-Http-guest.", "SameSite=None", "Secure", "Partitioned"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, func(c *guest.Config) { c.Cookie = tt.cookie })
@@ -700,8 +740,9 @@ func TestLivesOfCookies(t *testing.T) {
 func TestConfig_FormerCookies(t *testing.T) {
 	t.Parallel()
 
-	// A browser whose cookie was set in a former scope is served as ever; the cookie moves to the new scope when it is renewed, and
-	// a login clears it in both. Otherwise the browser would send the old one for the rest of its life.
+	// A browser whose cookie was set in a former scope is served as before. The cookie moves to the
+	// new scope when it is renewed, and a login clears it in both; otherwise the browser would send
+	// the old one for the rest of its life.
 	t.Run("a cookie of a former scope is served and moves", func(t *testing.T) {
 		t.Parallel()
 		for name, tt := range map[string]struct{ was, is guest.Cookie }{
@@ -753,12 +794,15 @@ func TestConfig_FormerCookies(t *testing.T) {
 						t.Error(err)
 					}
 				})
-				if want := []string{scope(tt.is), scope(tt.was)}; !slices.Equal(cleared, want) || len(set) != 0 {
+				if want := []string{scope(tt.is), scope(tt.was)}; !slices.Equal(cleared, want) ||
+					len(set) != 0 {
 					t.Errorf("a claim clears %q, want %q; and sets %q", cleared, want, set)
 				}
-				cookie = at(after, at(after, "", add("cup")), add("cup")) + "; " + cookie // the next guest's beside it
+				// the next guest's beside it
+				cookie = at(after, at(after, "", add("cup")), add("cup")) + "; " + cookie
 				cleared, set = lines(add("cup"))
-				if !slices.Equal(cleared, []string{scope(tt.was)}) || !slices.Equal(set, []string{scope(tt.is)}) {
+				if !slices.Equal(cleared, []string{scope(tt.was)}) ||
+					!slices.Equal(set, []string{scope(tt.is)}) {
 					t.Errorf("beside the next guest's cookie %q is cleared, and %q set", cleared, set)
 				}
 			})
@@ -769,7 +813,8 @@ func TestConfig_FormerCookies(t *testing.T) {
 	t.Run("one of another path is kept", func(t *testing.T) {
 		t.Parallel()
 		make := scopes(t)
-		before, after := make(guest.Cookie{Path: "/shop"}), make(guest.Cookie{}, guest.Cookie{Path: "/shop"})
+		before, after := make(guest.Cookie{Path: "/shop"}),
+			make(guest.Cookie{}, guest.Cookie{Path: "/shop"})
 		jar, _ := cookiejar.New(nil)
 		visit := func(m *guest.Manager, path string, f http.HandlerFunc) {
 			u, _ := url.Parse("http://www.shop.test" + path)
@@ -809,7 +854,8 @@ func TestTheTokenHeaderIsForThoseWhoAsk(t *testing.T) {
 	if h := res.Header["X-Guest"]; h != nil || len(res.Header["Set-Cookie"]) == 0 {
 		t.Errorf("a browser gets %q", h)
 	}
-	if res, _ = s.browser().request("POST", "/add/tea", "X-Guest", ""); res.Header.Get("X-Guest") == "" {
+	res, _ = s.browser().request("POST", "/add/tea", "X-Guest", "")
+	if res.Header.Get("X-Guest") == "" {
 		t.Error("a client that asks gets none")
 	}
 }
@@ -852,13 +898,15 @@ func TestConfig_Header(t *testing.T) {
 			}
 			res.Body.Close()
 			if over, ok := res.Header["X-Guest"]; !ok || over[0] != "" || res.Header["Set-Cookie"] != nil {
-				t.Errorf("after the claim: %q, %q; want one that is empty, and no cookie", over, res.Header["Set-Cookie"])
+				t.Errorf("after the claim: %q, %q; want one that is empty, and no cookie", over,
+					res.Header["Set-Cookie"])
 			}
 		}
 	})
 
-	// An app of one's own, with an Origin of its own and the token in the header, makes its first request with POST, and may
-	// claim by ClaimHandler, also after the middleware has claimed. Another site's page, which cannot send the header, may not.
+	// An app has an Origin of its own and keeps the token in the header. Its first request may be a
+	// POST, and it may claim by ClaimHandler, even after the middleware has claimed. A page of
+	// another site, which cannot send the header, may not.
 	t.Run("a client of another origin", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) { c.Header = "X-Guest" })
@@ -866,7 +914,8 @@ func TestConfig_Header(t *testing.T) {
 			t.Helper()
 			b := s.browser()
 			b.user = user
-			res, body := b.request("POST", path, append([]string{"Origin", "capacitor://localhost", "Sec-Fetch-Site", "cross-site"}, header...)...)
+			res, body := b.request("POST", path, append([]string{"Origin", "capacitor://localhost",
+				"Sec-Fetch-Site", "cross-site"}, header...)...)
 			res.Body = io.NopCloser(strings.NewReader(body))
 			return res
 		}
@@ -877,7 +926,8 @@ func TestConfig_Header(t *testing.T) {
 		}
 		res = post("/claim", "ann", "X-Guest", token) // signed in, so the middleware has claimed
 		var receipt guest.Receipt
-		if err := json.NewDecoder(res.Body).Decode(&receipt); err != nil || res.StatusCode != 200 || !receipt.Claimed || s.account("ann")["tea"] != 1 {
+		if err := json.NewDecoder(res.Body).Decode(&receipt); err != nil || res.StatusCode != 200 ||
+			!receipt.Claimed || s.account("ann")["tea"] != 1 {
 			t.Errorf("the claim: %s, %+v, %v; ann has %v", res.Status, receipt, err, s.account("ann"))
 		}
 		if res := post("/add/tea", ""); res.StatusCode != http.StatusServiceUnavailable {

@@ -30,7 +30,9 @@ func TestValue(t *testing.T) {
 	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if err := Theme.Update(ctx, func(old string) (string, error) { return old + "er", nil }); err != nil {
+	if err := Theme.Update(ctx, func(old string) (string, error) {
+		return old + "er", nil
+	}); err != nil {
 		t.Error(err)
 	}
 	refusal := errors.New("no")
@@ -57,7 +59,8 @@ func TestMap(t *testing.T) {
 	if w, err := Wishes.Get(ctx, "tea"); w.Note != "green, loose" || err != nil {
 		t.Errorf("%v, %v", w, err)
 	}
-	if all, err := Wishes.All(ctx); !maps.Equal(all, map[string]wish{"tea": {"green, loose"}, "pot/large": {"blue"}}) || err != nil {
+	if all, err := Wishes.All(ctx); !maps.Equal(all, map[string]wish{"tea": {"green, loose"},
+		"pot/large": {"blue"}}) || err != nil {
 		t.Errorf("%v, %v", all, err)
 	}
 	Wishes.Delete(ctx, "tea")
@@ -98,18 +101,19 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// The names of items are the app's, such as paths: removing "/garden/" leaves "/garden/fern".
+// The names of items are the app's, for example paths: removing "/garden/" leaves "/garden/fern".
 func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 	t.Parallel()
 	names := []string{"/", "/garden", "/garden/", "/garden/fern", "/garden/fern/"}
 	fill := func(t *testing.T, ctx context.Context) {
 		for i, name := range names {
-			if err := errors.Join(Wishes.Set(ctx, name, wish{name}), Cart.Set(ctx, name, int64(i+1))); err != nil {
+			if err := errors.Join(Wishes.Set(ctx, name, wish{name}),
+				Cart.Set(ctx, name, int64(i+1))); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	// is demands that all items of names are there but for the one that was removed.
+	// is checks that all items of names are there, except the one that was removed.
 	is := func(t *testing.T, ctx context.Context, removed string) {
 		t.Helper()
 		wishes, err := Wishes.All(ctx)
@@ -134,8 +138,12 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 		name   string
 		remove func(ctx context.Context, item string, amount int64) error
 	}{
-		{"Delete", func(ctx context.Context, item string, _ int64) error { return Cart.Delete(ctx, item) }},
-		{"Set 0", func(ctx context.Context, item string, _ int64) error { return Cart.Set(ctx, item, 0) }},
+		{"Delete", func(ctx context.Context, item string, _ int64) error {
+			return Cart.Delete(ctx, item)
+		}},
+		{"Set 0", func(ctx context.Context, item string, _ int64) error {
+			return Cart.Set(ctx, item, 0)
+		}},
 		{"Add to 0", func(ctx context.Context, item string, amount int64) error {
 			n, err := Cart.Add(ctx, item, -amount)
 			if n != 0 {
@@ -160,11 +168,19 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 		s := newSite(t, nil)
 		s.mux.HandleFunc("POST /merge", func(w http.ResponseWriter, r *http.Request) {
 			receipt, err := s.guests.Claim(w, r, "ann",
-				guest.With(Wishes, func(account, _ map[string]wish) map[string]wish { delete(account, removed); return account }),
-				guest.With(Cart, func(account, _ map[string]int64) map[string]int64 { delete(account, removed); return account }))
+				guest.With(Wishes, func(account, _ map[string]wish) map[string]wish {
+					delete(account, removed)
+					return account
+				}),
+				guest.With(Cart, func(account, _ map[string]int64) map[string]int64 {
+					delete(account, removed)
+					return account
+				}))
 			writeClaim(w, receipt, err)
 		})
-		s.mux.HandleFunc("POST /wish", func(_ http.ResponseWriter, r *http.Request) { Wishes.Set(r.Context(), "/pond/", wish{}) })
+		s.mux.HandleFunc("POST /wish", func(_ http.ResponseWriter, r *http.Request) {
+			Wishes.Set(r.Context(), "/pond/", wish{})
+		})
 		ann := s.guests.As(t.Context(), "ann")
 		fill(t, ann)
 		b := s.browser()
@@ -290,10 +306,12 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
-// What was prefetched of one Manager's visitor does not answer for another's, though both have the same guest.
+// What was prefetched for one Manager's visitor is not served to another's, though both have the
+// same guest.
 func TestPrefetchIsOneManagers(t *testing.T) {
 	t.Parallel()
-	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
+	// the same secret and cookie; each has a store of its own
+	one, two := newSite(t, nil), newSite(t, nil)
 	cookie := one.confirmedCookie("tea")
 	for s, theme := range map[*site]string{one: "dark", two: "light"} {
 		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
@@ -329,7 +347,8 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 		t.Errorf("stored %q", fields)
 	}
 	put := func(key, field, value string) {
-		if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: value}}); err != nil {
+		u := guest.Update{Set: guest.Fields{field: value}}
+		if _, err := s.store.Store.Update(t.Context(), key, u); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -355,9 +374,12 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 		}
 	}
 
-	// A claim moves it to another record, where it must open; a rotated secret still opens it.
+	// A claim moves the value to another record, where it can be opened. A rotated secret still
+	// opens it.
 	b := s.browser()
-	s.mux.HandleFunc("POST /email", func(w http.ResponseWriter, r *http.Request) { Email.Set(r.Context(), "guest@example.com") })
+	s.mux.HandleFunc("POST /email", func(w http.ResponseWriter, r *http.Request) {
+		Email.Set(r.Context(), "guest@example.com")
+	})
 	b.request("POST", "/email")
 	if c := b.login("new"); kept(t, c.Receipt, "email").Outcome != guest.Moved {
 		t.Errorf("%+v", c)
@@ -366,14 +388,16 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 		c.Store = s.store
 		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......"), secret}
 	})
-	if v, err := Email.Get(rotated.guests.As(t.Context(), "new")); v != "guest@example.com" || err != nil {
+	if v, err := Email.Get(rotated.guests.As(t.Context(), "new")); v != "guest@example.com" ||
+		err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
 	removed := newSite(t, func(c *guest.Config) {
 		c.Store = s.store
 		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......")}
 	})
-	if v, err := Email.Get(removed.guests.As(t.Context(), "new")); err == nil || !strings.Contains(err.Error(), "Config.Secrets") {
+	if v, err := Email.Get(removed.guests.As(t.Context(), "new")); err == nil ||
+		!strings.Contains(err.Error(), "Config.Secrets") {
 		t.Errorf("%q, %v", v, err)
 	}
 }
@@ -392,14 +416,16 @@ func TestASealedKindRefusesPlaintext(t *testing.T) {
 		notes.Set(r.Context(), "own", "mine")
 		id = guest.FromContext(r.Context()).GuestID()
 	})
-	if _, err := store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"email": `"eve"`, "notes/a": `"planted"`, "notes/b": `"planted"`}}); err != nil {
+	plaintext := guest.Fields{"email": `"eve"`, "notes/a": `"planted"`, "notes/b": `"planted"`}
+	if _, err := store.Update(t.Context(), "g:"+id, guest.Update{Set: plaintext}); err != nil {
 		t.Fatal(err)
 	}
 
 	ctx := m.AsGuest(t.Context(), id)
 	refused := func(what string, err error) {
 		t.Helper()
-		if !errors.Is(err, guest.ErrUnreadable) || strings.Contains(err.Error(), "planted") || strings.Contains(err.Error(), "eve") {
+		if !errors.Is(err, guest.ErrUnreadable) || strings.Contains(err.Error(), "planted") ||
+			strings.Contains(err.Error(), "eve") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -423,7 +449,7 @@ func TestASealedKindRefusesPlaintext(t *testing.T) {
 		t.Errorf("%+v", receipt)
 	}
 
-	// A migration: read in the clear, and encrypted by the claim and by the next write.
+	// A migration: plaintext is read, and the claim and the next write encrypt it.
 	if n, err := lenient.Recover(t.Context()); n != 1 || err != nil {
 		t.Fatalf("with InsecureAcceptPlaintext %d claims are finished, %v", n, err)
 	}
@@ -448,19 +474,23 @@ func TestASealedKindRefusesPlaintext(t *testing.T) {
 	}
 }
 
-// A kind that was a Value and is a Map or Counters now, under the same name, does not hold up claims.
+// A kind that was a Value and is a Map or Counters now, under the same name, does not hold up
+// claims.
 func TestAKindThatBecameAnother(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	b.add("tea")
 	id := b.page().Guest
-	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"cart": "5", "theme/old": `"x"`, "theme": `"dark"`}})
+	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"cart": "5",
+		"theme/old": `"x"`, "theme": `"dark"`}})
 	Cart.Add(s.guests.As(t.Context(), "ann"), "cup", 1)
 	if p := b.page(); p.Cart["tea"] != 1 || len(p.Cart) != 1 || p.Theme != "dark" || p.Err != "" {
 		t.Errorf("%+v", p)
 	}
-	if c := b.login("ann"); c.Err != "" || c.Receipt.Pending || kept(t, c.Receipt, "cart").ResultTotal != 2 || kept(t, c.Receipt, "theme").Outcome != guest.Moved {
+	if c := b.login("ann"); c.Err != "" || c.Receipt.Pending ||
+		kept(t, c.Receipt, "cart").ResultTotal != 2 ||
+		kept(t, c.Receipt, "theme").Outcome != guest.Moved {
 		t.Errorf("%+v", c)
 	}
 	if got := s.account("ann"); len(got) != 2 {
@@ -479,14 +509,18 @@ func TestAKindThatChanges(t *testing.T) {
 		type look struct{ Dark bool }
 		changed := guest.NewValue("theme", guest.PreferAccount[look])
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
-		if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) || !strings.Contains(err.Error(), "choose a new name") {
+		if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) ||
+			!strings.Contains(err.Error(), "choose a new name") {
 			t.Errorf("%v", err)
 		}
-		next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) { changed.Set(r.Context(), look{true}) })
+		next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) {
+			changed.Set(r.Context(), look{true})
+		})
 		b := next.browser()
 		b.request("POST", "/look")
 		c := b.login("ann")
-		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 && k.DroppedItems != 1 {
+		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 &&
+			k.DroppedItems != 1 {
 			t.Errorf("%+v", k)
 		}
 		if v, err := Theme.Get(ctx); v != "dark" || err != nil {
@@ -494,28 +528,36 @@ func TestAKindThatChanges(t *testing.T) {
 		}
 	})
 
-	// A Value that is a Map now: the guest's field fits no more, and the receipt says so.
+	// A Value has become a Map: the guest's field does not fit any more, and the receipt says so.
 	t.Run("its shape", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
-		value, items := guest.NewValue("notes", guest.PreferGuest[string]), guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
-		before, after := replica(t, store, [][]byte{secret}, value), replica(t, store, [][]byte{secret}, items)
-		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { value.Set(r.Context(), "x") })
+		value, items := guest.NewValue("notes", guest.PreferGuest[string]),
+			guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+		before, after := replica(t, store, [][]byte{secret}, value), replica(t, store, [][]byte{secret},
+			items)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
+			value.Set(r.Context(), "x")
+		})
 		receipt, err := claimBy(after, cookie, "ann")
 		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 1, DroppedItems: 1}
-		if body, _ := json.Marshal(receipt.Kinds); err != nil || len(receipt.Kinds) != 1 || receipt.Kinds[0] != want {
+		if body, _ := json.Marshal(receipt.Kinds); err != nil || len(receipt.Kinds) != 1 ||
+			receipt.Kinds[0] != want {
 			t.Errorf("%s, %v", body, err)
 		}
 	})
 
-	// What was encrypted opens after the kind is no longer.
+	// What was encrypted can still be read after the kind is not encrypted any more.
 	t.Run("and is encrypted no longer", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
 		plain := guest.NewValue("email", guest.PreferGuest[string])
 		encrypted := plain.Encrypted()
-		before, after := replica(t, store, [][]byte{secret}, encrypted), replica(t, store, [][]byte{secret}, plain)
-		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) { encrypted.Set(r.Context(), "ann@example.com") })
+		before, after := replica(t, store, [][]byte{secret}, encrypted),
+			replica(t, store, [][]byte{secret}, plain)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
+			encrypted.Set(r.Context(), "ann@example.com")
+		})
 		if _, err := claimBy(after, cookie, "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -530,7 +572,8 @@ func TestAKindThatChanges(t *testing.T) {
 		store := newStore()
 		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 		before := replica(t, store, [][]byte{[]byte("a secret that was thrown away...")}, notes)
-		undecided, after := replica(t, store, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret}, guest.Retired("notes"), Cart)
+		undecided, after := replica(t, store, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret},
+			guest.Retired("notes"), Cart)
 		var id string
 		cookie := at(undecided, "", func(w http.ResponseWriter, r *http.Request) {
 			Cart.Add(r.Context(), "tea", 1)
@@ -539,36 +582,41 @@ func TestAKindThatChanges(t *testing.T) {
 		notes.Set(before.AsGuest(t.Context(), id), "a", "x")
 		notes.Set(before.AsGuest(t.Context(), id), "b", "x")
 		notes.Set(before.As(t.Context(), "ann"), "b", "y")
-		if receipt, err := claimBy(undecided, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) || !receipt.Pending {
+		if receipt, err := claimBy(undecided, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) ||
+			!receipt.Pending {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 		receipt, err := claimBy(after, cookie, "ann")
-		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 2, AccountItems: 1, ResultItems: 1, DroppedItems: 2}
+		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 2, AccountItems: 1,
+			ResultItems: 1, DroppedItems: 2}
 		if err != nil || len(receipt.Kinds) != 2 || kept(t, receipt, "notes") != want {
 			t.Errorf("%+v, %v, want %+v", receipt, err, want)
 		}
 		if n, err := Cart.Get(after.As(t.Context(), "ann"), "tea"); n != 1 || err != nil {
 			t.Errorf("%d cups, %v", n, err)
 		}
-		if got := slices.Sorted(maps.Keys(record(t, store, "a:"))); !slices.Contains(got, "notes/b") || slices.Contains(got, "notes/a") {
+		if got := slices.Sorted(maps.Keys(record(t, store, "a:"))); !slices.Contains(got, "notes/b") ||
+			slices.Contains(got, "notes/a") {
 			t.Errorf("the account's record holds %v", got)
 		}
 		if err := notes.Set(after.As(t.Context(), "ann"), "a", "x"); !errors.Is(err, guest.ErrInvalid) {
 			t.Errorf("a retired kind is written: %v", err)
 		}
-		if _, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{guest.Retired("cart"), Cart}}); err == nil {
+		if _, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret},
+			Data: []guest.Kind{guest.Retired("cart"), Cart}}); err == nil {
 			t.Error("a kind is in use and retired")
 		}
 	})
 }
 
-// Whatever the string, it is stored as encoding/json writes it, and read back.
+// Every string is stored as encoding/json writes it, and read back.
 func TestStringsAreJSON(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(memstore.Config{})
 	m := newManager(t, guest.Config{Store: store, Data: []guest.Kind{Theme}})
 	ctx := m.As(t.Context(), "ann")
-	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n", "\xff", "\u2028", `"dark"`} {
+	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n",
+		"\xff", "\u2028", `"dark"`} {
 		if err := Theme.Set(ctx, s); err != nil {
 			t.Fatal(err)
 		}
@@ -621,39 +669,51 @@ func TestTypesThatJSONCannotKeep(t *testing.T) {
 		kind guest.Kind
 		want string // in the error; "": none
 	}{
-		"no exported field":             {guest.NewValue("k", guest.PreferGuest[hidden]), "hidden has no exported field"},
-		"in a map's items":              {guest.NewMap("k", guest.EachItem(guest.PreferGuest[hidden])), "hidden has no exported field"},
-		"in a slice":                    {guest.NewValue("k", guest.PreferGuest[[]hidden]), "hidden has no exported field"},
-		"in a pointer":                  {guest.NewValue("k", guest.PreferGuest[*hidden]), "hidden has no exported field"},
-		"in a field":                    {guest.NewValue("k", guest.PreferGuest[struct{ H hidden }]), "H: guest_test.hidden has no exported field"},
-		"a marshaler of pointers alone": {guest.NewValue("k", guest.PreferGuest[halfway]), "halfway has no exported field"},
-		"a channel":                     {guest.NewValue("k", guest.PreferGuest[chan int]), "has no form in JSON"},
-		"a function in a field":         {guest.NewValue("k", guest.PreferGuest[struct{ F func() }]), "F: func() has no form in JSON"},
-		"keys":                          {guest.NewValue("k", guest.PreferGuest[map[hidden]int]), "keys that JSON does not know"},
-		"a time":                        {guest.NewValue("k", guest.PreferGuest[time.Time]), ""},
-		"a time in a field":             {guest.NewValue("k", guest.PreferGuest[struct{ At time.Time }]), ""},
-		"a marshaler of its own":        {guest.NewValue("k", guest.PreferGuest[byMethod]), ""},
-		"a pointer to a marshaler":      {guest.NewValue("k", guest.PreferGuest[*halfway]), ""},
-		"a set":                         {guest.NewMap("k", guest.EachItem(guest.PreferGuest[struct{}])), ""},
-		"a type that contains itself":   {guest.NewValue("k", guest.PreferGuest[tree]), ""},
-		"an embedded struct":            {guest.NewValue("k", guest.PreferGuest[embeds]), ""},
-		"anything":                      {guest.NewValue("k", guest.PreferGuest[any]), ""},
-		"raw JSON":                      {guest.NewValue("k", guest.PreferGuest[json.RawMessage]), ""},
-		"a large number":                {guest.NewValue("k", guest.PreferGuest[*big.Int]), ""},
+		"no exported field": {guest.NewValue("k", guest.PreferGuest[hidden]),
+			"hidden has no exported field"},
+		"in a map's items": {guest.NewMap("k", guest.EachItem(guest.PreferGuest[hidden])),
+			"hidden has no exported field"},
+		"in a slice": {guest.NewValue("k", guest.PreferGuest[[]hidden]),
+			"hidden has no exported field"},
+		"in a pointer": {guest.NewValue("k", guest.PreferGuest[*hidden]),
+			"hidden has no exported field"},
+		"in a field": {guest.NewValue("k", guest.PreferGuest[struct{ H hidden }]),
+			"H: guest_test.hidden has no exported field"},
+		"a marshaler of pointers alone": {guest.NewValue("k", guest.PreferGuest[halfway]),
+			"halfway has no exported field"},
+		"a channel": {guest.NewValue("k", guest.PreferGuest[chan int]),
+			"has no form in JSON"},
+		"a function in a field": {guest.NewValue("k", guest.PreferGuest[struct{ F func() }]),
+			"F: func() has no form in JSON"},
+		"keys": {guest.NewValue("k", guest.PreferGuest[map[hidden]int]),
+			"keys that JSON does not know"},
+		"a time":                      {guest.NewValue("k", guest.PreferGuest[time.Time]), ""},
+		"a time in a field":           {guest.NewValue("k", guest.PreferGuest[struct{ At time.Time }]), ""},
+		"a marshaler of its own":      {guest.NewValue("k", guest.PreferGuest[byMethod]), ""},
+		"a pointer to a marshaler":    {guest.NewValue("k", guest.PreferGuest[*halfway]), ""},
+		"a set":                       {guest.NewMap("k", guest.EachItem(guest.PreferGuest[struct{}])), ""},
+		"a type that contains itself": {guest.NewValue("k", guest.PreferGuest[tree]), ""},
+		"an embedded struct":          {guest.NewValue("k", guest.PreferGuest[embeds]), ""},
+		"anything":                    {guest.NewValue("k", guest.PreferGuest[any]), ""},
+		"raw JSON":                    {guest.NewValue("k", guest.PreferGuest[json.RawMessage]), ""},
+		"a large number":              {guest.NewValue("k", guest.PreferGuest[*big.Int]), ""},
 		"a field that is left out": {guest.NewValue("k", guest.PreferGuest[struct {
 			A int
 			F func() `json:"-"`
 		}]), ""},
 	} {
-		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind}})
-		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
+			Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind}})
+		if tt.want == "" && err != nil || tt.want != "" &&
+			(err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
 }
 
-// While two versions of an app run, one of them cannot read all that a guest holds. Whichever claims first, everything
-// arrives: a claim by the one that cannot is pending until the other finishes it.
+// While two versions of an app run, one of them cannot read all data of a guest. Everything
+// arrives, whichever claims first: a claim by the version that cannot is pending until the other
+// finishes it.
 func TestARollingDeployLosesNothing(t *testing.T) {
 	t.Parallel()
 	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
@@ -666,22 +726,31 @@ func TestARollingDeployLosesNothing(t *testing.T) {
 		notes    *guest.Map[string] // of the new one
 	}{
 		{"the old one lacks a kind",
-			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart) },
-			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart, notes) }, notes},
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, [][]byte{secret}, Cart)
+			},
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, [][]byte{secret}, Cart, notes)
+			}, notes},
 		{"the old one lacks the secret",
 			func(t *testing.T, s guest.Store) *guest.Manager {
 				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
 			},
-			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, both, Cart, secretNotes) }, secretNotes},
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, both, Cart, secretNotes)
+			}, secretNotes},
 		{"the old one encrypts, and meets what is not",
 			func(t *testing.T, s guest.Store) *guest.Manager {
 				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
 			},
-			func(t *testing.T, s guest.Store) *guest.Manager { return replica(t, s, [][]byte{secret}, Cart, notes) }, notes},
+			func(t *testing.T, s guest.Store) *guest.Manager {
+				return replica(t, s, [][]byte{secret}, Cart, notes)
+			}, notes},
 	} {
 		for _, accountHolds := range []bool{false, true} {
 			for _, oldFirst := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/the account holds some: %v/the old one first: %v", row.name, accountHolds, oldFirst), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/the account holds some: %v/the old one first: %v", row.name, accountHolds,
+					oldFirst), func(t *testing.T) {
 					store := newStore()
 					old, new := row.old(t, store), row.new(t, store)
 					ann := new.As(t.Context(), "ann")
@@ -735,8 +804,9 @@ func TestARollingDeployLosesNothing(t *testing.T) {
 func TestMerge(t *testing.T) {
 	t.Parallel()
 
-	// A struct of the new version has one field more. The old one claims, and its rule returns items as they were: their
-	// bytes stay, with the field that it does not know. What it makes anew, it makes of what it knows.
+	// A struct of the new version has one field more. The old version claims, and its rule returns
+	// items as they were: they keep their bytes, including the field that the old version does not
+	// know. An item that the rule creates has only what the old version knows.
 	t.Run("an older type keeps the bytes of what its rule returned unchanged", func(t *testing.T) {
 		t.Parallel()
 		type older struct {
@@ -766,10 +836,13 @@ func TestMerge(t *testing.T) {
 			for _, encrypted := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/encrypted: %v", name, encrypted), func(t *testing.T) {
 					store := newStore()
-					oldValue, newValue := guest.NewValue("look", row.rule), guest.NewValue("look", guest.PreferAccount[newer])
-					oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)), guest.NewMap("looks", guest.PreferAccount[map[string]newer])
+					oldValue, newValue := guest.NewValue("look", row.rule),
+						guest.NewValue("look", guest.PreferAccount[newer])
+					oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)),
+						guest.NewMap("looks", guest.PreferAccount[map[string]newer])
 					if encrypted {
-						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(), oldMap.Encrypted(), newMap.Encrypted()
+						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(),
+							oldMap.Encrypted(), newMap.Encrypted()
 					}
 					old := replica(t, store, [][]byte{secret}, oldValue, oldMap)
 					new := replica(t, store, [][]byte{secret}, newValue, newMap)
@@ -790,7 +863,8 @@ func TestMerge(t *testing.T) {
 						t.Errorf("the value is %+v, %v, want %+v", got, err, row.want)
 					}
 					got, err := newMap.All(ann)
-					if want := map[string]newer{"pot": row.want, "mine": row.account, "yours": row.guest}; !maps.Equal(got, want) || err != nil {
+					if want := map[string]newer{"pot": row.want, "mine": row.account,
+						"yours": row.guest}; !maps.Equal(got, want) || err != nil {
 						t.Errorf("the map is %+v, %v, want %+v", got, err, want)
 					}
 					if k := kept(t, receipt, "look"); (k.Outcome == guest.Kept) != (row.want == row.account) {
@@ -801,7 +875,7 @@ func TestMerge(t *testing.T) {
 		}
 	})
 
-	// An amount that another release wrote in another way keeps its bytes too.
+	// An amount that another release wrote in another form keeps its bytes, too.
 	t.Run("an unchanged amount keeps its bytes", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
@@ -823,13 +897,16 @@ func TestMerge(t *testing.T) {
 		t.Parallel()
 		broken := guest.NewValue("broken", func(account, guest int) int { panic("a bug") })
 		s := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, broken) })
-		s.mux.HandleFunc("POST /broken", func(w http.ResponseWriter, r *http.Request) { broken.Set(r.Context(), 1) })
+		s.mux.HandleFunc("POST /broken", func(w http.ResponseWriter, r *http.Request) {
+			broken.Set(r.Context(), 1)
+		})
 		broken.Set(s.guests.As(t.Context(), "ann"), 2)
 		b := s.browser()
 		b.add("tea")
 		b.request("POST", "/broken")
 		c := b.login("ann")
-		if !c.Receipt.Pending || !strings.Contains(c.Err, `data "broken": the merge rule panicked: a bug`) {
+		if !c.Receipt.Pending ||
+			!strings.Contains(c.Err, `data "broken": the merge rule panicked: a bug`) {
 			t.Errorf("%+v", c)
 		}
 		if got := s.account("ann"); len(got) != 0 {
@@ -838,7 +915,8 @@ func TestMerge(t *testing.T) {
 		mended := newSite(t, func(c *guest.Config) {
 			c.Store, c.Data = s.store, append(c.Data, guest.NewValue("broken", guest.PreferAccount[int]))
 		})
-		if n, err := mended.guests.Recover(t.Context()); n != 1 || err != nil || mended.account("ann")["tea"] != 1 {
+		if n, err := mended.guests.Recover(t.Context()); n != 1 || err != nil ||
+			mended.account("ann")["tea"] != 1 {
 			t.Errorf("with a mended rule: %d, %v, %v", n, err, mended.account("ann"))
 		}
 	})
@@ -854,7 +932,8 @@ func TestMerge(t *testing.T) {
 			}
 			c = b.login("ann")
 		}
-		if k := kept(t, c.Receipt, "cart"); k.GuestItems != 5 || k.AccountItems != 10 || k.ResultItems != 10 || k.DroppedItems != 5 {
+		if k := kept(t, c.Receipt, "cart"); k.GuestItems != 5 || k.AccountItems != 10 ||
+			k.ResultItems != 10 || k.DroppedItems != 5 {
 			t.Errorf("the third claim: %+v", k)
 		}
 		if got := s.account("ann"); len(got) != 10 {
@@ -863,13 +942,15 @@ func TestMerge(t *testing.T) {
 	})
 }
 
-// An item that grows is as good as a new one: a rule that joins texts does not bring an account over twice its quota.
+// An item that grows counts like a new one: a rule that joins texts does not bring an account over
+// twice its quota.
 func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
 	t.Parallel()
 	join := func(account, guest string) string { return account + guest }
 	notes := guest.NewMap("notes", guest.EachItem(join))
 	draft := guest.NewValue("draft", join)
-	m := newManager(t, guest.Config{Store: newStore(), Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10}})
+	m := newManager(t, guest.Config{Store: newStore(), Data: []guest.Kind{notes, draft},
+		Quota: guest.Quota{Bytes: 16 << 10}})
 	ann := m.As(t.Context(), "ann")
 	var refused int
 	for i := range 64 {

@@ -27,13 +27,14 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// Each piece of Go or JavaScript in the README and in docs/ stands in a file that is compiled or served, but for
-// indentation. A line "// …" stands for what is left out.
+// Each piece of Go or JavaScript in the README and in docs/ is part of a file that is compiled or
+// served, except for its indentation. A line "// …" stands for what is left out.
 func TestCodeInDocsIsCompiled(t *testing.T) {
 	t.Parallel()
 	var code strings.Builder
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if ext := filepath.Ext(path); err == nil && !d.IsDir() && (ext == ".go" || ext == ".js" || ext == ".html") {
+		if ext := filepath.Ext(path); err == nil && !d.IsDir() &&
+			(ext == ".go" || ext == ".js" || ext == ".html") {
 			text, err := os.ReadFile(path)
 			code.WriteString(unindented(string(text)))
 			return err
@@ -67,7 +68,8 @@ func unindented(text string) string {
 	return regexp.MustCompile(`(?m)^[\t ]+`).ReplaceAllString(text, "")
 }
 
-// pkg.go.dev shows an example with each function and method. One that only warns does not count.
+// pkg.go.dev shows an example with each function and method. An example that only warns does not
+// count.
 func TestEveryEntryHasAnExample(t *testing.T) {
 	t.Parallel()
 	paths, err := filepath.Glob("*.go")
@@ -102,7 +104,9 @@ func TestEveryEntryHasAnExample(t *testing.T) {
 		}
 		switch {
 		case f.Recv != "" && (f.Name == "Error" || f.Name == "Unwrap" || f.Name == "Name"):
-		case !slices.ContainsFunc(f.Examples, func(e *doc.Example) bool { return e.Suffix != "incorrect" }):
+		case !slices.ContainsFunc(f.Examples, func(e *doc.Example) bool {
+			return e.Suffix != "incorrect"
+		}):
 			t.Errorf("there is no Example%s", entry)
 		}
 	}
@@ -134,7 +138,8 @@ func TestFiguresInTheReadme(t *testing.T) {
 		for _, row := range cells(section) {
 			measured[row[0]], _, _ = strings.Cut(row[1], " ") // without the quartiles
 		}
-		for column, name := range []string{"**guest on Redis**", "scs on Redis", "gorilla/sessions on Redis"} {
+		for column, name := range []string{"**guest on Redis**", "scs on Redis",
+			"gorilla/sessions on Redis"} {
 			if have, want := line[column+1], measured[name]; have != want || want == "" {
 				t.Errorf("row %d, %s: the README says %q, the benchmarks %q", i+1, name, have, want)
 			}
@@ -142,7 +147,7 @@ func TestFiguresInTheReadme(t *testing.T) {
 	}
 }
 
-// cells are those of the tables in text, but for the lines of dashes.
+// cells are the cells of the tables in text, without the lines of dashes.
 func cells(text string) (rows [][]string) {
 	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.HasPrefix(line, "| ") {
@@ -166,7 +171,8 @@ func TestSecurityTable(t *testing.T) {
 	}
 	sources := map[string]string{}
 	for pkg, dir := range map[string]string{
-		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest", "spa": "examples/frameworks/spa",
+		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest",
+		"spa": "examples/frameworks/spa",
 	} {
 		files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		for _, file := range files {
@@ -233,7 +239,8 @@ func TestReadme(t *testing.T) {
 	l.Close()
 	dir := t.TempDir()
 	main := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(main, []byte(strings.ReplaceAll(program, "localhost:8080", addr)), 0o600); err != nil {
+	if err := os.WriteFile(main, []byte(strings.ReplaceAll(program, "localhost:8080", addr)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "quickstart")
@@ -301,8 +308,8 @@ func shopOf(t *testing.T, change func(*guest.Config)) (*guest.Manager, *http.Ser
 	return m, mux
 }
 
-// frontEnd renders pages on the server. It asks the app for what they show with the visitor's cookies, and hands the
-// app's answers on, if forwards.
+// frontEnd renders pages on the server. It asks the app for their data with the visitor's cookies.
+// If forwards is set, it passes the app's response headers on.
 func frontEnd(api string, forwards bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ask, err := http.NewRequestWithContext(r.Context(), "GET", api+"/cart", nil)
@@ -329,7 +336,9 @@ func frontEnd(api string, forwards bool) http.Handler {
 
 func TestRenderingOnAServer(t *testing.T) {
 	t.Parallel()
-	byBrowser := guest.All(guest.Browsers, func(r *http.Request) bool { return r.Header.Get("Rendering") == "" })
+	byBrowser := guest.All(guest.Browsers, func(r *http.Request) bool {
+		return r.Header.Get("Rendering") == ""
+	})
 	for _, tt := range []struct {
 		name     string
 		forwards bool
@@ -355,7 +364,8 @@ func TestRenderingOnAServer(t *testing.T) {
 				visit(pages, jar, "GET", "/")
 			}
 			if names := fmt.Sprint(namesOf(jar)); created != tt.created || names != tt.cookies {
-				t.Errorf("three pages: %d guests, cookies %s; want %d, %s", created, names, tt.created, tt.cookies)
+				t.Errorf("three pages: %d guests, cookies %s; want %d, %s", created, names, tt.created,
+					tt.cookies)
 			}
 
 			// Once the browser has called the app itself, pages show its guest's data.
@@ -365,8 +375,11 @@ func TestRenderingOnAServer(t *testing.T) {
 					t.Errorf("the page shows %s", page)
 				}
 			}
-			// If Set-Cookie is lost the first cookie stays, which lives for ProvisionalTTL, until the next call.
-			if first := slices.ContainsFunc(namesOf(jar), func(name string) bool { return strings.Contains(name, ".") }); first == tt.forwards {
+			// If Set-Cookie is lost the first cookie stays, which lives for ProvisionalTTL, until
+			// the next call.
+			if first := slices.ContainsFunc(namesOf(jar), func(name string) bool {
+				return strings.Contains(name, ".")
+			}); first == tt.forwards {
 				t.Errorf("cookies %v", namesOf(jar))
 			}
 			visit(app, jar, "GET", "/cart")
@@ -410,7 +423,8 @@ func TestTwoAppsOnOneHost(t *testing.T) {
 				visit(host, jar, "POST", "/shop/cart/tea")
 				visit(host, jar, "POST", "/blog/cart/post")
 			}
-			got := visit(host, jar, "GET", "/shop/cart").Body.String() + visit(host, jar, "GET", "/blog/cart").Body.String()
+			got := visit(host, jar, "GET", "/shop/cart").Body.String() +
+				visit(host, jar, "GET", "/blog/cart").Body.String()
 			lasting := 0
 			for _, c := range jar {
 				if c.MaxAge == 30*24*60*60 {
@@ -439,7 +453,8 @@ func TestACartByLink(t *testing.T) {
 		mail[address] = ticket // in a link, behind its #
 	})
 	mux.HandleFunc("POST /open/{address}/{ticket}", func(w http.ResponseWriter, r *http.Request) {
-		address, ticket := r.PathValue("address"), r.PathValue("ticket") // the app's own token has proved the address
+		// the app's own token has proved the address
+		address, ticket := r.PathValue("address"), r.PathValue("ticket")
 		receipt, err := guests.ClaimTicket(w, r, ticket, address, accountOf(address))
 		switch {
 		case errors.Is(err, guest.ErrTicket):
@@ -447,7 +462,8 @@ func TestACartByLink(t *testing.T) {
 		case errors.Is(err, guest.ErrGone):
 			fmt.Fprint(w, "What was in this cart is gone.")
 		case err != nil:
-			slog.WarnContext(r.Context(), "the cart did not come along", "error", err) // signed in all the same
+			// signed in all the same
+			slog.WarnContext(r.Context(), "the cart did not come along", "error", err)
 		case receipt.Replayed:
 			fmt.Fprint(w, "Your cart is here already.")
 		default:
@@ -470,7 +486,8 @@ func TestACartByLink(t *testing.T) {
 			t.Errorf("%s: %s, want %s", step.address, says, step.says)
 		}
 	}
-	if cart, err := Cart.All(guests.As(t.Context(), accountOf("ann@example.com"))); err != nil || cart["tea"] != 1 {
+	if cart, err := Cart.All(guests.As(t.Context(), accountOf("ann@example.com"))); err != nil ||
+		cart["tea"] != 1 {
 		t.Errorf("the account has %v, %v", cart, err)
 	}
 	if page := visit(app, laptop, "GET", "/cart").Body.String(); page != "map[] <nil>" {
@@ -480,7 +497,9 @@ func TestACartByLink(t *testing.T) {
 
 func TestASharedComputer(t *testing.T) {
 	t.Parallel()
-	guests, mux := shopOf(t, func(c *guest.Config) { c.TTL, c.ProvisionalTTL = 2*time.Hour, 30*time.Minute })
+	guests, mux := shopOf(t, func(c *guest.Config) {
+		c.TTL, c.ProvisionalTTL = 2*time.Hour, 30*time.Minute
+	})
 	endSession := func(http.ResponseWriter) {}
 	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
 		endSession(w)
@@ -492,9 +511,11 @@ func TestASharedComputer(t *testing.T) {
 		w.Header().Set("Clear-Site-Data", `"cache"`) // pages that the Back button would show
 	})
 	app := guests.Middleware(mux)
-	records := func(jar map[string]*http.Cookie) string { return visit(app, jar, "GET", "/cart").Body.String() }
+	records := func(jar map[string]*http.Cookie) string {
+		return visit(app, jar, "GET", "/cart").Body.String()
+	}
 
-	// A guest says that they are done.
+	// A guest says that they have finished.
 	jar := map[string]*http.Cookie{}
 	visit(app, jar, "POST", "/cart/secret")
 	visit(app, jar, "GET", "/cart")
@@ -503,7 +524,8 @@ func TestASharedComputer(t *testing.T) {
 	}
 	thief := map[string]*http.Cookie{"__Host-Http-guest": jar["__Host-Http-guest"]}
 	out := visit(app, jar, "POST", "/logout").Result()
-	if len(jar) != 0 || out.Header.Get("Cache-Control") != "no-store" || out.Header.Get("Clear-Site-Data") != `"cache"` {
+	if len(jar) != 0 || out.Header.Get("Cache-Control") != "no-store" ||
+		out.Header.Get("Clear-Site-Data") != `"cache"` {
 		t.Errorf("cookies %v, %v", jar, out.Header)
 	}
 	for _, browser := range []map[string]*http.Cookie{jar, thief} {
@@ -512,7 +534,7 @@ func TestASharedComputer(t *testing.T) {
 		}
 	}
 
-	// A member logs out: the account keeps its cart, the browser has nothing of it.
+	// A member logs out: the account keeps its cart, and the browser keeps nothing of it.
 	jar = map[string]*http.Cookie{}
 	visit(app, jar, "POST", "/cart/tea")
 	member := func(method, path string) {

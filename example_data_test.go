@@ -34,7 +34,8 @@ func ExampleNewValue() {
 		Theme    string `json:"theme"`
 		Currency string `json:"currency"`
 	}
-	prefs := guest.NewValue("settings", func(account, guest settings) settings { // what the account lacks comes from the guest
+	// what the account lacks comes from the guest
+	prefs := guest.NewValue("settings", func(account, guest settings) settings {
 		return settings{cmp.Or(account.Theme, guest.Theme), cmp.Or(account.Currency, guest.Currency)}
 	})
 	guests, err := guest.New(guest.Config{
@@ -59,7 +60,8 @@ func ExampleNewMap() {
 	type note struct {
 		Text string `json:"text"`
 	}
-	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[note])) // all items of both; of one in both, the guest's
+	// all items of both; of one in both, the guest's
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[note]))
 	guests, err := guest.New(guest.Config{
 		Store:   memstore.New(memstore.Config{}),
 		Secrets: [][]byte{[]byte("32 random bytes from your config")},
@@ -209,7 +211,9 @@ func ExampleValue_Set() {
 			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)
 		}
 	})
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { fmt.Println(Theme.Get(r.Context())) })
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(Theme.Get(r.Context()))
+	})
 	app, browser := exampleGuests().Middleware(mux), map[string]*http.Cookie{}
 	visit(app, browser, "POST", "/theme/dark")
 	visit(app, browser, "GET", "/")
@@ -244,7 +248,8 @@ func ExampleValue_Update() {
 
 func ExampleValue_Update_incorrect() {
 	ctx := exampleGuests().As(context.Background(), "ann")
-	// Reading and then writing loses what another request writes in between. Use Update, or Counters.Add.
+	// Reading and then writing loses what another request writes in between. Use Update, or
+	// Counters.Add.
 	theme, _ := Theme.Get(ctx)
 	Theme.Set(ctx, theme+" blue")
 }
@@ -323,7 +328,8 @@ func ExampleMap_Set() {
 	mux.HandleFunc("PUT /wishes/{sku}", func(w http.ResponseWriter, r *http.Request) {
 		err := Wishes.Set(r.Context(), r.PathValue("sku"), wish{Note: r.FormValue("note")})
 		switch {
-		case errors.Is(err, guest.ErrInvalid), errors.Is(err, guest.ErrQuota): // such as a name of 200 bytes, a list of 300 items
+		case errors.Is(err, guest.ErrInvalid),
+			errors.Is(err, guest.ErrQuota): // such as a name of 200 bytes, a list of 300 items
 			http.Error(w, "This cannot be on the list.", http.StatusBadRequest)
 		case err != nil:
 			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)

@@ -11,7 +11,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// bytesOf is what the header takes in a response.
+// bytesOf returns how many bytes the header takes in a response.
 func bytesOf(h http.Header) (n int) {
 	for name, lines := range h {
 		for _, line := range lines {
@@ -21,7 +21,7 @@ func bytesOf(h http.Header) (n int) {
 	return n
 }
 
-// cleared are the names of the cookies that the lines clear.
+// cleared returns the names of the cookies that the lines clear.
 func cleared(lines []string) (names []string) {
 	for _, line := range lines {
 		if name, rest, _ := strings.Cut(line, "="); strings.HasPrefix(rest, ";") {
@@ -31,15 +31,19 @@ func cleared(lines []string) (names []string) {
 	return names
 }
 
-// nginx answers 502 to a header of more than 4 KiB. Whatever a request brings, ours is a part of that.
+// nginx answers 502 to a header of more than 4 KiB, with its defaults. Our lines are a part of
+// that, whatever a request brings.
 func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 	t.Parallel()
 	deep := guest.Cookie{ // the longest lines there are
-		Name: strings.Repeat("n", 64), Domain: strings.Repeat(strings.Repeat("d", 62)+".", 4) + "d", Path: "/" + strings.Repeat("p", 511),
+		Name: strings.Repeat("n", 64), Domain: strings.Repeat(strings.Repeat("d", 62)+".", 4) + "d",
+		Path:     "/" + strings.Repeat("p", 511),
 		SameSite: http.SameSiteStrictMode, Partitioned: true,
 	}
-	usual := guest.Cookie{Domain: "shop.example", Path: "/shop", SameSite: http.SameSiteNoneMode, Partitioned: true}
-	former := []guest.Cookie{{Domain: "www.shop.example", Path: "/shop"}, {Path: "/shop"}, {Domain: "shop.example"}}
+	usual := guest.Cookie{Domain: "shop.example", Path: "/shop", SameSite: http.SameSiteNoneMode,
+		Partitioned: true}
+	former := []guest.Cookie{{Domain: "www.shop.example", Path: "/shop"}, {Path: "/shop"},
+		{Domain: "shop.example"}}
 	var made []string
 	for i := range 100 {
 		made = append(made, fmt.Sprintf("%06d=made-up", i))
@@ -117,15 +121,17 @@ func TestOurHeaderIsUnderThreeKilobytes(t *testing.T) {
 					t.Errorf("%s: clears %d cookies: %q", who, len(names), names)
 				}
 				if who == "a page" && tt.bytes > 0 && (n != tt.bytes || len(cleared(lines)) != tt.clears) {
-					t.Errorf("%s: %d bytes, want %d; %d clears, want %d", who, n, tt.bytes, len(cleared(lines)), tt.clears)
+					t.Errorf("%s: %d bytes, want %d; %d clears, want %d", who, n, tt.bytes, len(cleared(lines)),
+						tt.clears)
 				}
 			}
 		})
 	}
 }
 
-// Whatever order the lines are made in: a token comes first and is never left out, then the end of the main cookie, and
-// provisional cookies wait for a later response if they must.
+// In whatever order the lines are made, a token comes first and is never left out, then the line
+// that clears the main cookie. Provisional cookies are cleared by a later response if they must
+// wait.
 func TestTheUrgentLinesComeFirst(t *testing.T) {
 	t.Parallel()
 	const others = 8 // as many as one request works on
@@ -146,7 +152,8 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 
 	res, _ := b.request("GET", "/static")
 	lines := res.Header["Set-Cookie"]
-	if names := cleared(lines); len(lines) != 5 || !strings.HasPrefix(lines[0], "guest=") || len(names) != 4 || slices.Contains(names, "guest") {
+	if names := cleared(lines); len(lines) != 5 || !strings.HasPrefix(lines[0], "guest=") ||
+		len(names) != 4 || slices.Contains(names, "guest") {
 		t.Fatalf("the first return: %q", lines)
 	}
 	res, _ = b.request("POST", "/login-and-on/ann")
@@ -163,7 +170,7 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 	}
 }
 
-// What is sent is sent: the server may be reading the header.
+// A header that was sent is not changed any more: the server may be reading it.
 func TestTheHeaderIsLeftAloneOnceSent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)

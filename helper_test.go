@@ -16,6 +16,8 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,9 +32,16 @@ import (
 )
 
 // The tests run on memory, or with -store=redis or -store=cluster on real servers.
-var storeFlag = flag.String("store", "memory", "what the tests keep records in: memory, redis or cluster")
+var storeFlag = flag.String("store", "memory",
+	"what the tests keep records in: memory, redis or cluster")
 
 var long = flag.Bool("long", false, "the long forms: ten times as many hostile requests")
+
+// raceEnabled says that the tests run with the race detector.
+var raceEnabled = func() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}()
 
 var shared redis.UniversalClient
 
@@ -69,7 +78,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// newStore is empty, and its own test's alone.
+// newStore returns an empty store that only this test uses.
 func newStore() guest.Store {
 	if shared == nil {
 		return memstore.New(memstore.Config{})
@@ -164,7 +173,7 @@ func (s *spy) keys(t *testing.T, prefix string) (keys []string) {
 	return keys
 }
 
-// site is an app on a real server: the tests' shop.
+// site is an app on a real server: the shop of the tests.
 type site struct {
 	t      testing.TB
 	guests *guest.Manager
@@ -215,7 +224,7 @@ func (l *locked) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// page is what the site's pages show.
+// page is what the site's page shows.
 type page struct {
 	Guest    string
 	Account  string
@@ -228,7 +237,9 @@ type page struct {
 }
 
 func (s *site) routes() {
-	s.mux.HandleFunc("/static", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "static") })
+	s.mux.HandleFunc("/static", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "static")
+	})
 	s.mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		var p page
@@ -240,7 +251,8 @@ func (s *site) routes() {
 			p.Err = err.Error()
 		}
 		v := guest.FromContext(ctx)
-		p.Guest, p.Account, p.IsGuest, p.New, p.Replaced = v.GuestID(), v.AccountID(), v.IsGuest(), v.IsNew(), v.Replaced()
+		p.Guest, p.Account, p.IsGuest, p.New, p.Replaced = v.GuestID(), v.AccountID(), v.IsGuest(),
+			v.IsNew(), v.Replaced()
 		json.NewEncoder(w).Encode(p)
 	})
 	s.mux.HandleFunc("/add/{sku}", func(w http.ResponseWriter, r *http.Request) {
@@ -260,10 +272,12 @@ func (s *site) routes() {
 		receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
 		writeClaim(w, receipt, err)
 	})
-	s.mux.Handle("/claim", s.guests.ClaimHandler(func(r *http.Request) (string, error) { return r.Header.Get("User"), nil }))
+	s.mux.Handle("/claim", s.guests.ClaimHandler(func(r *http.Request) (string, error) {
+		return r.Header.Get("User"), nil
+	}))
 }
 
-// forgetting adds a route.
+// forgetting adds a route that calls Forget.
 func (s *site) forgetting() *site {
 	s.mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.guests.Forget(w, r); err != nil {
@@ -286,7 +300,7 @@ func writeClaim(w http.ResponseWriter, receipt guest.Receipt, err error) {
 	json.NewEncoder(w).Encode(c)
 }
 
-// account is what the account holds.
+// account returns the cart of the account.
 func (s *site) account(id string) map[string]int64 {
 	s.t.Helper()
 	cart, err := Cart.All(s.guests.As(context.Background(), id))
@@ -296,7 +310,7 @@ func (s *site) account(id string) map[string]int64 {
 	return cart
 }
 
-// request sends one in process, with these cookies.
+// request sends a request with these cookies, in process.
 func (s *site) request(method, path, cookies string) *httptest.ResponseRecorder {
 	s.t.Helper()
 	r := httptest.NewRequest(method, path, nil)
@@ -309,7 +323,7 @@ func (s *site) request(method, path, cookies string) *httptest.ResponseRecorder 
 	return w
 }
 
-// show is what the page shows to a browser with this cookie.
+// show returns what the page shows to a browser with these cookies.
 func (s *site) show(cookie string) (p page) {
 	s.t.Helper()
 	if err := json.Unmarshal(s.request("GET", "/page", cookie).Body.Bytes(), &p); err != nil {
@@ -318,13 +332,14 @@ func (s *site) show(cookie string) (p page) {
 	return p
 }
 
-// provisional is the provisional cookie of a new guest with this item in its cart.
+// provisional creates a guest with this item in its cart, and returns its provisional cookie.
 func (s *site) provisional(sku string) string {
 	defer tick()
 	return pair(s.request("POST", "/add/"+sku, "").Result().Cookies()[0])
 }
 
-// confirmedCookie is the main cookie of a guest with this item in its cart.
+// confirmedCookie creates a guest with this item in its cart, confirms it, and returns its main
+// cookie.
 func (s *site) confirmedCookie(sku string) string {
 	s.t.Helper()
 	first := s.request("POST", "/add/"+sku, "").Result().Cookies()[0]
@@ -353,7 +368,7 @@ func (s *site) browser() *browser {
 	return &browser{Client: &http.Client{Jar: jar, Transport: client.Transport}, s: s}
 }
 
-// copy is the same browser's cookies in another one: an old tab, or a thief.
+// copy returns another browser with the same cookies: an old tab, or a thief.
 func (b *browser) copy() *browser {
 	c := b.s.browser()
 	c.user = b.user
@@ -416,7 +431,7 @@ func (b *browser) login(user string) (c claimed) {
 	return c
 }
 
-// cookies are the guest cookies in the browser.
+// cookies returns the names of the guest cookies in the browser.
 func (b *browser) cookies() (names []string) {
 	u, _ := url.Parse(b.s.url)
 	for _, c := range b.Jar.Cookies(u) {
@@ -427,7 +442,7 @@ func (b *browser) cookies() (names []string) {
 	return names
 }
 
-// confirmed is a browser whose guest has come back.
+// confirmed returns a browser whose guest has come back.
 func confirmed(s *site) *browser {
 	b := s.browser()
 	b.add("tea")
@@ -451,7 +466,7 @@ func cookieHeaderOf(b *browser) string {
 
 func pair(c *http.Cookie) string { return c.Name + "=" + c.Value }
 
-// given are the cookies that a response sets, and does not clear.
+// given returns the cookies that a response sets, without those that it clears.
 func given(res *http.Response) (cookies []*http.Cookie) {
 	for _, c := range res.Cookies() {
 		if c.MaxAge > 0 {
@@ -461,7 +476,7 @@ func given(res *http.Response) (cookies []*http.Cookie) {
 	return cookies
 }
 
-// mainOf is the main cookie that a response sets, or "".
+// mainOf returns the main cookie that a response sets, or "".
 func mainOf(w *httptest.ResponseRecorder) string {
 	for _, c := range w.Result().Cookies() {
 		if c.Name == "guest" && c.MaxAge > 0 {
@@ -499,18 +514,22 @@ func (b *bubble) get(path string) string {
 	return w.Body.String()
 }
 
-// visited is what a request with this Cookie header comes to, and the response.
-func visited(m *guest.Manager, method, cookies string) (v *guest.Visitor, w *httptest.ResponseRecorder) {
+// visited sends a request with this Cookie header, and returns its visitor and response.
+func visited(
+	m *guest.Manager, method, cookies string,
+) (v *guest.Visitor, w *httptest.ResponseRecorder) {
 	r := httptest.NewRequest(method, "/", nil)
 	if cookies != "" {
 		r.Header["Cookie"] = []string{cookies}
 	}
 	w = httptest.NewRecorder()
-	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) })).ServeHTTP(w, r)
+	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v = guest.FromContext(r.Context())
+	})).ServeHTTP(w, r)
 	return v, w
 }
 
-// newManager makes a Manager. What c leaves out is a store in memory, the tests' secret, a cart, and
+// newManager makes a Manager. By default it has a store in memory, the tests' secret, a cart, and
 // no log.
 func newManager(t testing.TB, c guest.Config) *guest.Manager {
 	t.Helper()
@@ -533,7 +552,7 @@ func newManager(t testing.TB, c guest.Config) *guest.Manager {
 	return m
 }
 
-// adds is a handler that adds one of the item to the cart.
+// adds returns a handler that adds one of the item to the cart.
 func adds(sku string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) }
 }
@@ -556,12 +575,16 @@ func at(m *guest.Manager, cookie string, f func(w http.ResponseWriter, r *http.R
 
 // claimBy claims the guest of this cookie through a process.
 func claimBy(m *guest.Manager, cookie, account string) (receipt guest.Receipt, err error) {
-	at(m, cookie, func(w http.ResponseWriter, r *http.Request) { receipt, err = m.Claim(w, r, account) })
+	at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+		receipt, err = m.Claim(w, r, account)
+	})
 	return receipt, err
 }
 
 // replica is one process of an app, with what this version of the app knows.
-func replica(t *testing.T, store guest.Store, secrets [][]byte, kinds ...guest.Kind) *guest.Manager {
+func replica(
+	t *testing.T, store guest.Store, secrets [][]byte, kinds ...guest.Kind,
+) *guest.Manager {
 	t.Helper()
 	return newManager(t, guest.Config{Store: store, Secrets: secrets, Data: kinds})
 }
@@ -573,7 +596,8 @@ func releaseManager(t *testing.T, store guest.Store, onClaim error) *guest.Manag
 	})
 }
 
-// scopes returns a function that makes Managers on one store whose cookies have these scopes, and had those formerly.
+// scopes returns a function that makes Managers on one store. Their cookies have the scope c, and
+// had the former ones.
 func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
 	store := newStore()
 	return func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
@@ -582,7 +606,7 @@ func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Ma
 	}
 }
 
-// kept is a receipt's word on one kind.
+// kept returns what the receipt says of one kind.
 func kept(t testing.TB, r guest.Receipt, name string) guest.KindReceipt {
 	t.Helper()
 	for _, k := range r.Kinds {
@@ -636,7 +660,7 @@ func markersIn(t *testing.T, store guest.Store, prefix string) (n, bytes int) {
 	return n, bytes
 }
 
-// rewinding is a store that can forget its latest writes, as a server that was rolled back.
+// rewinding is a store that can undo its latest writes, like a server that was rolled back.
 type rewinding struct {
 	guest.Store
 	log []struct {

@@ -148,7 +148,9 @@ func TestHooks_Created(t *testing.T) {
 			http.NewResponseController(w).Flush()
 			io.WriteString(w, "later")
 		})
-		s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
+		s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) {
+			panic(http.ErrAbortHandler)
+		})
 		for _, tt := range []struct {
 			method, path string
 			want         []string
@@ -191,7 +193,8 @@ func TestHooks_Created(t *testing.T) {
 			}
 		}
 		s := newSite(t, func(c *guest.Config) {
-			c.Hooks = guest.Hooks{Created: record("created"), Returned: record("returned"), FirstWrite: record("first write")}
+			c.Hooks = guest.Hooks{Created: record("created"), Returned: record("returned"),
+				FirstWrite: record("first write")}
 		})
 		b := s.browser()
 		id := b.page().Guest
@@ -209,8 +212,8 @@ func TestHooks_Created(t *testing.T) {
 func TestHooks_Claimed(t *testing.T) {
 	t.Parallel()
 
-	// The request that finishes a claim calls the hook, once: the same account's, Recover, or a write that finds the
-	// guest frozen.
+	// The request that finishes a claim calls the hook, once: the same account's, Recover, or a
+	// write that finds the guest frozen.
 	t.Run("is called where the claim is finished", func(t *testing.T) {
 		t.Parallel()
 		for _, tt := range []struct {
@@ -246,7 +249,8 @@ func TestHooks_Claimed(t *testing.T) {
 		}
 	})
 
-	// A double click: the request that leaves the tombstone has claimed the guest, the other finds it done.
+	// A double click: the request that leaves the tombstone has claimed the guest, the other finds
+	// it done.
 	t.Run("is called by one of two claimers", func(t *testing.T) {
 		t.Parallel()
 		s, l := newRecordedSite(t, nil)
@@ -279,7 +283,7 @@ func TestHooks_Claimed(t *testing.T) {
 	})
 }
 
-// Many requests of one browser, at two processes, are one event.
+// Many requests of one browser, at two processes, make one call.
 func TestHooksAreCalledOnce(t *testing.T) {
 	t.Parallel()
 	store := newStore()
@@ -323,8 +327,10 @@ func TestHooksAreCalledOnce(t *testing.T) {
 		t.Errorf("sixteen first additions: %v", got)
 	}
 	all("POST", "/login/ann")
-	// A request that found the guest frozen may finish another's claim before its own: then all sixteen find it done.
-	if got := l.count(); got["claimed"] != 1 || got["replayed"] != 15 && got["replayed"] != 16 || len(got) != 2 {
+	// A request that found the guest frozen may finish another's claim before its own: then all
+	// sixteen find it done.
+	if got := l.count(); got["claimed"] != 1 || got["replayed"] != 15 && got["replayed"] != 16 ||
+		len(got) != 2 {
 		t.Errorf("sixteen logins: %v", got)
 	}
 }
@@ -347,11 +353,16 @@ func TestHooks_Refused(t *testing.T) {
 		header []string
 		want   []string
 	}{
-		{"/add/tea", []string{"Cookie", "guest=forged", "Sec-Fetch-Site", "same-origin"}, []string{"refused: " + guest.RefusedToken, "created", "first write"}},
-		{"/login/ann", []string{"Cookie", two}, []string{"refused: " + guest.RefusedCookies, "refused: " + guest.RefusedAmbiguous}},
-		{"/login/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
-		{"/claim", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
-		{"/ticket/ann", []string{"Cookie", cookieHeader(first)}, []string{"refused: " + guest.RefusedTicket}},
+		{"/add/tea", []string{"Cookie", "guest=forged", "Sec-Fetch-Site", "same-origin"},
+			[]string{"refused: " + guest.RefusedToken, "created", "first write"}},
+		{"/login/ann", []string{"Cookie", two}, []string{"refused: " + guest.RefusedCookies,
+			"refused: " + guest.RefusedAmbiguous}},
+		{"/login/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"},
+			[]string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/claim", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"},
+			[]string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/ticket/ann", []string{"Cookie", cookieHeader(first)},
+			[]string{"refused: " + guest.RefusedTicket}},
 	} {
 		s.browser().request("POST", tt.path, tt.header...)
 		if got := l.take(); !slices.Equal(got, tt.want) {
@@ -372,13 +383,15 @@ func TestHooks_And(t *testing.T) {
 	both.Claimed(ctx, guest.Receipt{})
 	both.Stuck(ctx, guest.Receipt{}, nil)
 	both.StoreCall(ctx, "get", time.Second, guest.ErrQuota)
-	want := []string{"created", "returned", "first write", "refused: why", "claimed", "stuck", "get failed: quota"}
+	want := []string{"created", "returned", "first write", "refused: why", "claimed", "stuck",
+		"get failed: quota"}
 	a.expect(t, want...)
 	b.expect(t, want...)
 
 	var none guest.Hooks
 	none = none.And(guest.Hooks{})
-	if none.Created != nil || none.Returned != nil || none.FirstWrite != nil || none.Refused != nil || none.Claimed != nil ||
+	if none.Created != nil || none.Returned != nil || none.FirstWrite != nil || none.Refused != nil ||
+		none.Claimed != nil ||
 		none.Stuck != nil || none.StoreCall != nil {
 		t.Error("nothing and nothing is something")
 	}

@@ -23,10 +23,12 @@ import (
 func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := guest.New(guest.Config{
-		Secrets:        [][]byte{make([]byte, 32), []byte("short")},
-		Data:           []guest.Kind{Cart, guest.NewValue("cart", guest.PreferAccount[string]), guest.NewValue("No Good", guest.PreferAccount[int]), guest.NewValue[int]("ruleless", nil), nil},
-		Create:         7,
-		Cookie:         guest.Cookie{Name: "__Host-x y", Domain: "a b", Path: "x", Insecure: true, Partitioned: true},
+		Secrets: [][]byte{make([]byte, 32), []byte("short")},
+		Data: []guest.Kind{Cart, guest.NewValue("cart", guest.PreferAccount[string]),
+			guest.NewValue("No Good", guest.PreferAccount[int]), guest.NewValue[int]("ruleless", nil), nil},
+		Create: 7,
+		Cookie: guest.Cookie{Name: "__Host-x y", Domain: "a b", Path: "x", Insecure: true,
+			Partitioned: true},
 		Header:         "not a header",
 		TTL:            500 * 24 * time.Hour,
 		ProvisionalTTL: -time.Second,
@@ -46,7 +48,9 @@ func TestNewReportsEveryFaultAtOnce(t *testing.T) {
 		got = append(got, fault.Field)
 	}
 	slices.Sort(got)
-	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name", "Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "ProvisionalTTL", "Quota", "Secrets", "Store", "StoreBudget", "TTL", "TombstoneTTL"}
+	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name",
+		"Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "ProvisionalTTL", "Quota",
+		"Secrets", "Store", "StoreBudget", "TTL", "TombstoneTTL"}
 	if !slices.Equal(got, want) {
 		t.Errorf("faults of %v\nwant      %v\n%v", got, want, err)
 	}
@@ -67,11 +71,17 @@ func TestNew(t *testing.T) {
 			{func(c *guest.Config) { c.Store = nil }, "memstore.New"},
 			{func(c *guest.Config) { c.Secrets = nil }, "openssl rand"},
 			{func(c *guest.Config) { c.Secrets = [][]byte{[]byte("x")} }, "at least 32"},
-			{func(c *guest.Config) { c.Data = []guest.Kind{Cart, Cart} }, "declared twice: give one of them another name"},
+			{func(c *guest.Config) {
+				c.Data = []guest.Kind{Cart, Cart}
+			}, "declared twice: give one of them another name"},
 			{func(c *guest.Config) { c.TTL = -time.Hour }, "0 is the default"},
 			{func(c *guest.Config) { c.TTL = time.Millisecond }, "use 1s or more"},
-			{func(c *guest.Config) { c.Cookie.Name = "__Host-Http-guest" }, "leave __Host-Http- and __Secure- out"},
-			{func(c *guest.Config) { c.Cookie = guest.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode} }, "serve https"},
+			{func(c *guest.Config) {
+				c.Cookie.Name = "__Host-Http-guest"
+			}, "leave __Host-Http- and __Secure- out"},
+			{func(c *guest.Config) {
+				c.Cookie = guest.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode}
+			}, "serve https"},
 		} {
 			cfg := ok()
 			tt.change(&cfg)
@@ -87,7 +97,10 @@ func TestNew(t *testing.T) {
 	t.Run("copies its Config", func(t *testing.T) {
 		t.Parallel()
 		own := append([]byte{}, secret...)
-		s := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{own}; c.Data = []guest.Kind{Cart, Theme} })
+		s := newSite(t, func(c *guest.Config) {
+			c.Secrets = [][]byte{own}
+			c.Data = []guest.Kind{Cart, Theme}
+		})
 		b := s.browser()
 		first := b.page()
 		clear(own)
@@ -96,7 +109,8 @@ func TestNew(t *testing.T) {
 		}
 	})
 
-	// Every line that sets or clears a cookie has its Path and Domain: longer ones leave no room in a response's header.
+	// Every line that sets or clears a cookie has its Path and Domain. Longer ones would leave no
+	// room in a response's header.
 	t.Run("a long Path or Domain", func(t *testing.T) {
 		t.Parallel()
 		for length, want := range map[string]bool{"longest": false, "longer": true} {
@@ -115,8 +129,10 @@ func TestNew(t *testing.T) {
 
 	t.Run("a kind that was never made", func(t *testing.T) {
 		t.Parallel()
-		for _, k := range []guest.Kind{&guest.Counters{}, (*guest.Counters)(nil), &guest.Value[string]{}} {
-			_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{k}})
+		for _, k := range []guest.Kind{&guest.Counters{}, (*guest.Counters)(nil),
+			&guest.Value[string]{}} {
+			_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
+				Secrets: [][]byte{secret}, Data: []guest.Kind{k}})
 			var fault *guest.ConfigError
 			if !errors.As(err, &fault) || fault.Field != "Data" {
 				t.Errorf("%T: %v", k, err)
@@ -134,7 +150,10 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 	if err := Theme.Set(ctx, "dark"); err != nil {
 		t.Fatal(err)
 	}
-	odd := newSite(t, func(c *guest.Config) { c.Data = []guest.Kind{unencodable, Number}; c.Store = s.store })
+	odd := newSite(t, func(c *guest.Config) {
+		c.Data = []guest.Kind{unencodable, Number}
+		c.Store = s.store
+	})
 	oddCtx := odd.guests.As(t.Context(), "ann")
 	var infinite = math.Inf(1)
 	add := func(item string, n int64) error { _, err := Cart.Add(ctx, item, n); return err }
@@ -145,9 +164,12 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 		is   error
 		text string
 	}{
-		{"outside the middleware", Theme.Set(t.Context(), "x"), guest.ErrNoVisitor, "wrap the handler in Manager.Middleware"},
-		{"a value that does not encode", unencodable.Set(oddCtx, func() {}), guest.ErrInvalid, "cannot encode this value"},
-		{"a number that does not encode", Number.Set(oddCtx, infinite), guest.ErrInvalid, "cannot encode this value"},
+		{"outside the middleware", Theme.Set(t.Context(), "x"), guest.ErrNoVisitor,
+			"wrap the handler in Manager.Middleware"},
+		{"a value that does not encode", unencodable.Set(oddCtx, func() {}), guest.ErrInvalid,
+			"cannot encode this value"},
+		{"a number that does not encode", Number.Set(oddCtx, infinite), guest.ErrInvalid,
+			"cannot encode this value"},
 		{"an undeclared kind", undeclared.Set(ctx, "x"), guest.ErrInvalid, "list it there"},
 		{"an empty item", add("", 1), guest.ErrInvalid, "1 to 128 bytes"},
 		{"a long item", add(strings.Repeat("x", 129), 1), guest.ErrInvalid, "not 129"},
@@ -155,7 +177,8 @@ func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
 		{"a line break", add("a\nb", 1), guest.ErrInvalid, "without control characters"},
 		{"bytes that are no UTF-8", add("\xff", 1), guest.ErrInvalid, "UTF-8"},
 		{"an amount beyond 2^53", add("tea", 1<<53+1), guest.ErrInvalid, "2^53"},
-		{"over the quota of bytes", Theme.Set(ctx, strings.Repeat("x", 100)), guest.ErrQuota, "raise the quota"},
+		{"over the quota of bytes", Theme.Set(ctx, strings.Repeat("x", 100)), guest.ErrQuota,
+			"raise the quota"},
 		{"Wishes, too", Wishes.Set(ctx, "\x00", wish{}), guest.ErrInvalid, "UTF-8"},
 	} {
 		if !errors.Is(tt.err, tt.is) || !strings.Contains(tt.err.Error(), tt.text) {
@@ -209,7 +232,9 @@ func TestManager_Middleware(t *testing.T) {
 		b.page()
 		res, _ := b.request("GET", "/page")
 		var got http.ResponseWriter
-		h := s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = w }))
+		h := s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = w
+		}))
 		for name, header := range map[string][2]string{
 			"guest":        {"Cookie", res.Request.Header.Get("Cookie")},
 			"member":       {"User", "ann"},
@@ -302,10 +327,10 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// What a whole request of a known visitor costs; with -store=redis the client's part too, and up to four for a
-// timer that calls share, if the machine is that slow. A rise wants a reason.
+// What a whole request of a known visitor allocates; with -store=redis including the client, and up
+// to four more for a timer that calls share, if the machine is slow. A rise needs a reason.
 func TestAllocations(t *testing.T) {
-	if guest.RaceEnabled || *storeFlag == "cluster" {
+	if raceEnabled || *storeFlag == "cluster" {
 		t.Skip("the race detector, and the routing of a Cluster client, allocate on their own account")
 	}
 	s := newSite(t, nil)
@@ -318,7 +343,9 @@ func TestAllocations(t *testing.T) {
 		memory, redis float64
 		h             http.HandlerFunc
 	}{
-		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) { guest.FromContext(r.Context()).GuestID() }},
+		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) {
+			guest.FromContext(r.Context()).GuestID()
+		}},
 		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
 		{"add", 19, 32, adds("tea")},
 	} {
@@ -398,7 +425,9 @@ func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 		m := newManager(t, guest.Config{})
 		var v *guest.Visitor
 		b := &bubble{jar: map[string]*http.Cookie{}, keep: true}
-		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
+		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			v = guest.FromContext(r.Context())
+		}))
 		b.get("/")
 		b.get("/")
 		b.get("/") // by now the process knows the cookie
@@ -417,12 +446,14 @@ func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 func TestLifetimes(t *testing.T) {
 	t.Parallel()
 
-	// A guest's record lives as long as the cookie, which is lengthened by visits, once a day; an account's since its last write.
+	// A guest's record lives as long as the cookie, whose life visits lengthen once a day. An
+	// account's record lives from its last write.
 	t.Run("writes carry the TTL", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			store := &spy{Store: memstore.New(memstore.Config{})}
-			m := newManager(t, guest.Config{Store: store, Create: guest.OnFirstWrite, AccountTTL: 24 * time.Hour})
+			m := newManager(t, guest.Config{Store: store, Create: guest.OnFirstWrite,
+				AccountTTL: 24 * time.Hour})
 			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/add" {
 					Cart.Add(r.Context(), "tea", 1)
@@ -457,7 +488,8 @@ func TestLifetimes(t *testing.T) {
 		})
 	})
 
-	// A record does not expire under a stream that writes to it, nor under a cookie that an absorbed sibling was given.
+	// A record does not expire while a stream writes to it, nor while the cookie lives that an
+	// absorbed sibling was given.
 	t.Run("a record outlives its writers", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -500,7 +532,8 @@ func TestManager_Identify(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
 	v := guest.FromContext(r.Context())
-	if !v.IsNew() || len(w.Header().Values("Set-Cookie")) != 1 || w.Header().Get("Cache-Control") != "private, no-store" {
+	if !v.IsNew() || len(w.Header().Values("Set-Cookie")) != 1 ||
+		w.Header().Get("Cache-Control") != "private, no-store" {
 		t.Errorf("new %v, header %v", v.IsNew(), w.Header())
 	}
 	if n := len(s.store.keys(t, "g:")); n != 1 {
@@ -550,7 +583,8 @@ func TestExchange(t *testing.T) {
 			}
 			clear(header)
 		})
-		if len(h["Set-Cookie"]) != 1 || h.Get("Cache-Control") != "private, no-store" || h.Get("Vary") != "Cookie" {
+		if len(h["Set-Cookie"]) != 1 || h.Get("Cache-Control") != "private, no-store" ||
+			h.Get("Vary") != "Cookie" {
 			t.Errorf("header %v", h)
 		}
 	})
@@ -569,7 +603,8 @@ func TestExchange(t *testing.T) {
 		s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "public, max-age=60")
 		})).ServeHTTP(w, get())
-		if h := w.Result().Header; h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "public, max-age=60" {
+		if h := w.Result().Header; h.Get("Set-Cookie") != "" ||
+			h.Get("Cache-Control") != "public, max-age=60" {
 			t.Errorf("header %v", h)
 		}
 	})
@@ -605,7 +640,8 @@ func TestExchange(t *testing.T) {
 		guests := newManager(t, guest.Config{Store: newStore(), Header: "Guest-Token"})
 		r := get()
 		r.Header.Set("Guest-Token", "")
-		header := http.Header{"Cache-Control": {"no-cache"}, "Vary": {"Accept"}, "Set-Cookie": {"theirs=1"}}
+		header := http.Header{"Cache-Control": {"no-cache"}, "Vary": {"Accept"},
+			"Set-Cookie": {"theirs=1"}}
 		said := header.Clone()
 		x := guests.Begin(header, r)
 		header.Add("Cache-Control", "max-age=5")
@@ -624,7 +660,8 @@ func TestExchange(t *testing.T) {
 		}
 		x.Commit(http.StatusNotModified)
 		if !reflect.DeepEqual(header, http.Header{
-			"Cache-Control": {"no-cache", "max-age=5"}, "Vary": {"Accept", "Cookie", "Guest-Token"}, "Set-Cookie": {"theirs=1"},
+			"Cache-Control": {"no-cache", "max-age=5"}, "Vary": {"Accept", "Cookie", "Guest-Token"},
+			"Set-Cookie": {"theirs=1"},
 		}) {
 			t.Errorf("after a 304: %v", header)
 		}
@@ -675,11 +712,14 @@ func TestWhoIsAdmitted(t *testing.T) {
 	}{
 		{"curl", "GET", []string{"User-Agent", "curl/8.0"}, true},
 		{"no headers at all", "GET", nil, true},
-		{"a page", "GET", []string{"Sec-Fetch-Dest", "document", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none"}, true},
+		{"a page", "GET", []string{"Sec-Fetch-Dest", "document", "Sec-Fetch-Mode", "navigate",
+			"Sec-Fetch-Site", "none"}, true},
 		{"a fetch", "GET", []string{"Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, true},
 		{"a form from this site", "POST", []string{"Sec-Fetch-Site", "same-origin"}, true},
-		{"a link from another site", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest", "document"}, true},
-		{"a telephone by Cubot", "GET", []string{"User-Agent", "Mozilla/5.0 (Linux; Android 13; CUBOT X70) Chrome/120 Mobile"}, true},
+		{"a link from another site", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest",
+			"document"}, true},
+		{"a telephone by Cubot", "GET", []string{"User-Agent",
+			"Mozilla/5.0 (Linux; Android 13; CUBOT X70) Chrome/120 Mobile"}, true},
 		{"a form from another site", "POST", []string{"Sec-Fetch-Site", "cross-site"}, false},
 		{"a form from another origin", "POST", []string{"Origin", "https://elsewhere.example"}, false},
 		{"HEAD", "HEAD", nil, false},
@@ -695,7 +735,8 @@ func TestWhoIsAdmitted(t *testing.T) {
 		{"style", "GET", []string{"Sec-Fetch-Dest", "style"}, false},
 		{"font", "GET", []string{"Sec-Fetch-Dest", "font"}, false},
 		{"WebSocket", "GET", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, false},
-		{"crawler", "GET", []string{"User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}, false},
+		{"crawler", "GET", []string{"User-Agent",
+			"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, nil)
@@ -732,7 +773,8 @@ func TestAdmit(t *testing.T) {
 		if p := b.page(); p.IsGuest || p.Err != "" || len(p.Cart) != 0 {
 			t.Errorf("%+v", p)
 		}
-		if _, body := b.request("POST", "/add/tea"); !strings.Contains(body, guest.ErrNotAdmitted.Error()) {
+		if _, body := b.request("POST", "/add/tea"); !strings.Contains(body,
+			guest.ErrNotAdmitted.Error()) {
 			t.Errorf("writing: %s", body)
 		}
 		if n := s.store.calls.Load(); n != 0 {
@@ -750,11 +792,13 @@ func TestAdmit(t *testing.T) {
 		}
 	})
 
-	// The files list User-Agents as they are known: crawlers and fetchers of previews that say so, and what people use,
-	// some of whose phones are called "M bot 60", "Spider 8" or, by Cubot, "CUBOT X30". Two are made up: Slurp X, Robot 4.
+	// The files list User-Agents as they are known: crawlers and preview fetchers that say so, and
+	// the browsers of people, some of whose phones are called "M bot 60", "Spider 8" or, by Cubot,
+	// "CUBOT X30". Two are made up: Slurp X, Robot 4.
 	t.Run("crawlers and phones", func(t *testing.T) {
 		t.Parallel()
-		for file, want := range map[string]bool{"testdata/agents/crawlers": false, "testdata/agents/people": true} {
+		for file, want := range map[string]bool{"testdata/agents/crawlers": false,
+			"testdata/agents/people": true} {
 			list, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -774,7 +818,8 @@ func TestAdmit(t *testing.T) {
 				t.Errorf("%s: only %d lines", file, n)
 			}
 		}
-		for _, agent := range []string{"", "(", ")))bot", "((((bot", "[bot", "bot", ")bot(", strings.Repeat("(", 1<<17) + "bot"} {
+		for _, agent := range []string{"", "(", ")))bot", "((((bot", "[bot", "bot", ")bot(",
+			strings.Repeat("(", 1<<17) + "bot"} {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("User-Agent", agent)
 			guest.Browsers(r) // whatever it says: no panic, and at once

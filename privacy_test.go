@@ -51,8 +51,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// A guest that was forgotten stays so: neither a copy of its cookie nor a ticket finds anything or writes anything to it,
-// and its ID says that it is gone.
+// A guest that was forgotten stays so. Neither a copy of its cookie nor a ticket finds anything or
+// writes anything to it, and a call by its ID says that it is gone.
 func TestForgetEndsCopies(t *testing.T) {
 	t.Parallel()
 	s := ticketSite(t)
@@ -67,7 +67,8 @@ func TestForgetEndsCopies(t *testing.T) {
 	_, ticket := b.request("POST", "/ticket/ann")
 	copied := b.copy()
 	b.request("POST", "/forget")
-	next := newSite(t, func(c *guest.Config) { c.Store = s.store }) // another process, which remembers nothing
+	// another process, which remembers nothing
+	next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 	for _, s := range []*site{s, next} {
 		thief := s.browser()
 		thief.Jar.SetCookies(mustURL(t, s.url), copied.Jar.Cookies(mustURL(t, copied.s.url)))
@@ -75,14 +76,17 @@ func TestForgetEndsCopies(t *testing.T) {
 		if p := thief.page(); p.Guest == id || p.Cart["tea"] != 0 {
 			t.Errorf("the copied cookie is guest %s with %v", p.Guest, p.Cart)
 		}
-		if got, err := Cart.Get(s.guests.AsGuest(t.Context(), id), "tea"); !errors.Is(err, guest.ErrGone) || got != 0 {
+		got, err := Cart.Get(s.guests.AsGuest(t.Context(), id), "tea")
+		if !errors.Is(err, guest.ErrGone) || got != 0 {
 			t.Errorf("its ID reads %d, %v", got, err)
 		}
-		if _, err := Cart.Add(s.guests.AsGuest(t.Context(), id), "tea", 1); !errors.Is(err, guest.ErrGone) {
+		_, err = Cart.Add(s.guests.AsGuest(t.Context(), id), "tea", 1)
+		if !errors.Is(err, guest.ErrGone) {
 			t.Errorf("a write by its ID: %v", err)
 		}
 	}
-	if got := s.browser().open(ticket, "ann", "ann"); !strings.Contains(got, guest.ErrGone.Error()) || len(s.account("ann")) != 0 {
+	if got := s.browser().open(ticket, "ann", "ann"); !strings.Contains(got, guest.ErrGone.Error()) ||
+		len(s.account("ann")) != 0 {
 		t.Errorf("the ticket: %s; ann has %v", got, s.account("ann"))
 	}
 	thief := next.browser()
@@ -103,7 +107,8 @@ func TestForgetUnderWrites(t *testing.T) {
 	s.store.on(func(op, key string, u guest.Update) error {
 		if _, ends := u.Set[".s"]; ends && wrote < 3 {
 			wrote++
-			_, err := s.store.Store.Update(t.Context(), key, guest.Update{If: guest.Fields{".s": ""}, Set: guest.Fields{"cart/late": "1"}})
+			_, err := s.store.Store.Update(t.Context(), key, guest.Update{If: guest.Fields{".s": ""},
+				Set: guest.Fields{"cart/late": "1"}})
 			return err
 		}
 		return nil
@@ -120,7 +125,7 @@ func TestForgetUnderWrites(t *testing.T) {
 func TestManager_Forget(t *testing.T) {
 	t.Parallel()
 
-	// Forget ends all guests of the request, or says that it did not.
+	// Forget erases all guests of the request, or returns an error.
 	t.Run("ends all guests of the request", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil).forgetting()
@@ -139,7 +144,8 @@ func TestManager_Forget(t *testing.T) {
 		}
 	})
 
-	// Forget by a tab that has the cookie of a guest that was absorbed meanwhile erases what is left of it, or says that it did not.
+	// A tab has the cookie of a guest that was absorbed meanwhile. Forget in that tab erases what
+	// is left of it, or returns an error.
 	t.Run("of an absorbed guest", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -156,11 +162,13 @@ func TestManager_Forget(t *testing.T) {
 		}
 	})
 
-	// A sibling whose data were on their way into a guest that is forgotten meanwhile goes with it.
+	// A sibling's data were on their way into a guest that is forgotten meanwhile. They are erased
+	// with it.
 	t.Run("of the elder sibling", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
-		elder, younger := s.request("POST", "/add/tea", "").Result().Cookies()[0], s.request("POST", "/add/cup", "").Result().Cookies()[0]
+		elder, younger := s.request("POST", "/add/tea", "").Result().Cookies()[0],
+			s.request("POST", "/add/cup", "").Result().Cookies()[0]
 		tick()
 		stop := errors.New("the process died")
 		s.store.on(func(op, key string, u guest.Update) error {
@@ -170,7 +178,8 @@ func TestManager_Forget(t *testing.T) {
 			return nil
 		})
 		p := page{}
-		json.Unmarshal(s.request("GET", "/page", elder.Name+"="+elder.Value+"; "+younger.Name+"="+younger.Value).Body.Bytes(), &p)
+		json.Unmarshal(s.request("GET", "/page",
+			elder.Name+"="+elder.Value+"; "+younger.Name+"="+younger.Value).Body.Bytes(), &p)
 		s.store.on(nil)
 		if err := s.guests.EraseGuest(t.Context(), p.Guest); err != nil {
 			t.Fatal(err)
@@ -180,7 +189,8 @@ func TestManager_Forget(t *testing.T) {
 		}
 		for _, key := range s.store.keys(t, "") {
 			record, _ := s.store.Store.Get(t.Context(), key)
-			if strings.HasPrefix(key, "g:") == (record[".s"] == "") || record["cart/cup"] != "" || record["cart/tea"] != "" {
+			if strings.HasPrefix(key, "g:") == (record[".s"] == "") || record["cart/cup"] != "" ||
+				record["cart/tea"] != "" {
 				t.Errorf("%s: %v", key, record)
 			}
 		}
@@ -200,7 +210,8 @@ func TestManager_EraseGuest(t *testing.T) {
 		if err := s.guests.EraseGuest(t.Context(), id); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
-		if info, err := s.guests.Inspect().Guest(t.Context(), id); info.State != guest.StateForgotten || len(info.Kinds) != 0 || err != nil {
+		if info, err := s.guests.Inspect().Guest(t.Context(), id); info.State != guest.StateForgotten ||
+			len(info.Kinds) != 0 || err != nil {
 			t.Errorf("%s: %+v, %v", when, info, err)
 		}
 	}
@@ -209,7 +220,8 @@ func TestManager_EraseGuest(t *testing.T) {
 		t.Error("the erased guest lives on")
 	}
 	b.login("ann")
-	if err := s.guests.EraseGuest(t.Context(), id); err != guest.ErrClaimed || s.account("ann")["cup"] != 1 {
+	if err := s.guests.EraseGuest(t.Context(), id); err != guest.ErrClaimed ||
+		s.account("ann")["cup"] != 1 {
 		t.Errorf("a claimed guest: %v, %v", err, s.account("ann"))
 	}
 	if err := s.guests.EraseGuest(t.Context(), "ann"); !errors.Is(err, guest.ErrInvalid) {
@@ -234,7 +246,9 @@ func TestWhatExportShowsEraseRemoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, _ := json.Marshal(got)
-	if want := `{"cart":{"cup":1,"tea":2},"email":"ann@example.com","theme":"dark","wishes":{"pot":{"note":"blue"}}}`; string(body) != want {
+	want := `{"cart":{"cup":1,"tea":2},"email":"ann@example.com","theme":"dark",` +
+		`"wishes":{"pot":{"note":"blue"}}}`
+	if string(body) != want {
 		t.Errorf("%s\nwant %s", body, want)
 	}
 	for range 2 {
@@ -278,83 +292,90 @@ func TestErasingAnAccountEndsItsPendingClaims(t *testing.T) {
 	}
 }
 
-// An account is erased while a claim is under way, before each of its calls to the store: what the claim brings is erased
-// too, if the outbox knew of it. A claim that begins later is another matter.
+// An account is erased while a claim is under way, before each of its calls of the store. What the
+// claim brings is erased too, if the outbox had its entry. A claim that begins later is not
+// affected.
 func TestErasingAnAccountWhileAClaimIsUnderWay(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} { // the account has a record
-		for _, recovers := range []bool{false, true} { // another process goes on with a claim whose guest is frozen
+		// another process goes on with a claim whose guest is frozen
+		for _, recovers := range []bool{false, true} {
 			for step := 1; step <= 8; step++ {
-				t.Run(fmt.Sprintf("a known account: %v/recovers: %v/before call %d", known, recovers, step), func(t *testing.T) {
-					mem := newStore()
-					store := &spy{Store: mem}
-					claimer, m := replica(t, store, [][]byte{secret}, Cart), replica(t, mem, [][]byte{secret}, Cart)
-					newGuest := func() string {
-						return at(m, "", adds("tea"))
-					}
-					if known {
-						claimBy(m, newGuest(), "ann")
-						Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
-					}
-					cookie := newGuest()
-					if recovers {
+				t.Run(fmt.Sprintf("a known account: %v/recovers: %v/before call %d", known, recovers, step),
+					func(t *testing.T) {
+						mem := newStore()
+						store := &spy{Store: mem}
+						claimer, m := replica(t, store, [][]byte{secret}, Cart),
+							replica(t, mem, [][]byte{secret}, Cart)
+						newGuest := func() string {
+							return at(m, "", adds("tea"))
+						}
+						if known {
+							claimBy(m, newGuest(), "ann")
+							Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
+						}
+						cookie := newGuest()
+						if recovers {
+							store.on(func(op, key string, u guest.Update) error {
+								if u.Set[".c"] != "" {
+									return http.ErrHandlerTimeout
+								}
+								return nil
+							})
+							if receipt, err := claimBy(claimer, cookie, "ann"); err == nil || !receipt.Pending {
+								t.Fatal(receipt, err)
+							}
+						}
+						calls, entered := 0, recovers
 						store.on(func(op, key string, u guest.Update) error {
-							if u.Set[".c"] != "" {
-								return http.ErrHandlerTimeout
+							if strings.HasPrefix(key, "o:") && !entered && calls+1 < step {
+								entered = true
+							}
+							if calls++; calls == step {
+								if err := m.EraseAccount(t.Context(), "ann"); err != nil {
+									t.Error(err)
+								}
 							}
 							return nil
 						})
-						if receipt, err := claimBy(claimer, cookie, "ann"); err == nil || !receipt.Pending {
-							t.Fatal(receipt, err)
+						receipt, err := claimBy(claimer, cookie, "ann")
+						if err != nil || receipt.Pending {
+							t.Errorf("%+v, %v", receipt, err)
 						}
-					}
-					calls, entered := 0, recovers
-					store.on(func(op, key string, u guest.Update) error {
-						if strings.HasPrefix(key, "o:") && !entered && calls+1 < step {
-							entered = true
-						}
-						if calls++; calls == step {
+						if calls < step {
 							if err := m.EraseAccount(t.Context(), "ann"); err != nil {
 								t.Error(err)
 							}
 						}
-						return nil
-					})
-					receipt, err := claimBy(claimer, cookie, "ann")
-					if err != nil || receipt.Pending {
-						t.Errorf("%+v, %v", receipt, err)
-					}
-					if calls < step {
-						if err := m.EraseAccount(t.Context(), "ann"); err != nil {
-							t.Error(err)
+						store.on(nil)
+						claimer.Recover(t.Context())
+						got, err := Cart.All(m.As(t.Context(), "ann"))
+						if err != nil || (entered || step > calls) && len(got) > 0 || got["cup"] > 0 ||
+							got["tea"] > 1 {
+							t.Errorf("erased data came back: %v, %v", got, err)
 						}
-					}
-					store.on(nil)
-					claimer.Recover(t.Context())
-					got, err := Cart.All(m.As(t.Context(), "ann"))
-					if err != nil || (entered || step > calls) && len(got) > 0 || got["cup"] > 0 || got["tea"] > 1 {
-						t.Errorf("erased data came back: %v, %v", got, err)
-					}
-					if n := outbox(t, store); n > 0 {
-						t.Errorf("%d entries left in the outbox", n)
-					}
-				})
+						if n := outbox(t, store); n > 0 {
+							t.Errorf("%d entries left in the outbox", n)
+						}
+					})
 			}
 		}
 	}
 }
 
-// An account is erased although this process cannot read what a guest was bringing to it.
+// An account is erased although this process cannot read the data that a guest was bringing to it.
 func TestErasingAnAccountDropsWhatThisProcessCannotRead(t *testing.T) {
 	t.Parallel()
 	store := newStore()
 	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
-	new, old := replica(t, store, [][]byte{secret}, Cart, notes), replica(t, store, [][]byte{secret}, Cart)
+	new, old := replica(t, store, [][]byte{secret}, Cart, notes), replica(t, store, [][]byte{secret},
+		Cart)
 	cookie := at(new, "", func(w http.ResponseWriter, r *http.Request) {
 		Cart.Add(r.Context(), "tea", 1)
 		notes.Set(r.Context(), "a", "x")
 	})
-	if receipt, err := claimBy(old, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) || !receipt.Pending {
+	if receipt, err := claimBy(old, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) ||
+		!receipt.Pending {
 		t.Fatalf("%+v, %v", receipt, err)
 	}
 	if err := old.EraseAccount(t.Context(), "ann"); err != nil {
@@ -371,7 +392,8 @@ func TestErasingAnAccountDropsWhatThisProcessCannotRead(t *testing.T) {
 	}
 }
 
-// A claim whose claimer died long before it froze the guest is not taken up by EraseAccount: the guest is the visitor's.
+// A claimer died long before it froze the guest. EraseAccount does not go on with that claim: the
+// guest is the visitor's.
 func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -398,29 +420,33 @@ func TestErasingAnAccountLeavesAnOpenGuestAlone(t *testing.T) {
 	})
 }
 
-// Data that cannot be read do not keep the rest from a person who asks for theirs.
+// An export contains the data that can be read, and its error names the rest.
 func TestExportLeavesOutWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	Addresses := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	data := func(c *guest.Config) { c.Data = append(c.Data, Addresses) }
 	s := newSite(t, data)
 	ctx := s.guests.As(t.Context(), "ann")
-	for _, err := range []error{Theme.Set(ctx, "dark"), Email.Set(ctx, "ann@example.com"), Addresses.Set(ctx, "home", "High Street"), Addresses.Set(ctx, "work", "Low Street")} {
+	for _, err := range []error{Theme.Set(ctx, "dark"), Email.Set(ctx, "ann@example.com"),
+		Addresses.Set(ctx, "home", "High Street"), Addresses.Set(ctx, "work", "Low Street")} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	account := s.store.keys(t, "a:")[0]
 	record, _ := s.store.Store.Get(t.Context(), account)
-	swapped := guest.Fields{"addresses/home": record["addresses/work"]} // an intruder wrote to the store
+	// an intruder wrote to the store
+	swapped := guest.Fields{"addresses/home": record["addresses/work"]}
 	if _, err := s.store.Store.Update(t.Context(), account, guest.Update{Set: swapped}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := s.guests.Export(ctx)
-	if !errors.Is(err, guest.ErrUnreadable) || !strings.Contains(err.Error(), "addresses") || strings.Contains(err.Error(), "email") {
+	if !errors.Is(err, guest.ErrUnreadable) || !strings.Contains(err.Error(), "addresses") ||
+		strings.Contains(err.Error(), "email") {
 		t.Errorf("the error: %v", err)
 	}
-	if string(all["theme"]) != `"dark"` || string(all["email"]) != `"ann@example.com"` || string(all["addresses"]) != `{"work":"Low Street"}` {
+	if string(all["theme"]) != `"dark"` || string(all["email"]) != `"ann@example.com"` ||
+		string(all["addresses"]) != `{"work":"Low Street"}` {
 		t.Errorf("%s", all)
 	}
 	other := newSite(t, func(c *guest.Config) {
@@ -463,8 +489,10 @@ func TestAsGuestOfAClaimedGuest(t *testing.T) {
 func TestAsGuestOfWhatIsNoID(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
-	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23), strings.Repeat("A", 300), strings.Repeat("\n", 22), strings.Repeat("A", 21) + "B"} {
-		if err := Theme.Set(s.guests.AsGuest(t.Context(), id), "dark"); !errors.Is(err, guest.ErrInvalid) {
+	for _, id := range []string{"", "x", strings.Repeat("A", 21), strings.Repeat("A", 23),
+		strings.Repeat("A", 300), strings.Repeat("\n", 22), strings.Repeat("A", 21) + "B"} {
+		err := Theme.Set(s.guests.AsGuest(t.Context(), id), "dark")
+		if !errors.Is(err, guest.ErrInvalid) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
@@ -484,7 +512,8 @@ func TestInspector(t *testing.T) {
 
 		fresh := cookie()
 		info := s.guests.Inspect().Token(fresh.Name, fresh.Value)
-		if info.Verdict != guest.TokenValid || info.Secret != 0 || !info.Provisional || info.Born.Before(before) || info.Issued.Before(before) {
+		if info.Verdict != guest.TokenValid || info.Secret != 0 || !info.Provisional ||
+			info.Born.Before(before) || info.Issued.Before(before) {
 			t.Errorf("a first cookie: %+v", info)
 		}
 		if want := info.Issued.Add(30 * 24 * time.Hour); !info.Expires.Equal(want) {
@@ -499,7 +528,8 @@ func TestInspector(t *testing.T) {
 
 		other := []byte("another secret of the tests, 32 b")
 		rotated := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{other, secret} })
-		if info := rotated.guests.Inspect().Token("guest", main.Value); info.Verdict != guest.TokenValid || info.Secret != 1 {
+		if info := rotated.guests.Inspect().Token("guest",
+			main.Value); info.Verdict != guest.TokenValid || info.Secret != 1 {
 			t.Errorf("after a rotation: %+v", info)
 		}
 		foreign := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{other} })
@@ -516,7 +546,8 @@ func TestInspector(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, invalid := range []string{"", "x", ticket, main.Value[:40], strings.Repeat("A", 300)} {
-			if info := s.guests.Inspect().Token("guest", invalid); info.Verdict != guest.TokenMalformed || info.GuestID != "" {
+			if info := s.guests.Inspect().Token("guest", invalid); info.Verdict != guest.TokenMalformed ||
+				info.GuestID != "" {
 				t.Errorf("%q: %+v", invalid, info)
 			}
 		}
@@ -536,7 +567,8 @@ func TestInspector(t *testing.T) {
 				t.Errorf("a second before: %+v", info)
 			}
 			time.Sleep(2 * time.Second)
-			if info := m.Inspect().Token("__Host-Http-guest", token); info.Verdict != guest.TokenExpired || info.Secret != 0 || !info.Expires.Before(time.Now()) {
+			if info := m.Inspect().Token("__Host-Http-guest", token); info.Verdict != guest.TokenExpired ||
+				info.Secret != 0 || !info.Expires.Before(time.Now()) {
 				t.Errorf("a second after: %+v", info)
 			}
 		})
@@ -565,18 +597,22 @@ func TestInspector(t *testing.T) {
 			t.Errorf("%d calls, want 1", n)
 		}
 		got, _ := json.Marshal(info.Kinds[:2])
-		if want := `[{"name":"theme","per_item":false,"encrypted":false,"items":1,"bytes":11,"data":"dark"},` +
-			`{"name":"cart","per_item":true,"encrypted":false,"items":2,"bytes":18,"data":{"cup":1,"tea":2}}]`; string(got) != want {
+		want := `[{"name":"theme","per_item":false,"encrypted":false,"items":1,"bytes":11,` +
+			`"data":"dark"},{"name":"cart","per_item":true,"encrypted":false,"items":2,"bytes":18,` +
+			`"data":{"cup":1,"tea":2}}]`
+		if string(got) != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
-		if k := info.Kinds[2]; k.Name != "email" || !k.Encrypted || string(k.Data) != `"ann@example.com"` {
+		if k := info.Kinds[2]; k.Name != "email" || !k.Encrypted ||
+			string(k.Data) != `"ann@example.com"` {
 			t.Errorf("%+v", k)
 		}
 		foreign := newSite(t, func(c *guest.Config) {
 			c.Store, c.Secrets, c.Data = s.store, [][]byte{[]byte("another secret of the tests, 32 b")}, nil
 		})
 		info, err = foreign.guests.Inspect().Guest(t.Context(), id)
-		if k := info.Kinds[1]; err != nil || k.Name != "email" || !k.Encrypted || k.Items != 1 || k.Data != nil {
+		if k := info.Kinds[1]; err != nil || k.Name != "email" || !k.Encrypted || k.Items != 1 ||
+			k.Data != nil {
 			t.Errorf("without the secret: %+v, %v", info.Kinds, err)
 		}
 		if k := info.Kinds[0]; k.Name != "cart" || !k.PerItem || string(k.Data) != `{"cup":1,"tea":2}` {
@@ -585,17 +621,21 @@ func TestInspector(t *testing.T) {
 
 		receipt := b.login("ann").Receipt
 		info, err = s.guests.Inspect().Guest(t.Context(), id)
-		if err != nil || info.State != guest.StateClaimed || info.AccountID != "" || len(info.Kinds) != 0 || !info.ClaimedAt.Equal(receipt.At) || info.ClaimID != receipt.ID {
+		if err != nil || info.State != guest.StateClaimed || info.AccountID != "" ||
+			len(info.Kinds) != 0 || !info.ClaimedAt.Equal(receipt.At) || info.ClaimID != receipt.ID {
 			t.Errorf("after the claim: %+v, %v", info, err)
 		}
 		account, err := s.guests.Inspect().Account(t.Context(), "ann")
-		if err != nil || account.Key != info.OwnerKey || account.State != guest.StateOpen || len(account.Claims) != 1 {
+		if err != nil || account.Key != info.OwnerKey || account.State != guest.StateOpen ||
+			len(account.Claims) != 1 {
 			t.Fatalf("%+v, %v", account, err)
 		}
-		if c := account.Claims[0]; c.ID != receipt.ID || fmt.Sprint(c.Kinds) != fmt.Sprint(receipt.Kinds) || c.At.IsZero() {
+		if c := account.Claims[0]; c.ID != receipt.ID ||
+			fmt.Sprint(c.Kinds) != fmt.Sprint(receipt.Kinds) || c.At.IsZero() {
 			t.Errorf("%+v\nwant the kinds of %+v", c, receipt)
 		}
-		if info, err := s.guests.Inspect().Account(t.Context(), "unknown"); err != nil || info.State != guest.StateNone {
+		if info, err := s.guests.Inspect().Account(t.Context(), "unknown"); err != nil ||
+			info.State != guest.StateNone {
 			t.Errorf("%+v, %v", info, err)
 		}
 		for _, bad := range []string{"", "ann", id + "A", "g:" + id} {
@@ -639,10 +679,16 @@ func TestInspector(t *testing.T) {
 			state string
 			stop  func(op, key string, u guest.Update) bool // before this call
 		}{
-			{guest.ClaimStarted, func(op, key string, u guest.Update) bool { return op == "update" && u.Stamp == ".t" }},
+			{guest.ClaimStarted, func(op, key string, u guest.Update) bool {
+				return op == "update" && u.Stamp == ".t"
+			}},
 			{guest.ClaimFrozen, func(op, key string, u guest.Update) bool { return u.Set[".c"] != "" }},
-			{guest.ClaimMerged, func(op, key string, u guest.Update) bool { return strings.HasPrefix(u.Set[".s"], "b") }},
-			{guest.ClaimFinished, func(op, key string, u guest.Update) bool { return strings.HasPrefix(key, "o:") && len(u.Unset) > 0 }},
+			{guest.ClaimMerged, func(op, key string, u guest.Update) bool {
+				return strings.HasPrefix(u.Set[".s"], "b")
+			}},
+			{guest.ClaimFinished, func(op, key string, u guest.Update) bool {
+				return strings.HasPrefix(key, "o:") && len(u.Unset) > 0
+			}},
 		} {
 			t.Run(row.state, func(t *testing.T) {
 				s := newSite(t, nil)
@@ -663,11 +709,13 @@ func TestInspector(t *testing.T) {
 					t.Fatalf("%+v, %v", pending, err)
 				}
 				p := pending[0]
-				if p.State != row.state || p.GuestID != id || p.AccountID != "ann" || p.SiblingID != "" || p.Age < 0 || p.Age > time.Minute {
+				if p.State != row.state || p.GuestID != id || p.AccountID != "ann" || p.SiblingID != "" ||
+					p.Age < 0 || p.Age > time.Minute {
 					t.Errorf("%+v, want %s", p, row.state)
 				}
 				info, err := s.guests.Inspect().Guest(t.Context(), id)
-				if want := map[string]string{guest.ClaimFrozen: "ann", guest.ClaimMerged: "ann"}[row.state]; err != nil || info.AccountID != want {
+				if want := map[string]string{guest.ClaimFrozen: "ann",
+					guest.ClaimMerged: "ann"}[row.state]; err != nil || info.AccountID != want {
 					t.Errorf("%+v, %v", info, err)
 				}
 				finished, err := s.guests.RecoverClaim(t.Context(), p)

@@ -24,7 +24,9 @@ import (
 func TestCookiesThatDoNotVerifyAreNoGuest(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
-	old := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret that was removed since,32")} })
+	old := newSite(t, func(c *guest.Config) {
+		c.Secrets = [][]byte{[]byte("a secret that was removed since,32")}
+	})
 	foreign := old.browser()
 	foreign.page()
 	foreign.page()
@@ -59,7 +61,9 @@ func TestCookiesThatDoNotVerifyAreNoGuest(t *testing.T) {
 			if w.Code != 200 || !strings.Contains(w.Body.String(), `"New":true`) {
 				t.Errorf("%d %s; want 200 and a new guest", w.Code, w.Body)
 			}
-			set := slices.DeleteFunc(w.Header().Values("Set-Cookie"), func(line string) bool { return strings.Contains(line, "Max-Age=0") })
+			set := slices.DeleteFunc(w.Header().Values("Set-Cookie"), func(line string) bool {
+				return strings.Contains(line, "Max-Age=0")
+			})
 			if len(set) != 1 {
 				t.Errorf("Set-Cookie: %q", w.Header().Values("Set-Cookie"))
 			}
@@ -107,8 +111,9 @@ func TestTwoDifferentGuestCookies(t *testing.T) {
 	}
 }
 
-// Two cookies of one name come from two scopes: a change of Cookie.Domain, say. If one of their guests was claimed the other is
-// served, for as long as both come, and our cookie takes the claimed one's place; none of the two is claimed.
+// Two cookies of one name come from two scopes, for example after a change of Cookie.Domain. If one
+// of their guests was claimed, the other is served, for as long as both cookies come, and our
+// cookie takes the claimed one's place. A claim takes neither.
 func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
 	t.Parallel()
 	for _, newProcess := range []bool{false, true} {
@@ -158,7 +163,8 @@ func TestOfTwoCookiesTheUnclaimedIsServed(t *testing.T) {
 func TestSeveralMainCookies(t *testing.T) {
 	t.Parallel()
 
-	// Two different cookies of the main name are ambiguous also if the first one's provisional cookie comes before them.
+	// Two different cookies of the main name are ambiguous even if the first one's provisional
+	// cookie comes before them.
 	t.Run("two behind a provisional one", func(t *testing.T) {
 		t.Parallel()
 		var refused []string
@@ -174,14 +180,16 @@ func TestSeveralMainCookies(t *testing.T) {
 		}
 		_, attacker := guestOf("bait")
 		provisional, victim := guestOf("tea")
-		for _, cookies := range []string{victim + "; " + attacker, provisional + "; " + victim + "; " + attacker} {
+		for _, cookies := range []string{victim + "; " + attacker, provisional + "; " + victim + "; " +
+			attacker} {
 			refused = nil
 			s.browser().request("GET", "/page", "Cookie", cookies)
 			if !slices.Contains(refused, guest.RefusedCookies) {
 				t.Errorf("not refused: %v", refused)
 			}
 		}
-		if _, body := s.browser().request("GET", "/page", "Cookie", attacker); strings.Contains(body, "tea") {
+		if _, body := s.browser().request("GET", "/page", "Cookie", attacker); strings.Contains(body,
+			"tea") {
 			t.Errorf("the tossed cookie's guest has the victim's cart: %s", body)
 		}
 	})
@@ -207,10 +215,12 @@ func TestSeveralMainCookies(t *testing.T) {
 		}
 	})
 
-	// Of several cookies of one name, that which is neither claimed nor looked at is neither cleared nor overwritten.
+	// Of several cookies of one name, a cookie that was not looked at, and whose guest is not
+	// claimed, is neither cleared nor overwritten.
 	t.Run("no living guest is lost", func(t *testing.T) {
 		t.Parallel()
-		for name, planted := range map[string]struct{ claimed, open int }{"eight claimed": {8, 0}, "one claimed and one open": {1, 1}} {
+		for name, planted := range map[string]struct{ claimed, open int }{"eight claimed": {8, 0},
+			"one claimed and one open": {1, 1}} {
 			t.Run(name, func(t *testing.T) {
 				s := newSite(t, nil)
 				mine := s.confirmedCookie("mine")
@@ -238,8 +248,8 @@ func TestSeveralMainCookies(t *testing.T) {
 		}
 	})
 
-	// The guest under the main name is absorbed before its cookie is overwritten, however many others there are and also if
-	// the store fails just then.
+	// The guest under the main name is absorbed before its cookie is overwritten, however many
+	// others there are, and even if the store fails just then.
 	t.Run("none is overwritten too soon", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -270,8 +280,8 @@ func TestSeveralMainCookies(t *testing.T) {
 		}
 	})
 
-	// A response that follows a guest to its sibling, and finds that forgotten, does not put its cookie over
-	// that of a guest which another response has confirmed meanwhile.
+	// A response follows a guest to its sibling and finds the sibling claimed or forgotten. It does
+	// not overwrite the cookie of a guest that another response has confirmed meanwhile.
 	t.Run("that of a claimed guest is not set again", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"/login/ann", "/forget"} {
@@ -314,7 +324,8 @@ func TestSiblings(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range n {
 				wg.Go(func() {
-					if res, body := b.request("POST", "/together/"+[]string{"tea", "cup"}[i%2]); res.StatusCode != 200 {
+					if res, body := b.request("POST", "/together/"+
+						[]string{"tea", "cup"}[i%2]); res.StatusCode != 200 {
 						t.Errorf("%s: %s", res.Status, body)
 					}
 				})
@@ -327,7 +338,8 @@ func TestSiblings(t *testing.T) {
 			if got := len(b.cookies()); got != n {
 				t.Fatalf("%d cookies, want %d", got, n)
 			}
-			p, pages := b.page(), 1 // a request settles eight guests, so a small page's are settled by the first
+			// A request absorbs eight guests, so those of a small page are absorbed by the first.
+			p, pages := b.page(), 1
 			for ; pages < n && (p.Cart["tea"]+p.Cart["cup"] < int64(n) || len(b.cookies()) > 1); pages++ {
 				p = b.page()
 			}
@@ -379,7 +391,8 @@ func TestSiblings(t *testing.T) {
 		}
 	})
 
-	// What follows an absorbed guest into an account makes no record that ends with the guest's life.
+	// Data that follow an absorbed guest into an account make no record that ends with the guest's
+	// life.
 	t.Run("an account made by a sibling lives", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -410,8 +423,9 @@ func TestSiblings(t *testing.T) {
 		})
 	})
 
-	// Where no other host can plant a cookie, guests of different times are one visitor's: a SameSite=Strict cookie is not sent
-	// when the visitor follows a link from another site, and what the landing page writes joins the guest of yesterday.
+	// Where no other host can plant a cookie, guests of different times are one visitor's: a
+	// SameSite=Strict cookie is not sent when the visitor follows a link from another site, and
+	// what the landing page writes joins the guest of yesterday.
 	t.Run("a SameSite=Strict cookie stays at home", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -430,13 +444,15 @@ func TestSiblings(t *testing.T) {
 		})
 	})
 
-	// A browser with more made-up provisional cookies than we look at is a visitor like any other, and loses them.
+	// A browser with more made-up provisional cookies than a request looks at is a visitor like any
+	// other, and loses them.
 	t.Run("made-up provisional cookies", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
 		b := s.browser()
 		for i := range 200 {
-			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i), Value: "made-up", Path: "/"}})
+			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i),
+				Value: "made-up", Path: "/"}})
 		}
 		const enough = 60 // requests: each response clears four
 		for i := range enough {
@@ -456,7 +472,8 @@ func TestSiblings(t *testing.T) {
 		}
 	})
 
-	// A guest that an account has is not remembered as absorbed by the sibling that tried.
+	// A sibling tried to absorb a guest that an account has claimed. The process does not remember
+	// that guest as absorbed.
 	t.Run("a claimed guest is not taken for absorbed", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"/login/ann", "/forget"} {
@@ -476,8 +493,8 @@ func TestSiblings(t *testing.T) {
 	})
 }
 
-// Without __Host- a subdomain can plant a provisional cookie. The guest of yesterday neither becomes the planted one nor
-// absorbs it.
+// Without __Host- a subdomain can plant a provisional cookie. The guest of yesterday is neither
+// replaced by the planted one nor absorbs it.
 func TestAPlantedSpareCookie(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -494,7 +511,8 @@ func TestAPlantedSpareCookie(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newManager(t, guest.Config{Cookie: guest.Cookie{Domain: "shop.example"}, ProvisionalTTL: time.Hour})
+				m := newManager(t, guest.Config{Cookie: guest.Cookie{Domain: "shop.example"},
+					ProvisionalTTL: time.Hour})
 				add := func(cookie, sku string) string {
 					return at(m, cookie, adds(sku))
 				}
@@ -518,7 +536,8 @@ func TestAPlantedSpareCookie(t *testing.T) {
 
 				cart := reads(victim + "; " + planted)
 				theirs := reads(planted)
-				if taken := theirs["mine"] != 0; taken != tt.taken || cart["mine"] != 2 || !taken && cart["theirs"] != 0 {
+				if taken := theirs["mine"] != 0; taken != tt.taken || cart["mine"] != 2 || !taken &&
+					cart["theirs"] != 0 {
 					t.Errorf("the victim reads %v, the attacker %v", cart, theirs)
 				}
 				if own := reads(victim); own["mine"] != 2 {
@@ -558,12 +577,13 @@ func (s fastClock) Update(ctx context.Context, key string, u guest.Update) (gues
 	return res, err
 }
 
-// A visitor leaves a browser to the next one, whose data go neither into what was forgotten nor into the first one's account.
+// A visitor leaves a browser to the next person, whose data go neither into what was forgotten nor
+// into the first visitor's account.
 func TestTheNextPerson(t *testing.T) {
 	t.Parallel()
 
-	// A browser with more first cookies than one response clears is left by its visitor, by Forget or by a login and logout.
-	// What the next person keeps there is theirs: it goes neither into what was forgotten nor into the first one's account.
+	// A visitor leaves a browser with more first cookies than one response clears, by Forget or by
+	// a login and logout.
 	t.Run("after more first cookies than one response clears", func(t *testing.T) {
 		t.Parallel()
 		for _, n := range []int{4, 8, 12, 30} {
@@ -620,7 +640,8 @@ func TestTheNextPerson(t *testing.T) {
 								}
 							}
 						}
-						if got := b.cookies(); len(got) > 2 { // for two minutes a guest that follows another keeps its own provisional cookie
+						// for two minutes a successor keeps its own provisional cookie
+						if got := b.cookies(); len(got) > 2 {
 							t.Errorf("cookies %v", got)
 						}
 					})
@@ -629,8 +650,8 @@ func TestTheNextPerson(t *testing.T) {
 		}
 	})
 
-	// A browser still has the cookie of a guest that was absorbed by one that was claimed (or forgotten) since. The next
-	// guest of this browser does not go where that one went.
+	// A browser still has the cookie of a guest that was absorbed by another, which has been
+	// claimed or forgotten since. The next guest of this browser does not follow it.
 	t.Run("does not follow an absorbed guest", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"/login/ann", "/forget"} {
@@ -656,7 +677,8 @@ func TestTheNextPerson(t *testing.T) {
 		}
 	})
 
-	// The same from nothing but a rolling deployment that changes the cookie's scope, a real jar, and two people.
+	// The same, without cookies made by hand: a rolling deployment changes the cookie's scope, and
+	// two people use one browser.
 	t.Run("in a rolling change of the cookie's scope", func(t *testing.T) {
 		t.Parallel()
 		make := scopes(t)
@@ -702,7 +724,7 @@ func TestTheNextPerson(t *testing.T) {
 		}
 	})
 
-	// What a sibling of a claimed guest holds is not the next person's, though it could not be moved at once.
+	// A sibling of a claimed guest could not be moved at once. Its data are not the next person's.
 	t.Run("beside a sibling that was left behind", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
@@ -736,14 +758,16 @@ func TestTheNextPerson(t *testing.T) {
 		}
 	})
 
-	// A browser may hold the cookie of a claimed guest beside newer ones: a late response brought it back.
+	// A browser may have the cookie of a claimed guest beside newer ones, because a late response
+	// brought it back.
 	t.Run("beside the cookies of a claimed guest and its siblings", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, nil)
 		main, early := s.browser(), s.browser()
 		main.add("tea")
 		tick()
-		res, _ := early.request("POST", "/add/early") // in parallel with the first, but its response is late
+		// in parallel with the first, but its response is late
+		res, _ := early.request("POST", "/add/early")
 		main.page()
 		stale := main.copy()
 		tick() // guests and claims are ordered by the millisecond
@@ -752,9 +776,11 @@ func TestTheNextPerson(t *testing.T) {
 		late := s.browser() // the next person at this browser
 		lateRes, _ := late.request("POST", "/add/late")
 
-		next := newSite(t, func(c *guest.Config) { c.Store = s.store }) // a process that knows nothing of the claim
+		// a process that knows nothing of the claim
+		next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 		b := next.browser()
-		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies(), lateRes.Cookies()} {
+		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies(),
+			lateRes.Cookies()} {
 			b.Jar.SetCookies(mustURL(t, next.url), cookies)
 		}
 		p := b.page()
@@ -772,7 +798,8 @@ func TestTheNextPerson(t *testing.T) {
 		}
 	})
 
-	// The next person's guest is the next person's, also if the node's clock is behind the store's.
+	// The next person's guest is not taken for a sibling, even if the clock of the process is
+	// behind the store's.
 	t.Run("is not taken for a sibling by a slow clock", func(t *testing.T) {
 		t.Parallel()
 		store := fastClock{newStore()}
@@ -789,12 +816,13 @@ func TestTheNextPerson(t *testing.T) {
 	})
 }
 
-// Ten thousand replays of the cookies of claimed guests: on the process that claimed them they ask nothing, on another
-// it is one look at a tombstone; nothing of the guests or the account is read or changed.
+// Ten thousand replays of the cookies of claimed guests. The process that claimed them makes no
+// call of the store, another process looks at one tombstone. Nothing of the guests or the account
+// is read or changed.
 func TestReplays(t *testing.T) {
 	t.Parallel()
 	n := 10_000
-	if guest.RaceEnabled || *storeFlag != "memory" {
+	if raceEnabled || *storeFlag != "memory" {
 		n /= 10
 	}
 	config := func(c *guest.Config) { c.Create = guest.OnFirstWrite }
@@ -856,19 +884,20 @@ func TestReplays(t *testing.T) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 
-	// Writing makes a fresh guest, once the look says so.
+	// A write creates a fresh guest, once the tombstone has been seen.
 	fresh := newSite(t, func(c *guest.Config) { config(c); c.Store = store })
 	for _, cookie := range old {
 		ask(fresh, cookie, 2, "POST", "/add/cup")
 		ask(fresh, cookie, 1, "POST", "/add/cup")
 	}
-	if after := dump(); strings.Count(after, "secret") != 1 || strings.Count(after, "cart/cup") != 2*len(old) {
+	if after := dump(); strings.Count(after, "secret") != 1 ||
+		strings.Count(after, "cart/cup") != 2*len(old) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 }
 
-// The cookie of a claimed guest is worth no more than none: Config.Admit decides on the fresh guest, too. Otherwise one such
-// cookie, repeated, would create guests without limit.
+// The cookie of a claimed guest is worth no more than none: Config.Admit decides on the fresh
+// guest, too. Otherwise one such cookie, repeated, would create guests without limit.
 func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 	t.Parallel()
 	open := true
@@ -880,10 +909,14 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 	b.login("ann")
 	open = false
 	before := len(s.store.keys(t, "g:"))
-	for _, again := range []bool{false, true} { // on a process that knows of the claim, and on one that does not
+	// on a process that knows of the claim, and on one that does not
+	for _, again := range []bool{false, true} {
 		m := s
 		if again {
-			m = newSite(t, func(c *guest.Config) { c.Store = s.store; c.Admit = func(*http.Request) bool { return open } })
+			m = newSite(t, func(c *guest.Config) {
+				c.Store = s.store
+				c.Admit = func(*http.Request) bool { return open }
+			})
 		}
 		for range 3 {
 			tab := m.browser()
@@ -891,7 +924,8 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 			if p := tab.page(); p.Guest != "" || len(p.Cart) != 0 || !p.Replaced {
 				t.Errorf("%+v", p)
 			}
-			if res, body := tab.request("POST", "/add/cup"); res.StatusCode != 503 || body != "guest: data \"cart\": "+guest.ErrNotAdmitted.Error()+"\n" {
+			if res, body := tab.request("POST", "/add/cup"); res.StatusCode != 503 ||
+				body != "guest: data \"cart\": "+guest.ErrNotAdmitted.Error()+"\n" {
 				t.Errorf("a write: %s %s", res.Status, body)
 			}
 		}
@@ -905,11 +939,12 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 	}
 }
 
-// Whatever cookies a request brings, it works on eight guests; the rest have their turn in later requests, which lose
-// nothing. Guests that this process knows to be claimed cost nothing.
+// A request works on eight guests, however many cookies it brings. The others are dealt with in
+// later requests, and nothing is lost. Guests that this process knows to be claimed cost nothing.
 func TestWorkPerRequest(t *testing.T) {
 	t.Parallel()
-	const n, most = 64, 8 * 10 // round trips: seven a claim, up to three more to tidy up and to look again
+	// round trips: seven a claim, up to three more to tidy up and to look again
+	const n, most = 64, 8 * 10
 	siblings := func(s *site) (cookies []string) {
 		for i := range n {
 			c := s.request("POST", fmt.Sprint("/add/sku", i), "").Result().Cookies()[0]

@@ -17,7 +17,7 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// ticketSite has a page that starts a magic link and one that opens it.
+// ticketSite has a page that issues a ticket, as for a magic link, and one that redeems it.
 func ticketSite(t *testing.T) *site {
 	s := newSite(t, nil)
 	s.mux.HandleFunc("POST /ticket/{audience}", func(w http.ResponseWriter, r *http.Request) {
@@ -29,7 +29,8 @@ func ticketSite(t *testing.T) *site {
 		w.Write([]byte(ticket))
 	})
 	s.mux.HandleFunc("POST /open/{audience}/{user}", func(w http.ResponseWriter, r *http.Request) {
-		receipt, err := s.guests.ClaimTicket(w, r, r.Header.Get("Ticket"), r.PathValue("audience"), r.PathValue("user"))
+		receipt, err := s.guests.ClaimTicket(w, r, r.Header.Get("Ticket"), r.PathValue("audience"),
+			r.PathValue("user"))
 		writeClaim(w, receipt, err)
 	})
 	return s
@@ -62,7 +63,8 @@ func TestTicket(t *testing.T) {
 			t.Errorf("%s: %s, eve has %v", name, got, s.account("eve"))
 		}
 	}
-	if got := there.open(ticket, "ann@example.com", "ann"); !strings.Contains(got, `"claimed":true`) || !strings.Contains(got, started) {
+	if got := there.open(ticket, "ann@example.com", "ann"); !strings.Contains(got, `"claimed":true`) ||
+		!strings.Contains(got, started) {
 		t.Errorf("opened in another browser: %s", got)
 	}
 	if got := s.account("ann"); got["tea"] != 1 || got["cup"] != 0 {
@@ -71,7 +73,8 @@ func TestTicket(t *testing.T) {
 	if got := there.open(ticket, "ann@example.com", "ann"); !strings.Contains(got, `"replayed":true`) {
 		t.Errorf("opened twice: %s", got)
 	}
-	if got := thief.open(ticket, "ann@example.com", "eve"); !strings.Contains(got, guest.ErrClaimed.Error()) {
+	if got := thief.open(ticket, "ann@example.com", "eve"); !strings.Contains(got,
+		guest.ErrClaimed.Error()) {
 		t.Errorf("opened by another account: %s", got)
 	}
 	if got := s.account("ann"); got["tea"] != 1 {
@@ -133,8 +136,9 @@ func TestATicketExpires(t *testing.T) {
 	})
 }
 
-// A ticket names a guest of whom the request proves as much as a claim needs: a page of another origin gets no ticket for
-// the visitor's guest, has it not erased and learns nothing of it; nor does a request with two different cookies.
+// For a ticket the request has to prove as much as for a claim. A page of another origin gets no
+// ticket for the visitor's guest, cannot have it erased and learns nothing of it; nor does a
+// request with two different cookies.
 func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 	t.Parallel()
 	var refused []string
@@ -142,7 +146,10 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 		c.Hooks.Refused = func(_ context.Context, reason string) { refused = append(refused, reason) }
 	})
 	calls := map[string]func(w http.ResponseWriter, r *http.Request) error{
-		"claim": func(w http.ResponseWriter, r *http.Request) error { _, err := s.guests.Claim(w, r, "eve"); return err },
+		"claim": func(w http.ResponseWriter, r *http.Request) error {
+			_, err := s.guests.Claim(w, r, "eve")
+			return err
+		},
 		"ticket": func(_ http.ResponseWriter, r *http.Request) error {
 			_, err := s.guests.Ticket(r.Context(), "eve", time.Hour)
 			return err
@@ -170,7 +177,8 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 			r.Header.Set("Cookie", tt.cookies)
 			s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if err := call(w, r); err != tt.want {
-					t.Errorf("%s, %s, %d cookies: %v, want %v", name, tt.site, strings.Count(tt.cookies, "=")/2, err, tt.want)
+					t.Errorf("%s, %s, %d cookies: %v, want %v", name, tt.site, strings.Count(tt.cookies, "=")/2,
+						err, tt.want)
 				}
 			})).ServeHTTP(httptest.NewRecorder(), r)
 			if name != "preview" && !slices.Contains(refused, tt.reason) {
@@ -183,7 +191,8 @@ func TestTicketForgetAndPreviewRefuseWhatAClaimRefuses(t *testing.T) {
 	}
 }
 
-// Another Manager's visitor is none: of two apps in one process neither signs tickets for the other's guests.
+// A Manager does not know another Manager's visitor: of two apps in one process, neither signs
+// tickets for the other's guests.
 func TestAnotherManagersVisitor(t *testing.T) {
 	t.Parallel()
 	s, other := newSite(t, nil), newSite(t, nil)
@@ -203,8 +212,8 @@ func TestAnotherManagersVisitor(t *testing.T) {
 func TestManager_ClaimTicket(t *testing.T) {
 	t.Parallel()
 
-	// A ticket's guest lives as long as the ticket, also if its browser never comes back; and if it is gone all the same, the
-	// claim says so.
+	// A ticket's guest lives as long as the ticket, even if its browser never comes back. If it is
+	// gone all the same, the claim says so.
 	t.Run("its guest lives as long as the ticket", func(t *testing.T) {
 		t.Parallel()
 		for _, create := range []guest.Create{guest.OnFirstVisit, guest.OnFirstWrite} {
@@ -247,7 +256,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 						time.Sleep(12*time.Hour - time.Minute)
 						at(m, "", func(w http.ResponseWriter, r *http.Request) {
 							receipt, err := m.ClaimTicket(w, r, ticket, "ann@example.com", "ann")
-							if !errors.Is(err, tt.want) || receipt.Claimed != (tt.want == nil) || tt.want == nil && tt.add != (len(receipt.Kinds) > 0) {
+							if !errors.Is(err, tt.want) || receipt.Claimed != (tt.want == nil) || tt.want == nil &&
+								tt.add != (len(receipt.Kinds) > 0) {
 								t.Errorf("%+v, %v; want the error %v", receipt, err, tt.want)
 							}
 							if v := guest.FromContext(r.Context()); v.AccountID() != "ann" {
@@ -260,7 +270,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 		}
 	})
 
-	// A magic link opened on another device: that device's guest was made in vain, and is none.
+	// A magic link is opened on another device. The guest that was created on that device for the
+	// request does not count.
 	t.Run("in another browser leaves no guest there", func(t *testing.T) {
 		t.Parallel()
 		var created, claimed, moved int
@@ -277,7 +288,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 			io.WriteString(w, ticket)
 		})
 		s.mux.HandleFunc("/link", func(w http.ResponseWriter, r *http.Request) {
-			if _, err := s.guests.ClaimTicket(w, r, r.FormValue("ticket"), "ann@example.org", "ann"); err != nil {
+			if _, err := s.guests.ClaimTicket(w, r, r.FormValue("ticket"), "ann@example.org",
+				"ann"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -294,7 +306,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 		}
 	})
 
-	// A ticket whose guest has no record says ErrGone; the guest itself, whose cookie is alive, goes on.
+	// A ticket whose guest has no record is answered by ErrGone. The guest itself goes on, as its
+	// cookie is alive.
 	t.Run("of a guest that is gone does not end its cookie", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) { c.Create = guest.OnFirstWrite })

@@ -31,11 +31,12 @@ var (
 	walkSeed  = flag.Uint64("walk", 0, "the seed of the only walk, or of the first of -walks")
 )
 
-// Browsers with real jars send pages, additions, logins, logouts and Forget to two processes, several requests abreast
-// and one within another, while the store fails before or after a step. Whatever happens:
+// Browsers with real jars send pages, additions, logins, logouts and Forget to two processes,
+// several requests abreast and one within another, while the store fails before or after a step.
+// Whatever happens:
 //
-//   - what was acknowledged to a person is found in the end, once: in the cart of that browser, or in an account that
-//     was signed in at it;
+//   - what was acknowledged to a person is found in the end, once: in the cart of that browser,
+//     or in an account that was signed in at it;
 //   - no page shows what another person put in, nor what an account took or Forget erased before;
 //   - no request makes more than 64 calls of the store, a login twice as many;
 //   - every browser ends with one cookie at most.
@@ -45,7 +46,10 @@ func TestWalk(t *testing.T) {
 	t.Parallel()
 	for i := range uint64(*walkSeeds) {
 		seed := *walkSeed + i
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { newWalk(t, seed).run(150) }) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { newWalk(t, seed).run(150) })
+		})
 	}
 }
 
@@ -68,7 +72,7 @@ type walkProcess struct {
 	http.Handler
 }
 
-// person is one person at a browser, and all who follow there.
+// person is one person at a browser, and all who use it afterwards.
 type person struct {
 	name string
 	jar  http.CookieJar
@@ -76,7 +80,7 @@ type person struct {
 	to   string // signing in as
 }
 
-// walkItem is what was put into a cart: one of each name.
+// walkItem is an item that was put into a cart, one of each name.
 type walkItem struct {
 	by        *person
 	acked     bool
@@ -134,7 +138,9 @@ func (w *walk) process(seed uint64, older bool) *walkProcess {
 		receipt, err := m.Claim(rw, r, r.PathValue("user"))
 		answer(rw, receipt, err)
 	})
-	mux.HandleFunc("POST /forget", func(rw http.ResponseWriter, r *http.Request) { answer(rw, nil, m.Forget(rw, r)) })
+	mux.HandleFunc("POST /forget", func(rw http.ResponseWriter, r *http.Request) {
+		answer(rw, nil, m.Forget(rw, r))
+	})
 	return &walkProcess{m, m.Middleware(mux)}
 }
 
@@ -146,7 +152,8 @@ func answer(rw http.ResponseWriter, what any, err error) {
 	json.NewEncoder(rw).Encode(what)
 }
 
-// flakyStore fails now and then, before a step or after it; and while a step is under way, another request comes.
+// flakyStore fails now and then, before a step or after it; and while a step is under way, another
+// request comes.
 type flakyStore struct {
 	guest.Store
 	w *walk
@@ -201,7 +208,8 @@ func (w *walk) run(steps int) {
 	w.quiet()
 }
 
-// step is what one person does; within another request nothing that ends what that one is about.
+// step is what one person does. Within another request it is nothing that ends what that request is
+// about.
 func (w *walk) step(within bool) {
 	p := w.people[w.rnd.IntN(len(w.people))]
 	switch n := w.rnd.IntN(20); {
@@ -240,11 +248,14 @@ func (w *walk) logf(format string, args ...any) {
 
 func (w *walk) fail(format string, args ...any) {
 	w.t.Helper()
-	w.t.Fatalf("%s\nthe walk:\n%s", fmt.Sprintf(format, args...), strings.Join(w.log[max(0, len(w.log)-60):], "\n"))
+	w.t.Fatalf("%s\nthe walk:\n%s", fmt.Sprintf(format, args...),
+		strings.Join(w.log[max(0, len(w.log)-60):], "\n"))
 }
 
-// send is one request of a person, who is signed in, to any of the processes.
-func (w *walk) send(p *person, cookies []*http.Cookie, path, user string) *httptest.ResponseRecorder {
+// send sends one request of a person, signed in as user, to any of the processes.
+func (w *walk) send(
+	p *person, cookies []*http.Cookie, path, user string,
+) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("POST", walkURL.String()+path, nil)
 	var names []string
 	for _, c := range cookies {
@@ -260,7 +271,8 @@ func (w *walk) send(p *person, cookies []*http.Cookie, path, user string) *httpt
 	res := httptest.NewRecorder()
 	process := w.rnd.IntN(2)
 	calls := w.store.took(func() { w.processes[process].ServeHTTP(res, r) })
-	w.logf("%s: %s as %q at %d with %v: %d %.60q, sets %v", p.name, path, user, process, names, res.Code, res.Body, setNames(res))
+	w.logf("%s: %s as %q at %d with %v: %d %.60q, sets %v", p.name, path, user, process, names,
+		res.Code, res.Body, setNames(res))
 	if calls > 128 && !w.flaky {
 		w.fail("%d calls", calls)
 	}
@@ -297,7 +309,7 @@ func (w *walk) abreast(p *person, n int) {
 	}
 }
 
-// page looks at the cart, and at who may see it.
+// page looks at the cart, and checks who may see it.
 func (w *walk) page(p *person, cookies []*http.Cookie) *httptest.ResponseRecorder {
 	gone := map[string]bool{}
 	for name, it := range w.items {
@@ -424,7 +436,8 @@ func (w *walk) quiet() {
 func TestConcurrentCalls(t *testing.T) {
 	t.Parallel()
 
-	// All that a handler may call with a context, at once, by many goroutines, and on after the response.
+	// All that a handler may call with a context, at once, by many goroutines, and after the
+	// response.
 	t.Run("everything at once in one request", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) {
@@ -510,13 +523,15 @@ func TestConcurrentCalls(t *testing.T) {
 			for j := range 7 {
 				sku := fmt.Sprint(n, "-", j)
 				if int64(acked[sku]) != has[sku] {
-					t.Errorf("request %s %s with %q: %s acknowledged %d, found %d", n, r.Method, cookies, sku, acked[sku], has[sku])
+					t.Errorf("request %s %s with %q: %s acknowledged %d, found %d", n, r.Method, cookies, sku,
+						acked[sku], has[sku])
 				}
 			}
 		}
 	})
 
-	// A write that was acknowledged is kept, also if another goroutine of the handler claims, or sends a public page, meanwhile.
+	// A write that was acknowledged is kept, even if another goroutine of the handler claims
+	// meanwhile, or sends a public page.
 	t.Run("a write beside a claim", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"claim", "public", "forget"} {
@@ -573,19 +588,24 @@ func TestConcurrentCalls(t *testing.T) {
 // What a release has written, the next one reads. Before a release, write down what it writes:
 //
 //	go test -run TestReadsEarlierReleases -write-release v1 .
-var writeRelease = flag.String("write-release", "", "write testdata/releases/NAME.json: what this release puts into cookies, tickets and the store")
+var writeRelease = flag.String("write-release", "",
+	"write testdata/releases/NAME.json: what this release puts into cookies, tickets and the store")
 
-// A release is what one left behind.
+// A release is what one release left behind.
 type release struct {
-	Open, Claimed, Frozen string // cookies: of a guest with data, of one that ann has claimed, of one whose claim by ann is half done
+	// cookies: of a guest with data, of one that ann has claimed, of one whose claim by ann is half
+	// done
+	Open, Claimed, Frozen string
 	Ticket                string // of a fourth guest, for "bob@example.com"
 	Records               map[string]map[string][]byte
 }
 
-// leave does what a release leaves behind. Tests' time begins on 2000-01-01, so the cookies are of that day.
+// leave writes what a release leaves behind. The time of a synctest bubble begins on 2000-01-01, so
+// the cookies are of that day.
 func leave(t *testing.T) (left release) {
 	store := memstore.New(memstore.Config{})
-	m, failing := releaseManager(t, store, nil), releaseManager(t, store, errors.New("the database is down"))
+	m, failing := releaseManager(t, store, nil),
+		releaseManager(t, store, errors.New("the database is down"))
 	do := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -603,8 +623,13 @@ func leave(t *testing.T) (left release) {
 		return at(m, cookie, func(w http.ResponseWriter, r *http.Request) {}) // its cookie comes back
 	}
 	left.Open, left.Claimed, left.Frozen = newGuest("open"), newGuest("claimed"), newGuest("frozen")
-	at(m, left.Claimed, func(w http.ResponseWriter, r *http.Request) { _, err := m.Claim(w, r, "ann"); do(err) })
-	at(failing, left.Frozen, func(w http.ResponseWriter, r *http.Request) { failing.Claim(w, r, "ann") })
+	at(m, left.Claimed, func(w http.ResponseWriter, r *http.Request) {
+		_, err := m.Claim(w, r, "ann")
+		do(err)
+	})
+	at(failing, left.Frozen, func(w http.ResponseWriter, r *http.Request) {
+		failing.Claim(w, r, "ann")
+	})
 	at(m, newGuest("ticket"), func(w http.ResponseWriter, r *http.Request) {
 		var err error
 		left.Ticket, err = m.Ticket(r.Context(), "bob@example.com", 30*24*time.Hour)
@@ -631,7 +656,8 @@ func TestReadsEarlierReleases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join("testdata/releases", *writeRelease+".json"), append(text, '\n'), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join("testdata/releases", *writeRelease+".json"),
+				append(text, '\n'), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -674,19 +700,23 @@ func (left release) read(t *testing.T) {
 		n, err2 := Cart.Get(ctx, sku)
 		w, err3 := Wishes.Get(ctx, sku)
 		e, err4 := Email.Get(ctx)
-		if theme != "dark" || n != 2 || w.Note != "soon" || e != email || errors.Join(err, err2, err3, err4) != nil {
-			t.Errorf("%s: theme %q, %d of %s, wish %q, email %q: %v", what, theme, n, sku, w.Note, e, errors.Join(err, err2, err3, err4))
+		if theme != "dark" || n != 2 || w.Note != "soon" || e != email ||
+			errors.Join(err, err2, err3, err4) != nil {
+			t.Errorf("%s: theme %q, %d of %s, wish %q, email %q: %v", what, theme, n, sku, w.Note, e,
+				errors.Join(err, err2, err3, err4))
 		}
 	}
 	at(m, left.Open, func(w http.ResponseWriter, r *http.Request) {
 		holds(r.Context(), "the guest", "open", "open@example.com")
 	})
 	at(m, left.Claimed, func(w http.ResponseWriter, r *http.Request) {
-		if n, err := Cart.Get(r.Context(), "claimed"); n != 0 || err != nil || !guest.FromContext(r.Context()).Replaced() {
+		if n, err := Cart.Get(r.Context(), "claimed"); n != 0 || err != nil ||
+			!guest.FromContext(r.Context()).Replaced() {
 			t.Errorf("a claimed guest reads %d, %v", n, err)
 		}
 		receipt, err := m.Claim(w, r, "ann")
-		if err != nil || !receipt.Replayed || len(receipt.Kinds) != 4 || receipt.Kinds[1].GuestTotal != 2 {
+		if err != nil || !receipt.Replayed || len(receipt.Kinds) != 4 ||
+			receipt.Kinds[1].GuestTotal != 2 {
 			t.Errorf("a claim is repeated: %+v, %v", receipt, err)
 		}
 		if _, err := m.Claim(w, r, "bob"); !errors.Is(err, guest.ErrClaimed) {
@@ -700,20 +730,23 @@ func (left release) read(t *testing.T) {
 		holds(m.As(t.Context(), "ann"), "ann", sku, "frozen@example.com")
 	}
 	at(m, "", func(w http.ResponseWriter, r *http.Request) {
-		if receipt, err := m.ClaimTicket(w, r, left.Ticket, "bob@example.com", "bob"); err != nil || !receipt.Claimed {
+		if receipt, err := m.ClaimTicket(w, r, left.Ticket, "bob@example.com", "bob"); err != nil ||
+			!receipt.Claimed {
 			t.Errorf("the ticket: %+v, %v", receipt, err)
 		}
 	})
 	holds(m.As(t.Context(), "bob"), "bob", "ticket", "ticket@example.com")
 	at(m, left.Open, func(w http.ResponseWriter, r *http.Request) {
-		if receipt, err := m.Claim(w, r, "cy"); err != nil || !receipt.Claimed || len(receipt.Kinds) != 4 {
+		if receipt, err := m.Claim(w, r, "cy"); err != nil || !receipt.Claimed ||
+			len(receipt.Kinds) != 4 {
 			t.Errorf("a claim: %+v, %v", receipt, err)
 		}
 	})
 	holds(m.As(t.Context(), "cy"), "cy", "open", "open@example.com")
 }
 
-// garbled is a store whose records another program has written to: its answers hold these fields, whatever was written.
+// garbled is a store whose records another program has written to: its answers hold these fields,
+// whatever was written.
 type garbled struct {
 	guest.Store
 	guest, account, outbox guest.Fields
@@ -725,7 +758,8 @@ func (g *garbled) mix(fields guest.Fields, key string, names []string) guest.Fie
 	if mixed == nil {
 		mixed = guest.Fields{}
 	}
-	for name, value := range map[string]guest.Fields{"g": g.guest, "a": g.account, "o": g.outbox}[key[:min(1, len(key))]] {
+	for name, value := range map[string]guest.Fields{"g": g.guest, "a": g.account,
+		"o": g.outbox}[key[:min(1, len(key))]] {
 		if names == nil || slices.Contains(names, name) {
 			mixed[name] = value
 		}
@@ -753,8 +787,8 @@ func (g *garbled) Update(ctx context.Context, key string, u guest.Update) (guest
 	return res, err
 }
 
-// Any bytes in the records of a guest, an account and the outbox: data calls, claims and all that operators call end,
-// with an error at worst.
+// Any bytes in the records of a guest, an account and the outbox: data calls, claims and all that
+// operators call return, at worst with an error.
 func FuzzStoredFields(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"", "", ""},
@@ -763,11 +797,15 @@ func FuzzStoredFields(f *testing.F) {
 		{"x\x00", "x\x00\x00", "//\x00"},
 		{"email\x00\x01abc", "email\x00\x01", "g:/\x00\x00"},
 		{".s\x00sa:ann\x00.i\x00abc\x00cart\x001", ".c\x0010\x00.cabc\x00x 0 cart=mzzzz", ""},
-		{".s\x00bg:AAAAAAAAAAAAAAAAAAAAAA@0\x00.t\x00x", ".s\x00s", "g:AAAAAAAAAAAAAAAAAAAAAA/x/g:AAAAAAAAAAAAAAAAAAAAAA@1\x001"},
+		{".s\x00bg:AAAAAAAAAAAAAAAAAAAAAA@0\x00.t\x00x", ".s\x00s",
+			"g:AAAAAAAAAAAAAAAAAAAAAA/x/g:AAAAAAAAAAAAAAAAAAAAAA@1\x001"},
 		{".s\x00s", ".s\x00b", ".s\x00"},
-		{"cart/\x001\x00cart\x002\x00wishes/a\x00{}\x00wishes/b\x00null", "cart/\xff\x009223372036854775807\x00wishes/a\x00[]", ""},
+		{"cart/\x001\x00cart\x002\x00wishes/a\x00{}\x00wishes/b\x00null",
+			"cart/\xff\x009223372036854775807\x00wishes/a\x00[]", ""},
 		{"old/a\x00\x00old\x00", "old\x00\x00old/b\x00", "/\x00"},
-		{"cart//\x001\x00cart//a\x002\x00wishes/a/\x00{}\x00wishes/a/b\x00{}", "cart//\x00-1\x00cart//a\x001\x00wishes/a/\x00{}", "g:a/b/a:team/\x001\x00g:a/b/a:team/ann\x001"},
+		{"cart//\x001\x00cart//a\x002\x00wishes/a/\x00{}\x00wishes/a/b\x00{}",
+			"cart//\x00-1\x00cart//a\x001\x00wishes/a/\x00{}",
+			"g:a/b/a:team/\x001\x00g:a/b/a:team/ann\x001"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
@@ -784,10 +822,14 @@ func parseFields(s string) guest.Fields { // names and values in turn
 }
 
 func fuzzStored(t *testing.T, guestFields, accountFields, entries string) {
-	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields), account: parseFields(accountFields), outbox: parseFields(entries)}
+	store := &garbled{Store: memstore.New(memstore.Config{}), guest: parseFields(guestFields),
+		account: parseFields(accountFields), outbox: parseFields(entries)}
 	m := newManager(t, guest.Config{
-		Store: store, Data: []guest.Kind{Theme, Cart, Wishes, Email}, Cookie: guest.Cookie{Insecure: true},
-		Account: func(r *http.Request) string { return r.Header.Get("User") }, AutoClaim: func(*http.Request) bool { return false },
+		Store: store, Data: []guest.Kind{Theme, Cart, Wishes, Email},
+		Cookie: guest.Cookie{Insecure: true},
+		Account: func(r *http.Request) string {
+			return r.Header.Get("User")
+		}, AutoClaim: func(*http.Request) bool { return false },
 		ClaimTimeout: time.Minute,
 	})
 	_, w := visited(m, "GET", "")
@@ -819,7 +861,8 @@ func fuzzStored(t *testing.T, guestFields, accountFields, entries string) {
 				if _, fault := json.Marshal(receipt); fault != nil {
 					t.Error(fault)
 				}
-				if err == nil && receipt.Pending || err != nil && !receipt.Pending && !errors.Is(err, guest.ErrClaimed) {
+				if err == nil && receipt.Pending || err != nil && !receipt.Pending &&
+					!errors.Is(err, guest.ErrClaimed) {
 					t.Errorf("%+v, %v", receipt, err)
 				}
 				touch(r.Context())
