@@ -333,7 +333,7 @@ func TestPrefetchIsOneManagers(t *testing.T) {
 	})).ServeHTTP(httptest.NewRecorder(), r)
 }
 
-func TestSealedDataIsNeverInTheClear(t *testing.T) {
+func TestEncryptedDataIsNeverInTheClear(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
@@ -403,7 +403,7 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 }
 
 // Plaintext that was written into the store does not become data of a kind that is encrypted.
-func TestASealedKindRefusesPlaintext(t *testing.T) {
+func TestAnEncryptedKindRefusesPlaintext(t *testing.T) {
 	t.Parallel()
 	store := newStore()
 	email := guest.NewValue("email", guest.PreferGuest[string]).Encrypted()

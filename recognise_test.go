@@ -495,7 +495,7 @@ func TestSiblings(t *testing.T) {
 
 // Without __Host- a subdomain can plant a provisional cookie. The guest of yesterday is neither
 // replaced by the planted one nor absorbs it.
-func TestAPlantedSpareCookie(t *testing.T) {
+func TestAPlantedProvisionalCookie(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
