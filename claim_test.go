@@ -278,8 +278,8 @@ func TestManager_Claim(t *testing.T) {
 		res, _ := s.browser().request("POST", "/add/late")
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 		b = next.browser()
-		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies()} {
-			b.Jar.SetCookies(mustURL(t, next.url), cookies)
+		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustParse(s.url)), res.Cookies()} {
+			b.Jar.SetCookies(mustParse(next.url), cookies)
 		}
 		if c := b.login("bob"); c.Err != "" || !c.Receipt.Claimed || c.Receipt.Replayed ||
 			len(b.cookies()) != 0 {
@@ -1013,7 +1013,7 @@ func TestLateResponses(t *testing.T) {
 		res.Body.Close()
 		return res.Cookies()
 	}
-	take := func(b *browser, cookies []*http.Cookie) { b.Jar.SetCookies(mustURL(t, b.s.url), cookies) }
+	take := func(b *browser, cookies []*http.Cookie) { b.Jar.SetCookies(mustParse(b.s.url), cookies) }
 
 	t.Run("of another tab", func(t *testing.T) {
 		s, b := setup(t)

@@ -388,9 +388,9 @@ func TestRotationWhileBothVersionsRun(t *testing.T) {
 					total++
 					for i, b := range browsers {
 						visit := func(s *site) page {
-							jar := b.Jar.Cookies(mustURL(t, b.s.url))
+							jar := b.Jar.Cookies(mustParse(b.s.url))
 							next := s.browser() // the same browser: the balancer has another replica for it
-							next.Jar.SetCookies(mustURL(t, s.url), jar)
+							next.Jar.SetCookies(mustParse(s.url), jar)
 							browsers[i], b = next, next
 							return b.page()
 						}

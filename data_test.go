@@ -662,6 +662,9 @@ func (h *halfway) MarshalJSON() ([]byte, error) { return json.Marshal(h.sku) }
 
 func (h *halfway) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &h.sku) }
 
+func valueOf[T any]() guest.Kind { return guest.NewValue("k", guest.PreferGuest[T]) }
+func mapOf[T any]() guest.Kind   { return guest.NewMap("k", guest.EachItem(guest.PreferGuest[T])) }
+
 // New refuses types that would come back empty or not at all, and no others.
 func TestTypesThatJSONCannotKeep(t *testing.T) {
 	t.Parallel()
@@ -669,34 +672,25 @@ func TestTypesThatJSONCannotKeep(t *testing.T) {
 		kind guest.Kind
 		want string // in the error; "": none
 	}{
-		"no exported field": {guest.NewValue("k", guest.PreferGuest[hidden]),
-			"hidden has no exported field"},
-		"in a map's items": {guest.NewMap("k", guest.EachItem(guest.PreferGuest[hidden])),
-			"hidden has no exported field"},
-		"in a slice": {guest.NewValue("k", guest.PreferGuest[[]hidden]),
-			"hidden has no exported field"},
-		"in a pointer": {guest.NewValue("k", guest.PreferGuest[*hidden]),
-			"hidden has no exported field"},
-		"in a field": {guest.NewValue("k", guest.PreferGuest[struct{ H hidden }]),
-			"H: guest_test.hidden has no exported field"},
-		"a marshaler of pointers alone": {guest.NewValue("k", guest.PreferGuest[halfway]),
-			"halfway has no exported field"},
-		"a channel": {guest.NewValue("k", guest.PreferGuest[chan int]),
-			"has no form in JSON"},
-		"a function in a field": {guest.NewValue("k", guest.PreferGuest[struct{ F func() }]),
-			"F: func() has no form in JSON"},
-		"keys": {guest.NewValue("k", guest.PreferGuest[map[hidden]int]),
-			"keys that JSON does not know"},
-		"a time":                      {guest.NewValue("k", guest.PreferGuest[time.Time]), ""},
-		"a time in a field":           {guest.NewValue("k", guest.PreferGuest[struct{ At time.Time }]), ""},
-		"a marshaler of its own":      {guest.NewValue("k", guest.PreferGuest[byMethod]), ""},
-		"a pointer to a marshaler":    {guest.NewValue("k", guest.PreferGuest[*halfway]), ""},
-		"a set":                       {guest.NewMap("k", guest.EachItem(guest.PreferGuest[struct{}])), ""},
-		"a type that contains itself": {guest.NewValue("k", guest.PreferGuest[tree]), ""},
-		"an embedded struct":          {guest.NewValue("k", guest.PreferGuest[embeds]), ""},
-		"anything":                    {guest.NewValue("k", guest.PreferGuest[any]), ""},
-		"raw JSON":                    {guest.NewValue("k", guest.PreferGuest[json.RawMessage]), ""},
-		"a large number":              {guest.NewValue("k", guest.PreferGuest[*big.Int]), ""},
+		"no exported field":           {valueOf[hidden](), "hidden has no exported field"},
+		"in a map's items":            {mapOf[hidden](), "hidden has no exported field"},
+		"in a slice":                  {valueOf[[]hidden](), "hidden has no exported field"},
+		"in a pointer":                {valueOf[*hidden](), "hidden has no exported field"},
+		"in a field":                  {valueOf[struct{ H hidden }](), "H: guest_test.hidden has no exported"},
+		"a marshaler of pointers":     {valueOf[halfway](), "halfway has no exported field"},
+		"a channel":                   {valueOf[chan int](), "has no form in JSON"},
+		"a function in a field":       {valueOf[struct{ F func() }](), "F: func() has no form in JSON"},
+		"keys":                        {valueOf[map[hidden]int](), "keys that JSON does not know"},
+		"a time":                      {valueOf[time.Time](), ""},
+		"a time in a field":           {valueOf[struct{ At time.Time }](), ""},
+		"a marshaler of its own":      {valueOf[byMethod](), ""},
+		"a pointer to a marshaler":    {valueOf[*halfway](), ""},
+		"a set":                       {mapOf[struct{}](), ""},
+		"a type that contains itself": {valueOf[tree](), ""},
+		"an embedded struct":          {valueOf[embeds](), ""},
+		"anything":                    {valueOf[any](), ""},
+		"raw JSON":                    {valueOf[json.RawMessage](), ""},
+		"a large number":              {valueOf[*big.Int](), ""},
 		"a field that is left out": {guest.NewValue("k", guest.PreferGuest[struct {
 			A int
 			F func() `json:"-"`

@@ -146,7 +146,7 @@ func TestTheUrgentLinesComeFirst(t *testing.T) {
 	for range others {
 		b.Jar = nil // each is a first request
 		res, _ := b.request("POST", "/add/tea")
-		jar.SetCookies(mustURL(t, s.url), res.Cookies())
+		jar.SetCookies(mustParse(s.url), res.Cookies())
 	}
 	b.Jar = jar
 

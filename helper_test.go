@@ -372,7 +372,7 @@ func (s *site) browser() *browser {
 func (b *browser) copy() *browser {
 	c := b.s.browser()
 	c.user = b.user
-	u, _ := url.Parse(b.s.url)
+	u := mustParse(b.s.url)
 	c.Jar.SetCookies(u, b.Jar.Cookies(u))
 	return c
 }
@@ -433,7 +433,7 @@ func (b *browser) login(user string) (c claimed) {
 
 // cookies returns the names of the guest cookies in the browser.
 func (b *browser) cookies() (names []string) {
-	u, _ := url.Parse(b.s.url)
+	u := mustParse(b.s.url)
 	for _, c := range b.Jar.Cookies(u) {
 		if strings.HasPrefix(c.Name, "guest") {
 			names = append(names, c.Name)
@@ -450,13 +450,15 @@ func confirmed(s *site) *browser {
 	return b
 }
 
+// cookieHeader sends a request, which confirms a new guest, and returns its Cookie header.
 func cookieHeader(b *browser) string {
 	res, _ := b.request("GET", "/static")
 	return res.Request.Header.Get("Cookie")
 }
 
-func cookieHeaderOf(b *browser) string {
-	u, _ := url.Parse(b.s.url)
+// jarHeader returns the Cookie header of the cookies in the browser, without a request.
+func jarHeader(b *browser) string {
+	u := mustParse(b.s.url)
 	var all []string
 	for _, c := range b.Jar.Cookies(u) {
 		all = append(all, pair(c))
@@ -488,9 +490,8 @@ func mainOf(w *httptest.ResponseRecorder) string {
 
 // bubble is a browser inside a synctest bubble.
 type bubble struct {
-	h    http.Handler
-	jar  map[string]*http.Cookie
-	keep bool // keeps cookies beyond their life
+	h   http.Handler
+	jar map[string]*http.Cookie // keeps cookies beyond their life
 }
 
 func newBubble(m *guest.Manager, h http.HandlerFunc) *bubble {
@@ -698,12 +699,10 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-func equal(a, b []string) bool { return strings.Join(a, ",") == strings.Join(b, ",") }
-
-func mustURL(t *testing.T, s string) *url.URL {
+func mustParse(s string) *url.URL {
 	u, err := url.Parse(s)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return u
 }

@@ -118,7 +118,7 @@ func TestHooks(t *testing.T) {
 	old.login("eve")
 	l.expect(t, "refused: claimed_by_other")
 	forged := s.browser()
-	forged.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: "guest", Value: "forged"}})
+	forged.Jar.SetCookies(mustParse(s.url), []*http.Cookie{{Name: "guest", Value: "forged"}})
 	forged.page()
 	l.expect(t, "refused: invalid_token", "created")
 }

@@ -279,7 +279,7 @@ func TestManager_Middleware(t *testing.T) {
 		if c := b.login("ann"); c.Err == "" || !c.Receipt.Pending {
 			t.Errorf("a login: %+v; want Pending", c)
 		}
-		if got := b.cookies(); !equal(got, before) {
+		if got := b.cookies(); !slices.Equal(got, before) {
 			t.Errorf("cookies %v, before the outage %v", got, before)
 		}
 
@@ -424,10 +424,9 @@ func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newManager(t, guest.Config{})
 		var v *guest.Visitor
-		b := &bubble{jar: map[string]*http.Cookie{}, keep: true}
-		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 			v = guest.FromContext(r.Context())
-		}))
+		})
 		b.get("/")
 		b.get("/")
 		b.get("/") // by now the process knows the cookie

@@ -71,7 +71,7 @@ func TestForgetEndsCopies(t *testing.T) {
 	next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 	for _, s := range []*site{s, next} {
 		thief := s.browser()
-		thief.Jar.SetCookies(mustURL(t, s.url), copied.Jar.Cookies(mustURL(t, copied.s.url)))
+		thief.Jar.SetCookies(mustParse(s.url), copied.Jar.Cookies(mustParse(copied.s.url)))
 		thief.add("cup")
 		if p := thief.page(); p.Guest == id || p.Cart["tea"] != 0 {
 			t.Errorf("the copied cookie is guest %s with %v", p.Guest, p.Cart)
@@ -90,7 +90,7 @@ func TestForgetEndsCopies(t *testing.T) {
 		t.Errorf("the ticket: %s; ann has %v", got, s.account("ann"))
 	}
 	thief := next.browser()
-	thief.Jar.SetCookies(mustURL(t, next.url), copied.Jar.Cookies(mustURL(t, copied.s.url)))
+	thief.Jar.SetCookies(mustParse(next.url), copied.Jar.Cookies(mustParse(copied.s.url)))
 	if c := thief.login("eve"); c.Err != "" || c.Receipt.Claimed || len(s.account("eve")) != 0 {
 		t.Errorf("a login with the copied cookie: %+v", c)
 	}

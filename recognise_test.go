@@ -451,7 +451,7 @@ func TestSiblings(t *testing.T) {
 		s := newSite(t, nil)
 		b := s.browser()
 		for i := range 200 {
-			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i),
+			b.Jar.SetCookies(mustParse(s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i),
 				Value: "made-up", Path: "/"}})
 		}
 		const enough = 60 // requests: each response clears four
@@ -599,7 +599,7 @@ func TestTheNextPerson(t *testing.T) {
 						b := s.browser()
 						for i := range n {
 							c := s.request("POST", fmt.Sprint("/add/first", i), "").Result().Cookies()[0]
-							b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: c.Name, Value: c.Value}})
+							b.Jar.SetCookies(mustParse(s.url), []*http.Cookie{{Name: c.Name, Value: c.Value}})
 						}
 						stolen := b.copy()
 						tick()
@@ -611,9 +611,9 @@ func TestTheNextPerson(t *testing.T) {
 						tick()
 						if processes == 2 {
 							next := newSite(t, func(c *guest.Config) { c.Store = s.store })
-							jar := b.Jar.Cookies(mustURL(t, s.url))
+							jar := b.Jar.Cookies(mustParse(s.url))
 							b = next.browser()
-							b.Jar.SetCookies(mustURL(t, next.url), jar)
+							b.Jar.SetCookies(mustParse(next.url), jar)
 						}
 						for i := range 3 {
 							b.add(fmt.Sprint("next", i))
@@ -779,9 +779,9 @@ func TestTheNextPerson(t *testing.T) {
 		// a process that knows nothing of the claim
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 		b := next.browser()
-		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustURL(t, s.url)), res.Cookies(),
+		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustParse(s.url)), res.Cookies(),
 			lateRes.Cookies()} {
-			b.Jar.SetCookies(mustURL(t, next.url), cookies)
+			b.Jar.SetCookies(mustParse(next.url), cookies)
 		}
 		p := b.page()
 		if want := map[string]int64{"late": 1}; !maps.Equal(p.Cart, want) || p.New {
@@ -920,7 +920,7 @@ func TestAReplayedCookieIsAdmittedLikeNone(t *testing.T) {
 		}
 		for range 3 {
 			tab := m.browser()
-			tab.Jar.SetCookies(mustURL(t, m.url), old.Jar.Cookies(mustURL(t, s.url)))
+			tab.Jar.SetCookies(mustParse(m.url), old.Jar.Cookies(mustParse(s.url)))
 			if p := tab.page(); p.Guest != "" || len(p.Cart) != 0 || !p.Replaced {
 				t.Errorf("%+v", p)
 			}
@@ -957,7 +957,7 @@ func TestWorkPerRequest(t *testing.T) {
 		b := s.browser()
 		for _, c := range siblings(s) {
 			name, value, _ := strings.Cut(c, "=")
-			b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: name, Value: value}})
+			b.Jar.SetCookies(mustParse(s.url), []*http.Cookie{{Name: name, Value: value}})
 		}
 		var p page
 		for range n / 4 {

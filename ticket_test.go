@@ -327,8 +327,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 			t.Fatal(body)
 		}
 		other := newSite(t, func(c *guest.Config) { c.Store = s.store })
-		w := other.request("POST", "/add/tea", cookieHeaderOf(b))
-		cookies := cookieHeaderOf(b)
+		w := other.request("POST", "/add/tea", jarHeader(b))
+		cookies := jarHeader(b)
 		if m := mainOf(w); m != "" {
 			cookies = m
 		}

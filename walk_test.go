@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,14 +90,6 @@ type walkItem struct {
 }
 
 var walkURL = mustParse("http://www.shop.test/")
-
-func mustParse(s string) *url.URL {
-	u, err := url.Parse(s)
-	if err != nil {
-		panic(err)
-	}
-	return u
-}
 
 func newWalk(t *testing.T, seed uint64) *walk {
 	w := &walk{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), items: map[string]*walkItem{}}
