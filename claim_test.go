@@ -42,8 +42,10 @@ func TestManager_Claim(t *testing.T) {
 			time.Since(c.Receipt.At).Abs() > time.Minute {
 			t.Errorf("receipt %+v", c)
 		}
-		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Moved,
-			GuestItems: 2, GuestTotal: 3, ResultItems: 2, ResultTotal: 3}) {
+		moved := guest.KindReceipt{
+			Name: "cart", Outcome: guest.Moved, GuestItems: 2, GuestTotal: 3, ResultItems: 2, ResultTotal: 3,
+		}
+		if k := kept(t, c.Receipt, "cart"); k != moved {
 			t.Errorf("cart: %+v", k)
 		}
 		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Moved {
@@ -67,9 +69,11 @@ func TestManager_Claim(t *testing.T) {
 		b.add("pot")
 		b.request("POST", "/theme/light")
 		c = b.login("ann")
-		if k := kept(t, c.Receipt, "cart"); k != (guest.KindReceipt{Name: "cart", Outcome: guest.Merged,
-			GuestItems: 2, GuestTotal: 2, AccountItems: 2, AccountTotal: 3, ResultItems: 3,
-			ResultTotal: 5}) {
+		merged := guest.KindReceipt{
+			Name: "cart", Outcome: guest.Merged, GuestItems: 2, GuestTotal: 2,
+			AccountItems: 2, AccountTotal: 3, ResultItems: 3, ResultTotal: 5,
+		}
+		if k := kept(t, c.Receipt, "cart"); k != merged {
 			t.Errorf("cart: %+v", k)
 		}
 		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Kept {
@@ -778,8 +782,10 @@ func TestManager_ClaimHandler(t *testing.T) {
 	tab := cb.copy()
 	cb.user, tab.user = "ann", "eve"
 	body := status(cb, "POST", 200)
-	for _, want := range []string{`"id":"`, `"guest_id":"`, `"account_id":"ann"`, `"claimed":true`,
-		`"replayed":false`, `"outcome":"`, `"guest_items":1`} {
+	for _, want := range []string{
+		`"id":"`, `"guest_id":"`, `"account_id":"ann"`, `"claimed":true`,
+		`"replayed":false`, `"outcome":"`, `"guest_items":1`,
+	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in %s", want, body)
 		}

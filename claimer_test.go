@@ -609,7 +609,7 @@ func TestTheLogTellsNothingOfTheApp(t *testing.T) {
 func TestMarkersDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	store := &spy{Store: newStore()}
-	m := replica(t, store, [][]byte{secret}, Cart)
+	m := replica(t, store, Cart)
 	claims := 2000
 	if *storeFlag != "memory" || raceEnabled {
 		claims = 100
@@ -647,7 +647,7 @@ func TestMarkers(t *testing.T) {
 	t.Run("of pending claims stay", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
-		m := replica(t, store, [][]byte{secret}, Cart)
+		m := replica(t, store, Cart)
 		stuck := releaseManager(t, store, errors.New("the database is down"))
 		var pending []string
 		newGuest := func() string {
@@ -688,7 +688,7 @@ func TestMarkers(t *testing.T) {
 			t.Run(fmt.Sprint("before call ", step+1), func(t *testing.T) {
 				mem := newStore()
 				store := &spy{Store: mem}
-				sleeper, m := replica(t, store, [][]byte{secret}, Cart), replica(t, mem, [][]byte{secret}, Cart)
+				sleeper, m := replica(t, store, Cart), replica(t, mem, Cart)
 				cookie := at(m, "", adds("tea"))
 				calls := 0
 				store.on(func(op, key string, u guest.Update) error {
@@ -776,8 +776,7 @@ func TestRollback(t *testing.T) {
 		t.Parallel()
 		store := &rewinding{Store: newStore()}
 		asleep := &spy{Store: store}
-		sleeper, m := replica(t, asleep, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret},
-			Cart)
+		sleeper, m := replica(t, asleep, Cart), replica(t, store, Cart)
 		newGuest := func() string {
 			return at(m, "", adds("tea"))
 		}

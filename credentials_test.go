@@ -42,8 +42,10 @@ func FuzzHostileTokens(f *testing.F) {
 	}
 	// COOKIE and TICKET stand for the genuine ones, which each process of a fuzzer makes for
 	// itself.
-	for _, seed := range []string{"", "COOKIE", "TICKET", "xCOOKIE", "COOKIE=", "guest",
-		"a=b; guest=COOKIE", "\x00", strings.Repeat("A", 300)} {
+	for _, seed := range []string{
+		"", "COOKIE", "TICKET", "xCOOKIE", "COOKIE=", "guest",
+		"a=b; guest=COOKIE", "\x00", strings.Repeat("A", 300),
+	} {
 		f.Add(seed)
 	}
 	stands := strings.NewReplacer("COOKIE", genuine, "TICKET", ticket)
@@ -75,8 +77,9 @@ func FuzzHostileTokens(f *testing.F) {
 // other cookie causes a call of the store.
 func FuzzCookieHeader(f *testing.F) {
 	store := &spy{Store: memstore.New(memstore.Config{})}
-	m := newManager(f, guest.Config{Store: store, Cookie: guest.Cookie{Insecure: true},
-		Create: guest.OnFirstWrite})
+	m := newManager(f, guest.Config{
+		Store: store, Cookie: guest.Cookie{Insecure: true}, Create: guest.OnFirstWrite,
+	})
 	v, w := visited(m, "GET", "")
 	first := w.Result().Cookies()[0]
 	provisional := pair(first)
@@ -282,8 +285,10 @@ func TestATokenHasOneSpelling(t *testing.T) {
 		}
 	}
 	trimmed := strings.TrimRight(genuine, "=")
-	for _, other := range []string{trimmed + "===", genuine + "====", genuine + genuine,
-		strings.ToLower(genuine), `"` + genuine + `"`} {
+	for _, other := range []string{
+		trimmed + "===", genuine + "====", genuine + genuine,
+		strings.ToLower(genuine), `"` + genuine + `"`,
+	} {
 		refuse(other)
 	}
 	if trimmed != genuine {
@@ -315,8 +320,8 @@ func TestRotations(t *testing.T) {
 		cookies[i] = s.confirmedCookie(fmt.Sprint("sku", i))
 	}
 	for i := 0; i < n; i += 100 {
-		if err := Email.Set(s.guests.AsGuest(t.Context(), s.show(cookies[i]).Guest),
-			fmt.Sprint(i)); err != nil {
+		ctx := s.guests.AsGuest(t.Context(), s.show(cookies[i]).Guest)
+		if err := Email.Set(ctx, fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -419,8 +424,8 @@ func TestAnOldCookieGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(memstore.Config{})
 		make := func(secret string) *guest.Manager {
-			return newManager(t, guest.Config{Store: store,
-				Secrets: [][]byte{[]byte(strings.Repeat(secret, 32))}})
+			secrets := [][]byte{[]byte(strings.Repeat(secret, 32))}
+			return newManager(t, guest.Config{Store: store, Secrets: secrets})
 		}
 		add := adds("tea")
 		leaked := make("a")
@@ -617,8 +622,8 @@ func TestCookieTossing(t *testing.T) {
 
 		var got claimed
 		user := fmt.Sprint("user", i)
-		if err := json.Unmarshal(s.request("POST", "/login/"+user, header).Body.Bytes(),
-			&got); err != nil {
+		w := s.request("POST", "/login/"+user, header)
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 			t.Fatal(err)
 		}
 		want, fault := map[string]int64{}, ""
@@ -656,10 +661,11 @@ func TestCookieAttributes(t *testing.T) {
 		cookie guest.Cookie
 		want   []string
 	}{
-		{"default", guest.Cookie{}, []string{"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure",
-			"SameSite=Lax", "Max-Age=3600"}},
-		{"domain", guest.Cookie{Domain: "example.com"}, []string{"__Secure-guest.", "Domain=example.com",
-			"Secure"}},
+		{"default", guest.Cookie{}, []string{
+			"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure", "SameSite=Lax", "Max-Age=3600",
+		}},
+		{"domain", guest.Cookie{Domain: "example.com"},
+			[]string{"__Secure-guest.", "Domain=example.com", "Secure"}},
 		{"plain http", guest.Cookie{Name: "me", Insecure: true},
 			[]string{"me.", "HttpOnly", "SameSite=Lax"}},
 		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true},
@@ -893,8 +899,8 @@ func TestConfig_Header(t *testing.T) {
 			t.Helper()
 			b := s.browser()
 			b.user = user
-			res, body := b.request("POST", path, append([]string{"Origin", "capacitor://localhost",
-				"Sec-Fetch-Site", "cross-site"}, header...)...)
+			from := []string{"Origin", "capacitor://localhost", "Sec-Fetch-Site", "cross-site"}
+			res, body := b.request("POST", path, append(from, header...)...)
 			res.Body = io.NopCloser(strings.NewReader(body))
 			return res
 		}

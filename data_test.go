@@ -59,8 +59,8 @@ func TestMap(t *testing.T) {
 	if w, err := Wishes.Get(ctx, "tea"); w.Note != "green, loose" || err != nil {
 		t.Errorf("%v, %v", w, err)
 	}
-	if all, err := Wishes.All(ctx); !maps.Equal(all, map[string]wish{"tea": {"green, loose"},
-		"pot/large": {"blue"}}) || err != nil {
+	want := map[string]wish{"tea": {"green, loose"}, "pot/large": {"blue"}}
+	if all, err := Wishes.All(ctx); !maps.Equal(all, want) || err != nil {
 		t.Errorf("%v, %v", all, err)
 	}
 	Wishes.Delete(ctx, "tea")
@@ -107,8 +107,8 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 	names := []string{"/", "/garden", "/garden/", "/garden/fern", "/garden/fern/"}
 	fill := func(t *testing.T, ctx context.Context) {
 		for i, name := range names {
-			if err := errors.Join(Wishes.Set(ctx, name, wish{name}),
-				Cart.Set(ctx, name, int64(i+1))); err != nil {
+			err := errors.Join(Wishes.Set(ctx, name, wish{name}), Cart.Set(ctx, name, int64(i+1)))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -408,9 +408,9 @@ func TestAnEncryptedKindRefusesPlaintext(t *testing.T) {
 	store := newStore()
 	email := guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
 	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
-	m := replica(t, store, [][]byte{secret}, email, notes)
+	m := replica(t, store, email, notes)
 	lenientEmail, lenientNotes := email.InsecureAcceptPlaintext(), notes.InsecureAcceptPlaintext()
-	lenient := replica(t, store, [][]byte{secret}, lenientEmail, lenientNotes)
+	lenient := replica(t, store, lenientEmail, lenientNotes)
 	var id string
 	cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
 		notes.Set(r.Context(), "own", "mine")
@@ -482,8 +482,8 @@ func TestAKindThatBecameAnother(t *testing.T) {
 	b := s.browser()
 	b.add("tea")
 	id := b.page().Guest
-	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"cart": "5",
-		"theme/old": `"x"`, "theme": `"dark"`}})
+	old := guest.Fields{"cart": "5", "theme/old": `"x"`, "theme": `"dark"`}
+	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: old})
 	Cart.Add(s.guests.As(t.Context(), "ann"), "cup", 1)
 	if p := b.page(); p.Cart["tea"] != 1 || len(p.Cart) != 1 || p.Theme != "dark" || p.Err != "" {
 		t.Errorf("%+v", p)
@@ -534,8 +534,7 @@ func TestAKindThatChanges(t *testing.T) {
 		store := newStore()
 		value, items := guest.NewValue("notes", guest.PreferGuest[string]),
 			guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
-		before, after := replica(t, store, [][]byte{secret}, value), replica(t, store, [][]byte{secret},
-			items)
+		before, after := replica(t, store, value), replica(t, store, items)
 		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
 			value.Set(r.Context(), "x")
 		})
@@ -553,8 +552,8 @@ func TestAKindThatChanges(t *testing.T) {
 		store := newStore()
 		plain := guest.NewValue("email", guest.PreferGuest[string])
 		encrypted := plain.Encrypted()
-		before, after := replica(t, store, [][]byte{secret}, encrypted),
-			replica(t, store, [][]byte{secret}, plain)
+		before, after := replica(t, store, encrypted),
+			replica(t, store, plain)
 		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
 			encrypted.Set(r.Context(), "ann@example.com")
 		})
@@ -571,9 +570,11 @@ func TestAKindThatChanges(t *testing.T) {
 		t.Parallel()
 		store := newStore()
 		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
-		before := replica(t, store, [][]byte{[]byte("a secret that was thrown away...")}, notes)
-		undecided, after := replica(t, store, [][]byte{secret}, Cart), replica(t, store, [][]byte{secret},
-			guest.Retired("notes"), Cart)
+		before := newManager(t, guest.Config{
+			Store: store, Secrets: [][]byte{[]byte("a secret that was thrown away...")},
+			Data: []guest.Kind{notes},
+		})
+		undecided, after := replica(t, store, Cart), replica(t, store, guest.Retired("notes"), Cart)
 		var id string
 		cookie := at(undecided, "", func(w http.ResponseWriter, r *http.Request) {
 			Cart.Add(r.Context(), "tea", 1)
@@ -587,8 +588,10 @@ func TestAKindThatChanges(t *testing.T) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 		receipt, err := claimBy(after, cookie, "ann")
-		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 2, AccountItems: 1,
-			ResultItems: 1, DroppedItems: 2}
+		want := guest.KindReceipt{
+			Name: "notes", Outcome: guest.Dropped,
+			GuestItems: 2, AccountItems: 1, ResultItems: 1, DroppedItems: 2,
+		}
 		if err != nil || len(receipt.Kinds) != 2 || kept(t, receipt, "notes") != want {
 			t.Errorf("%+v, %v, want %+v", receipt, err, want)
 		}
@@ -602,8 +605,10 @@ func TestAKindThatChanges(t *testing.T) {
 		if err := notes.Set(after.As(t.Context(), "ann"), "a", "x"); !errors.Is(err, guest.ErrInvalid) {
 			t.Errorf("a retired kind is written: %v", err)
 		}
-		if _, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret},
-			Data: []guest.Kind{guest.Retired("cart"), Cart}}); err == nil {
+		_, err = guest.New(guest.Config{
+			Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{guest.Retired("cart"), Cart},
+		})
+		if err == nil {
 			t.Error("a kind is in use and retired")
 		}
 	})
@@ -615,8 +620,10 @@ func TestStringsAreJSON(t *testing.T) {
 	store := memstore.New(memstore.Config{})
 	m := newManager(t, guest.Config{Store: store, Data: []guest.Kind{Theme}})
 	ctx := m.As(t.Context(), "ann")
-	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n",
-		"\xff", "\u2028", `"dark"`} {
+	for _, s := range []string{
+		"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n",
+		"\xff", "\u2028", `"dark"`,
+	} {
 		if err := Theme.Set(ctx, s); err != nil {
 			t.Fatal(err)
 		}
@@ -676,7 +683,7 @@ func TestTypesThatJSONCannotKeep(t *testing.T) {
 		"in a map's items":            {mapOf[hidden](), "hidden has no exported field"},
 		"in a slice":                  {valueOf[[]hidden](), "hidden has no exported field"},
 		"in a pointer":                {valueOf[*hidden](), "hidden has no exported field"},
-		"in a field":                  {valueOf[struct{ H hidden }](), "H: guest_test.hidden has no exported"},
+		"in a field":                  {valueOf[struct{ H hidden }](), "H: guest_test.hidden has no"},
 		"a marshaler of pointers":     {valueOf[halfway](), "halfway has no exported field"},
 		"a channel":                   {valueOf[chan int](), "has no form in JSON"},
 		"a function in a field":       {valueOf[struct{ F func() }](), "F: func() has no form in JSON"},
@@ -696,10 +703,11 @@ func TestTypesThatJSONCannotKeep(t *testing.T) {
 			F func() `json:"-"`
 		}]), ""},
 	} {
-		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
-			Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind}})
-		if tt.want == "" && err != nil || tt.want != "" &&
-			(err == nil || !strings.Contains(err.Error(), tt.want)) {
+		_, err := guest.New(guest.Config{
+			Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind},
+		})
+		if tt.want == "" && err != nil ||
+			tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
@@ -714,39 +722,39 @@ func TestARollingDeployLosesNothing(t *testing.T) {
 	secretNotes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
 	newer := []byte("a newer secret of 32 bytes......")
 	both := [][]byte{newer, secret}
+	type version struct {
+		secrets [][]byte
+		kinds   []guest.Kind
+	}
 	for _, row := range []struct {
 		name     string
-		old, new func(*testing.T, guest.Store) *guest.Manager
+		old, new version
 		notes    *guest.Map[string] // of the new one
 	}{
-		{"the old one lacks a kind",
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, [][]byte{secret}, Cart)
-			},
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, [][]byte{secret}, Cart, notes)
-			}, notes},
-		{"the old one lacks the secret",
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
-			},
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, both, Cart, secretNotes)
-			}, secretNotes},
-		{"the old one encrypts, and meets what is not",
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, [][]byte{secret}, Cart, secretNotes)
-			},
-			func(t *testing.T, s guest.Store) *guest.Manager {
-				return replica(t, s, [][]byte{secret}, Cart, notes)
-			}, notes},
+		{
+			"the old one lacks a kind",
+			version{nil, []guest.Kind{Cart}}, version{nil, []guest.Kind{Cart, notes}}, notes,
+		},
+		{
+			"the old one lacks the secret",
+			version{nil, []guest.Kind{Cart, secretNotes}},
+			version{both, []guest.Kind{Cart, secretNotes}}, secretNotes,
+		},
+		{
+			"the old one encrypts, and meets what is not",
+			version{nil, []guest.Kind{Cart, secretNotes}}, version{nil, []guest.Kind{Cart, notes}}, notes,
+		},
 	} {
 		for _, accountHolds := range []bool{false, true} {
 			for _, oldFirst := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/the account holds some: %v/the old one first: %v", row.name, accountHolds,
-					oldFirst), func(t *testing.T) {
+				name := fmt.Sprintf("%s/the account holds some: %v/the old one first: %v",
+					row.name, accountHolds, oldFirst)
+				t.Run(name, func(t *testing.T) {
 					store := newStore()
-					old, new := row.old(t, store), row.new(t, store)
+					process := func(v version) *guest.Manager {
+						return newManager(t, guest.Config{Store: store, Secrets: v.secrets, Data: v.kinds})
+					}
+					old, new := process(row.old), process(row.new)
 					ann := new.As(t.Context(), "ann")
 					want := map[string]string{"first": "guest", "second": "guest"}
 					if accountHolds {
@@ -838,8 +846,8 @@ func TestMerge(t *testing.T) {
 						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(),
 							oldMap.Encrypted(), newMap.Encrypted()
 					}
-					old := replica(t, store, [][]byte{secret}, oldValue, oldMap)
-					new := replica(t, store, [][]byte{secret}, newValue, newMap)
+					old := replica(t, store, oldValue, oldMap)
+					new := replica(t, store, newValue, newMap)
 					ann := new.As(t.Context(), "ann")
 					newValue.Set(ann, row.account)
 					newMap.Set(ann, "pot", row.account)
@@ -857,8 +865,8 @@ func TestMerge(t *testing.T) {
 						t.Errorf("the value is %+v, %v, want %+v", got, err, row.want)
 					}
 					got, err := newMap.All(ann)
-					if want := map[string]newer{"pot": row.want, "mine": row.account,
-						"yours": row.guest}; !maps.Equal(got, want) || err != nil {
+					want := map[string]newer{"pot": row.want, "mine": row.account, "yours": row.guest}
+					if !maps.Equal(got, want) || err != nil {
 						t.Errorf("the map is %+v, %v, want %+v", got, err, want)
 					}
 					if k := kept(t, receipt, "look"); (k.Outcome == guest.Kept) != (row.want == row.account) {
@@ -873,7 +881,7 @@ func TestMerge(t *testing.T) {
 	t.Run("an unchanged amount keeps its bytes", func(t *testing.T) {
 		t.Parallel()
 		store := newStore()
-		m := replica(t, store, [][]byte{secret}, Cart)
+		m := replica(t, store, Cart)
 		Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
 		cookie := at(m, "", adds("tea"))
 		for key := range store.Keys(t.Context(), "a:") {
@@ -943,8 +951,9 @@ func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
 	join := func(account, guest string) string { return account + guest }
 	notes := guest.NewMap("notes", guest.EachItem(join))
 	draft := guest.NewValue("draft", join)
-	m := newManager(t, guest.Config{Store: newStore(), Data: []guest.Kind{notes, draft},
-		Quota: guest.Quota{Bytes: 16 << 10}})
+	m := newManager(t, guest.Config{
+		Store: newStore(), Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10},
+	})
 	ann := m.As(t.Context(), "ann")
 	var refused int
 	for i := range 64 {

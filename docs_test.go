@@ -138,8 +138,10 @@ func TestFiguresInTheReadme(t *testing.T) {
 		for _, row := range cells(section) {
 			measured[row[0]], _, _ = strings.Cut(row[1], " ") // without the quartiles
 		}
-		for column, name := range []string{"**guest on Redis**", "scs on Redis",
-			"gorilla/sessions on Redis"} {
+		for column, name := range []string{
+			"**guest on Redis**", "scs on Redis",
+			"gorilla/sessions on Redis",
+		} {
 			if have, want := line[column+1], measured[name]; have != want || want == "" {
 				t.Errorf("row %d, %s: the README says %q, the benchmarks %q", i+1, name, have, want)
 			}
@@ -239,8 +241,8 @@ func TestReadme(t *testing.T) {
 	l.Close()
 	dir := t.TempDir()
 	main := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(main, []byte(strings.ReplaceAll(program, "localhost:8080", addr)),
-		0o600); err != nil {
+	program = strings.ReplaceAll(program, "localhost:8080", addr)
+	if err := os.WriteFile(main, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "quickstart")

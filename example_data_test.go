@@ -328,8 +328,8 @@ func ExampleMap_Set() {
 	mux.HandleFunc("PUT /wishes/{sku}", func(w http.ResponseWriter, r *http.Request) {
 		err := Wishes.Set(r.Context(), r.PathValue("sku"), wish{Note: r.FormValue("note")})
 		switch {
-		case errors.Is(err, guest.ErrInvalid),
-			errors.Is(err, guest.ErrQuota): // such as a name of 200 bytes, a list of 300 items
+		case errors.Is(err, guest.ErrInvalid), errors.Is(err, guest.ErrQuota):
+			// such as a name of 200 bytes, a list of 300 items
 			http.Error(w, "This cannot be on the list.", http.StatusBadRequest)
 		case err != nil:
 			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)

@@ -583,11 +583,9 @@ func claimBy(m *guest.Manager, cookie, account string) (receipt guest.Receipt, e
 }
 
 // replica is one process of an app, with what this version of the app knows.
-func replica(
-	t *testing.T, store guest.Store, secrets [][]byte, kinds ...guest.Kind,
-) *guest.Manager {
+func replica(t *testing.T, store guest.Store, kinds ...guest.Kind) *guest.Manager {
 	t.Helper()
-	return newManager(t, guest.Config{Store: store, Secrets: secrets, Data: kinds})
+	return newManager(t, guest.Config{Store: store, Data: kinds})
 }
 
 func releaseManager(t *testing.T, store guest.Store, onClaim error) *guest.Manager {

@@ -129,8 +129,10 @@ func TestNew(t *testing.T) {
 
 	t.Run("a kind that was never made", func(t *testing.T) {
 		t.Parallel()
-		for _, k := range []guest.Kind{&guest.Counters{}, (*guest.Counters)(nil),
-			&guest.Value[string]{}} {
+		for _, k := range []guest.Kind{
+			&guest.Counters{}, (*guest.Counters)(nil),
+			&guest.Value[string]{},
+		} {
 			_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
 				Secrets: [][]byte{secret}, Data: []guest.Kind{k}})
 			var fault *guest.ConfigError
@@ -772,8 +774,8 @@ func TestAdmit(t *testing.T) {
 		if p := b.page(); p.IsGuest || p.Err != "" || len(p.Cart) != 0 {
 			t.Errorf("%+v", p)
 		}
-		if _, body := b.request("POST", "/add/tea"); !strings.Contains(body,
-			guest.ErrNotAdmitted.Error()) {
+		_, body := b.request("POST", "/add/tea")
+		if !strings.Contains(body, guest.ErrNotAdmitted.Error()) {
 			t.Errorf("writing: %s", body)
 		}
 		if n := s.store.calls.Load(); n != 0 {
@@ -796,8 +798,10 @@ func TestAdmit(t *testing.T) {
 	// "CUBOT X30". Two are made up: Slurp X, Robot 4.
 	t.Run("crawlers and phones", func(t *testing.T) {
 		t.Parallel()
-		for file, want := range map[string]bool{"testdata/agents/crawlers": false,
-			"testdata/agents/people": true} {
+		for file, want := range map[string]bool{
+			"testdata/agents/crawlers": false,
+			"testdata/agents/people":   true,
+		} {
 			list, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -817,8 +821,10 @@ func TestAdmit(t *testing.T) {
 				t.Errorf("%s: only %d lines", file, n)
 			}
 		}
-		for _, agent := range []string{"", "(", ")))bot", "((((bot", "[bot", "bot", ")bot(",
-			strings.Repeat("(", 1<<17) + "bot"} {
+		for _, agent := range []string{
+			"", "(", ")))bot", "((((bot", "[bot", "bot", ")bot(",
+			strings.Repeat("(", 1<<17) + "bot",
+		} {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("User-Agent", agent)
 			guest.Browsers(r) // whatever it says: no panic, and at once

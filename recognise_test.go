@@ -188,8 +188,8 @@ func TestSeveralMainCookies(t *testing.T) {
 				t.Errorf("not refused: %v", refused)
 			}
 		}
-		if _, body := s.browser().request("GET", "/page", "Cookie", attacker); strings.Contains(body,
-			"tea") {
+		_, body := s.browser().request("GET", "/page", "Cookie", attacker)
+		if strings.Contains(body, "tea") {
 			t.Errorf("the tossed cookie's guest has the victim's cart: %s", body)
 		}
 	})
@@ -219,8 +219,10 @@ func TestSeveralMainCookies(t *testing.T) {
 	// claimed, is neither cleared nor overwritten.
 	t.Run("no living guest is lost", func(t *testing.T) {
 		t.Parallel()
-		for name, planted := range map[string]struct{ claimed, open int }{"eight claimed": {8, 0},
-			"one claimed and one open": {1, 1}} {
+		for name, planted := range map[string]struct{ claimed, open int }{
+			"eight claimed":            {8, 0},
+			"one claimed and one open": {1, 1},
+		} {
 			t.Run(name, func(t *testing.T) {
 				s := newSite(t, nil)
 				mine := s.confirmedCookie("mine")
@@ -779,8 +781,10 @@ func TestTheNextPerson(t *testing.T) {
 		// a process that knows nothing of the claim
 		next := newSite(t, func(c *guest.Config) { c.Store = s.store })
 		b := next.browser()
-		for _, cookies := range [][]*http.Cookie{stale.Jar.Cookies(mustParse(s.url)), res.Cookies(),
-			lateRes.Cookies()} {
+		for _, cookies := range [][]*http.Cookie{
+			stale.Jar.Cookies(mustParse(s.url)), res.Cookies(),
+			lateRes.Cookies(),
+		} {
 			b.Jar.SetCookies(mustParse(next.url), cookies)
 		}
 		p := b.page()

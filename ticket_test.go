@@ -73,8 +73,8 @@ func TestTicket(t *testing.T) {
 	if got := there.open(ticket, "ann@example.com", "ann"); !strings.Contains(got, `"replayed":true`) {
 		t.Errorf("opened twice: %s", got)
 	}
-	if got := thief.open(ticket, "ann@example.com", "eve"); !strings.Contains(got,
-		guest.ErrClaimed.Error()) {
+	got := thief.open(ticket, "ann@example.com", "eve")
+	if !strings.Contains(got, guest.ErrClaimed.Error()) {
 		t.Errorf("opened by another account: %s", got)
 	}
 	if got := s.account("ann"); got["tea"] != 1 {
@@ -288,8 +288,8 @@ func TestManager_ClaimTicket(t *testing.T) {
 			io.WriteString(w, ticket)
 		})
 		s.mux.HandleFunc("/link", func(w http.ResponseWriter, r *http.Request) {
-			if _, err := s.guests.ClaimTicket(w, r, r.FormValue("ticket"), "ann@example.org",
-				"ann"); err != nil {
+			ticket := r.FormValue("ticket")
+			if _, err := s.guests.ClaimTicket(w, r, ticket, "ann@example.org", "ann"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -647,8 +647,8 @@ func TestReadsEarlierReleases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join("testdata/releases", *writeRelease+".json"),
-				append(text, '\n'), 0o644); err != nil {
+			file := filepath.Join("testdata/releases", *writeRelease+".json")
+			if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -749,8 +749,8 @@ func (g *garbled) mix(fields guest.Fields, key string, names []string) guest.Fie
 	if mixed == nil {
 		mixed = guest.Fields{}
 	}
-	for name, value := range map[string]guest.Fields{"g": g.guest, "a": g.account,
-		"o": g.outbox}[key[:min(1, len(key))]] {
+	others := map[string]guest.Fields{"g": g.guest, "a": g.account, "o": g.outbox}
+	for name, value := range others[key[:min(1, len(key))]] {
 		if names == nil || slices.Contains(names, name) {
 			mixed[name] = value
 		}
