@@ -20,6 +20,7 @@ import (
 )
 
 func TestValue(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	if v, err := Theme.Get(ctx); v != "" || err != nil {
@@ -29,7 +30,9 @@ func TestValue(t *testing.T) {
 	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	if err := Theme.Update(ctx, func(old string) (string, error) { return old + "er", nil }); err != nil {
+	if err := Theme.Update(ctx, func(old string) (string, error) {
+		return old + "er", nil
+	}); err != nil {
 		t.Error(err)
 	}
 	refusal := errors.New("no")
@@ -46,6 +49,7 @@ func TestValue(t *testing.T) {
 }
 
 func TestMap(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	Wishes.Set(ctx, "tea", wish{"green"})
@@ -55,7 +59,8 @@ func TestMap(t *testing.T) {
 	if w, err := Wishes.Get(ctx, "tea"); w.Note != "green, loose" || err != nil {
 		t.Errorf("%v, %v", w, err)
 	}
-	if all, err := Wishes.All(ctx); !maps.Equal(all, map[string]wish{"tea": {"green, loose"}, "pot/large": {"blue"}}) || err != nil {
+	want := map[string]wish{"tea": {"green, loose"}, "pot/large": {"blue"}}
+	if all, err := Wishes.All(ctx); !maps.Equal(all, want) || err != nil {
 		t.Errorf("%v, %v", all, err)
 	}
 	Wishes.Delete(ctx, "tea")
@@ -72,6 +77,7 @@ func TestMap(t *testing.T) {
 }
 
 func TestCounters(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	for _, tt := range []struct{ n, want int64 }{{2, 2}, {3, 5}, {0, 5}, {-1, 4}, {-4, 0}, {-2, -2}} {
@@ -95,17 +101,19 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// The names of items are the app's, such as paths: removing "/garden/" leaves "/garden/fern".
+// The names of items are the app's, for example paths: removing "/garden/" leaves "/garden/fern".
 func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
+	t.Parallel()
 	names := []string{"/", "/garden", "/garden/", "/garden/fern", "/garden/fern/"}
 	fill := func(t *testing.T, ctx context.Context) {
 		for i, name := range names {
-			if err := errors.Join(Wishes.Set(ctx, name, wish{name}), Cart.Set(ctx, name, int64(i+1))); err != nil {
+			err := errors.Join(Wishes.Set(ctx, name, wish{name}), Cart.Set(ctx, name, int64(i+1)))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	// is demands that all items of names are there but for the one that was removed.
+	// is checks that all items of names are there, except the one that was removed.
 	is := func(t *testing.T, ctx context.Context, removed string) {
 		t.Helper()
 		wishes, err := Wishes.All(ctx)
@@ -130,8 +138,12 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 		name   string
 		remove func(ctx context.Context, item string, amount int64) error
 	}{
-		{"Delete", func(ctx context.Context, item string, _ int64) error { return Cart.Delete(ctx, item) }},
-		{"Set 0", func(ctx context.Context, item string, _ int64) error { return Cart.Set(ctx, item, 0) }},
+		{"Delete", func(ctx context.Context, item string, _ int64) error {
+			return Cart.Delete(ctx, item)
+		}},
+		{"Set 0", func(ctx context.Context, item string, _ int64) error {
+			return Cart.Set(ctx, item, 0)
+		}},
 		{"Add to 0", func(ctx context.Context, item string, amount int64) error {
 			n, err := Cart.Add(ctx, item, -amount)
 			if n != 0 {
@@ -156,11 +168,19 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 		s := newSite(t, nil)
 		s.mux.HandleFunc("POST /merge", func(w http.ResponseWriter, r *http.Request) {
 			receipt, err := s.guests.Claim(w, r, "ann",
-				guest.With(Wishes, func(account, _ map[string]wish) map[string]wish { delete(account, removed); return account }),
-				guest.With(Cart, func(account, _ map[string]int64) map[string]int64 { delete(account, removed); return account }))
+				guest.With(Wishes, func(account, _ map[string]wish) map[string]wish {
+					delete(account, removed)
+					return account
+				}),
+				guest.With(Cart, func(account, _ map[string]int64) map[string]int64 {
+					delete(account, removed)
+					return account
+				}))
 			writeClaim(w, receipt, err)
 		})
-		s.mux.HandleFunc("POST /wish", func(_ http.ResponseWriter, r *http.Request) { Wishes.Set(r.Context(), "/pond/", wish{}) })
+		s.mux.HandleFunc("POST /wish", func(_ http.ResponseWriter, r *http.Request) {
+			Wishes.Set(r.Context(), "/pond/", wish{})
+		})
 		ann := s.guests.As(t.Context(), "ann")
 		fill(t, ann)
 		b := s.browser()
@@ -183,6 +203,7 @@ func TestAnItemWhoseNameEndsInASlashIsRemovedAlone(t *testing.T) {
 }
 
 func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	b.page()
@@ -202,6 +223,7 @@ func TestSixteenRequestsAbreastLoseNothing(t *testing.T) {
 }
 
 func TestUpdateIsCompareAndSet(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	var wg sync.WaitGroup
@@ -223,14 +245,15 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 		t.Errorf("%d of 160 updates survive", len(v))
 	}
 	err := Theme.Update(ctx, func(old string) (string, error) {
-		return "mine", Theme.Set(ctx, old+"y") // somebody is always quicker
+		return "mine", Theme.Set(ctx, old+"y") // another write is always quicker
 	})
 	if !errors.Is(err, guest.ErrConflict) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestPrefetchReadsSeveralKindsInOneRoundTrip(t *testing.T) {
+func TestPrefetch(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	Theme.Set(ctx, "dark")
@@ -283,7 +306,35 @@ func TestPrefetchReadsSeveralKindsInOneRoundTrip(t *testing.T) {
 	}
 }
 
-func TestSealedDataIsNeverInTheClear(t *testing.T) {
+// What was prefetched for one Manager's visitor is not served to another's, though both have the
+// same guest.
+func TestPrefetchIsOneManagers(t *testing.T) {
+	t.Parallel()
+	// the same secret and cookie; each has a store of its own
+	one, two := newSite(t, nil), newSite(t, nil)
+	cookie := one.confirmedCookie("tea")
+	for s, theme := range map[*site]string{one: "dark", two: "light"} {
+		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
+		r.Header.Set("Cookie", cookie)
+		s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", cookie)
+	one.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, err := guest.Prefetch(r.Context(), Theme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got, err := Theme.Get(r.Context()); got != "light" || err != nil {
+				t.Errorf("the other app reads %q, %v", got, err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
+func TestEncryptedDataIsNeverInTheClear(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	ctx := s.guests.As(t.Context(), "ann")
 	const address = "ann@example.com"
@@ -296,35 +347,39 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 		t.Errorf("stored %q", fields)
 	}
 	put := func(key, field, value string) {
-		if _, err := s.store.Store.Update(t.Context(), key, guest.Update{Set: guest.Fields{field: value}}); err != nil {
+		u := guest.Update{Set: guest.Fields{field: value}}
+		if _, err := s.store.Store.Update(t.Context(), key, u); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sealed := fields["email"]
+	encrypted := fields["email"]
 	Email.Set(s.guests.As(t.Context(), "eve"), "eve@example.com")
 	for _, key := range s.store.keys(t, "a:") {
-		put(key, "email", sealed) // both records hold ann's now
+		put(key, "email", encrypted) // both records hold ann's now
 	}
 	if v, err := Email.Get(s.guests.As(t.Context(), "eve")); err == nil {
-		t.Errorf("a sealed value opens in another record: %q", v)
+		t.Errorf("an encrypted value opens in another record: %q", v)
 	}
 	if v, err := Email.Get(ctx); v != address || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	for i := range len(sealed) - 1 {
-		put(keys[0], "email", sealed[:i+1]) // truncated
+	for i := range len(encrypted) - 1 {
+		put(keys[0], "email", encrypted[:i+1]) // truncated
 		if v, err := Email.Get(ctx); err == nil {
-			t.Fatalf("%d of %d bytes open: %q", i+1, len(sealed), v)
+			t.Fatalf("%d of %d bytes open: %q", i+1, len(encrypted), v)
 		}
-		put(keys[0], "email", sealed[:i+1]+string(sealed[i+1]^1)+sealed[i+2:])
+		put(keys[0], "email", encrypted[:i+1]+string(encrypted[i+1]^1)+encrypted[i+2:])
 		if v, err := Email.Get(ctx); err == nil {
 			t.Fatalf("opens with byte %d changed: %q", i+1, v)
 		}
 	}
 
-	// A claim moves it to another record, where it must open; a rotated secret still opens it.
+	// A claim moves the value to another record, where it can be opened. A rotated secret still
+	// opens it.
 	b := s.browser()
-	s.mux.HandleFunc("POST /email", func(w http.ResponseWriter, r *http.Request) { Email.Set(r.Context(), "guest@example.com") })
+	s.mux.HandleFunc("POST /email", func(w http.ResponseWriter, r *http.Request) {
+		Email.Set(r.Context(), "guest@example.com")
+	})
 	b.request("POST", "/email")
 	if c := b.login("new"); kept(t, c.Receipt, "email").Outcome != guest.Moved {
 		t.Errorf("%+v", c)
@@ -333,52 +388,109 @@ func TestSealedDataIsNeverInTheClear(t *testing.T) {
 		c.Store = s.store
 		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......"), secret}
 	})
-	if v, err := Email.Get(rotated.guests.As(t.Context(), "new")); v != "guest@example.com" || err != nil {
+	if v, err := Email.Get(rotated.guests.As(t.Context(), "new")); v != "guest@example.com" ||
+		err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
 	removed := newSite(t, func(c *guest.Config) {
 		c.Store = s.store
 		c.Secrets = [][]byte{[]byte("a newer secret of 32 bytes......")}
 	})
-	if v, err := Email.Get(removed.guests.As(t.Context(), "new")); err == nil || !strings.Contains(err.Error(), "Config.Secrets") {
+	if v, err := Email.Get(removed.guests.As(t.Context(), "new")); err == nil ||
+		!strings.Contains(err.Error(), "Config.Secrets") {
 		t.Errorf("%q, %v", v, err)
 	}
 }
 
-func TestAKindWhoseTypeChanged(t *testing.T) {
-	s := newSite(t, nil)
-	ctx := s.guests.As(t.Context(), "ann")
-	Theme.Set(ctx, "dark")
-	type look struct{ Dark bool }
-	changed := guest.NewValue("theme", guest.PreferAccount[look])
-	next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
-	if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) || !strings.Contains(err.Error(), "choose a new name") {
-		t.Errorf("%v", err)
+// Plaintext that was written into the store does not become data of a kind that is encrypted.
+func TestAnEncryptedKindRefusesPlaintext(t *testing.T) {
+	t.Parallel()
+	store := newStore()
+	email := guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+	m := replica(t, store, email, notes)
+	lenientEmail, lenientNotes := email.InsecureAcceptPlaintext(), notes.InsecureAcceptPlaintext()
+	lenient := replica(t, store, lenientEmail, lenientNotes)
+	var id string
+	cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+		notes.Set(r.Context(), "own", "mine")
+		id = guest.FromContext(r.Context()).GuestID()
+	})
+	plaintext := guest.Fields{"email": `"eve"`, "notes/a": `"planted"`, "notes/b": `"planted"`}
+	if _, err := store.Update(t.Context(), "g:"+id, guest.Update{Set: plaintext}); err != nil {
+		t.Fatal(err)
 	}
-	next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) { changed.Set(r.Context(), look{true}) })
-	b := next.browser()
-	b.request("POST", "/look")
-	c := b.login("ann")
-	if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 && k.DroppedItems != 1 {
-		t.Errorf("%+v", k)
+
+	ctx := m.AsGuest(t.Context(), id)
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, guest.ErrUnreadable) || strings.Contains(err.Error(), "planted") ||
+			strings.Contains(err.Error(), "eve") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	if v, err := Theme.Get(ctx); v != "dark" || err != nil {
-		t.Errorf("the account's data changed: %q, %v", v, err)
+	v, err := email.Get(ctx)
+	refused("Value.Get returns "+v, err)
+	v, err = notes.Get(ctx, "a")
+	refused("Map.Get returns "+v, err)
+	all, err := notes.All(ctx)
+	refused(fmt.Sprint("Map.All returns ", all), err)
+	same := func(s string) (string, error) { return s, nil }
+	refused("Value.Update", email.Update(ctx, same))
+	refused("Map.Update", notes.Update(ctx, "a", same))
+	_, err = m.Preview(ctx, "ann")
+	refused("Preview", err)
+	if v, err := notes.Get(ctx, "own"); v != "mine" || err != nil {
+		t.Errorf("what is encrypted reads %q, %v", v, err)
+	}
+	receipt, err := claimBy(m, cookie, "ann")
+	refused("Claim", err)
+	if !receipt.Pending {
+		t.Errorf("%+v", receipt)
+	}
+
+	// A migration: plaintext is read, and the claim and the next write encrypt it.
+	if n, err := lenient.Recover(t.Context()); n != 1 || err != nil {
+		t.Fatalf("with InsecureAcceptPlaintext %d claims are finished, %v", n, err)
+	}
+	ann := m.As(t.Context(), "ann")
+	if v, err := email.Get(ann); v != "eve" || err != nil {
+		t.Errorf("the claim did not encrypt it: %q, %v", v, err)
+	}
+	if all, err := notes.All(ann); len(all) != 3 || err != nil {
+		t.Errorf("the claim did not encrypt the items: %v, %v", all, err)
+	}
+	for key := range store.Keys(t.Context(), "a:") {
+		store.Update(t.Context(), key, guest.Update{Set: guest.Fields{"email": `"old"`}})
+	}
+	if v, err := lenientEmail.Get(lenient.As(t.Context(), "ann")); v != "old" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := lenientEmail.Update(lenient.As(t.Context(), "ann"), same); err != nil {
+		t.Error(err)
+	}
+	if v, err := email.Get(ann); v != "old" || err != nil {
+		t.Errorf("the write did not encrypt it: %q, %v", v, err)
 	}
 }
 
-// A kind that was a Value and is a Map or Counters now, under the same name, does not hold up claims.
+// A kind that was a Value and is a Map or Counters now, under the same name, does not hold up
+// claims.
 func TestAKindThatBecameAnother(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	b.add("tea")
 	id := b.page().Guest
-	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: guest.Fields{"cart": "5", "theme/old": `"x"`, "theme": `"dark"`}})
+	old := guest.Fields{"cart": "5", "theme/old": `"x"`, "theme": `"dark"`}
+	s.store.Update(t.Context(), "g:"+id, guest.Update{Set: old})
 	Cart.Add(s.guests.As(t.Context(), "ann"), "cup", 1)
 	if p := b.page(); p.Cart["tea"] != 1 || len(p.Cart) != 1 || p.Theme != "dark" || p.Err != "" {
 		t.Errorf("%+v", p)
 	}
-	if c := b.login("ann"); c.Err != "" || c.Receipt.Pending || kept(t, c.Receipt, "cart").ResultTotal != 2 || kept(t, c.Receipt, "theme").Outcome != guest.Moved {
+	if c := b.login("ann"); c.Err != "" || c.Receipt.Pending ||
+		kept(t, c.Receipt, "cart").ResultTotal != 2 ||
+		kept(t, c.Receipt, "theme").Outcome != guest.Moved {
 		t.Errorf("%+v", c)
 	}
 	if got := s.account("ann"); len(got) != 2 {
@@ -386,12 +498,132 @@ func TestAKindThatBecameAnother(t *testing.T) {
 	}
 }
 
-// Whatever the string, it is stored as encoding/json writes it, and read back.
+func TestAKindThatChanges(t *testing.T) {
+	t.Parallel()
+
+	t.Run("its type", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Theme.Set(ctx, "dark")
+		type look struct{ Dark bool }
+		changed := guest.NewValue("theme", guest.PreferAccount[look])
+		next := newSite(t, func(c *guest.Config) { c.Store = s.store; c.Data = []guest.Kind{changed} })
+		if _, err := changed.Get(next.guests.As(t.Context(), "ann")); !errors.Is(err, guest.ErrInvalid) ||
+			!strings.Contains(err.Error(), "choose a new name") {
+			t.Errorf("%v", err)
+		}
+		next.mux.HandleFunc("POST /look", func(w http.ResponseWriter, r *http.Request) {
+			changed.Set(r.Context(), look{true})
+		})
+		b := next.browser()
+		b.request("POST", "/look")
+		c := b.login("ann")
+		if k := kept(t, c.Receipt, "theme"); k.Outcome != guest.Dropped || k.DroppedItems != 0 &&
+			k.DroppedItems != 1 {
+			t.Errorf("%+v", k)
+		}
+		if v, err := Theme.Get(ctx); v != "dark" || err != nil {
+			t.Errorf("the account's data changed: %q, %v", v, err)
+		}
+	})
+
+	// A Value has become a Map: the guest's field does not fit any more, and the receipt says so.
+	t.Run("its shape", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		value, items := guest.NewValue("notes", guest.PreferGuest[string]),
+			guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+		before, after := replica(t, store, value), replica(t, store, items)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
+			value.Set(r.Context(), "x")
+		})
+		receipt, err := claimBy(after, cookie, "ann")
+		want := guest.KindReceipt{Name: "notes", Outcome: guest.Dropped, GuestItems: 1, DroppedItems: 1}
+		if body, _ := json.Marshal(receipt.Kinds); err != nil || len(receipt.Kinds) != 1 ||
+			receipt.Kinds[0] != want {
+			t.Errorf("%s, %v", body, err)
+		}
+	})
+
+	// What was encrypted can still be read after the kind is not encrypted any more.
+	t.Run("and is encrypted no longer", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		plain := guest.NewValue("email", guest.PreferGuest[string])
+		encrypted := plain.Encrypted()
+		before, after := replica(t, store, encrypted),
+			replica(t, store, plain)
+		cookie := at(before, "", func(w http.ResponseWriter, r *http.Request) {
+			encrypted.Set(r.Context(), "ann@example.com")
+		})
+		if _, err := claimBy(after, cookie, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := plain.Get(after.As(t.Context(), "ann")); v != "ann@example.com" || err != nil {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
+
+	// A kind that is gone for good does not hold up claims, and cannot be used.
+	t.Run("and is retired", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+		before := newManager(t, guest.Config{
+			Store: store, Secrets: [][]byte{[]byte("a secret that was thrown away...")},
+			Data: []guest.Kind{notes},
+		})
+		undecided, after := replica(t, store, Cart), replica(t, store, guest.Retired("notes"), Cart)
+		var id string
+		cookie := at(undecided, "", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			id = guest.FromContext(r.Context()).GuestID()
+		})
+		notes.Set(before.AsGuest(t.Context(), id), "a", "x")
+		notes.Set(before.AsGuest(t.Context(), id), "b", "x")
+		notes.Set(before.As(t.Context(), "ann"), "b", "y")
+		if receipt, err := claimBy(undecided, cookie, "ann"); !errors.Is(err, guest.ErrUnreadable) ||
+			!receipt.Pending {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		receipt, err := claimBy(after, cookie, "ann")
+		want := guest.KindReceipt{
+			Name: "notes", Outcome: guest.Dropped,
+			GuestItems: 2, AccountItems: 1, ResultItems: 1, DroppedItems: 2,
+		}
+		if err != nil || len(receipt.Kinds) != 2 || kept(t, receipt, "notes") != want {
+			t.Errorf("%+v, %v, want %+v", receipt, err, want)
+		}
+		if n, err := Cart.Get(after.As(t.Context(), "ann"), "tea"); n != 1 || err != nil {
+			t.Errorf("%d cups, %v", n, err)
+		}
+		if got := slices.Sorted(maps.Keys(record(t, store, "a:"))); !slices.Contains(got, "notes/b") ||
+			slices.Contains(got, "notes/a") {
+			t.Errorf("the account's record holds %v", got)
+		}
+		if err := notes.Set(after.As(t.Context(), "ann"), "a", "x"); !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("a retired kind is written: %v", err)
+		}
+		_, err = guest.New(guest.Config{
+			Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{guest.Retired("cart"), Cart},
+		})
+		if err == nil {
+			t.Error("a kind is in use and retired")
+		}
+	})
+}
+
+// Every string is stored as encoding/json writes it, and read back.
 func TestStringsAreJSON(t *testing.T) {
+	t.Parallel()
 	store := memstore.New(memstore.Config{})
-	m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Theme}})
+	m := newManager(t, guest.Config{Store: store, Data: []guest.Kind{Theme}})
 	ctx := m.As(t.Context(), "ann")
-	for _, s := range []string{"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n", "\xff", "\u2028", `"dark"`} {
+	for _, s := range []string{
+		"", "dark", "a b~!", `"`, `\`, `\u0041`, "<b>&", "naïve", "\x7f", "\n",
+		"\xff", "\u2028", `"dark"`,
+	} {
 		if err := Theme.Set(ctx, s); err != nil {
 			t.Fatal(err)
 		}
@@ -420,30 +652,6 @@ func TestStringsAreJSON(t *testing.T) {
 	}
 }
 
-// What was prefetched of one Manager's visitor does not answer for another's, though both have the same guest.
-func TestPrefetchIsOneManagers(t *testing.T) {
-	one, two := newSite(t, nil), newSite(t, nil) // the same secret and cookie; each has a store of its own
-	cookie := one.newcomer("tea")
-	for s, theme := range map[*site]string{one: "dark", two: "light"} {
-		r := httptest.NewRequest("POST", "/theme/"+theme, nil)
-		r.Header.Set("Cookie", cookie)
-		s.guests.Middleware(s.mux).ServeHTTP(httptest.NewRecorder(), r)
-	}
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Cookie", cookie)
-	one.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, err := guest.Prefetch(r.Context(), Theme)
-		if err != nil {
-			t.Fatal(err)
-		}
-		two.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if got, err := Theme.Get(r.Context()); got != "light" || err != nil {
-				t.Errorf("the other app reads %q, %v", got, err)
-			}
-		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
-	})).ServeHTTP(httptest.NewRecorder(), r)
-}
-
 type (
 	hidden   struct{ _ string }
 	byMethod struct{ sku string }
@@ -453,44 +661,333 @@ type (
 	inner    struct{ Sku string }
 )
 
-func (b byMethod) MarshalText() ([]byte, error)     { return []byte(b.sku), nil }
+func (b byMethod) MarshalText() ([]byte, error) { return []byte(b.sku), nil }
+
 func (b *byMethod) UnmarshalText(text []byte) error { b.sku = string(text); return nil }
-func (h *halfway) MarshalJSON() ([]byte, error)     { return json.Marshal(h.sku) }
-func (h *halfway) UnmarshalJSON(text []byte) error  { return json.Unmarshal(text, &h.sku) }
+
+func (h *halfway) MarshalJSON() ([]byte, error) { return json.Marshal(h.sku) }
+
+func (h *halfway) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &h.sku) }
+
+func valueOf[T any]() guest.Kind { return guest.NewValue("k", guest.PreferGuest[T]) }
+func mapOf[T any]() guest.Kind   { return guest.NewMap("k", guest.EachItem(guest.PreferGuest[T])) }
 
 // New refuses types that would come back empty or not at all, and no others.
 func TestTypesThatJSONCannotKeep(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		kind guest.Kind
 		want string // in the error; "": none
 	}{
-		"no exported field":             {guest.NewValue("k", guest.PreferGuest[hidden]), "hidden has no exported field"},
-		"in a map's items":              {guest.NewMap("k", guest.EachItem(guest.PreferGuest[hidden])), "hidden has no exported field"},
-		"in a slice":                    {guest.NewValue("k", guest.PreferGuest[[]hidden]), "hidden has no exported field"},
-		"in a pointer":                  {guest.NewValue("k", guest.PreferGuest[*hidden]), "hidden has no exported field"},
-		"in a field":                    {guest.NewValue("k", guest.PreferGuest[struct{ H hidden }]), "H: guest_test.hidden has no exported field"},
-		"a marshaler of pointers alone": {guest.NewValue("k", guest.PreferGuest[halfway]), "halfway has no exported field"},
-		"a channel":                     {guest.NewValue("k", guest.PreferGuest[chan int]), "has no form in JSON"},
-		"a function in a field":         {guest.NewValue("k", guest.PreferGuest[struct{ F func() }]), "F: func() has no form in JSON"},
-		"keys":                          {guest.NewValue("k", guest.PreferGuest[map[hidden]int]), "keys that JSON does not know"},
-		"a time":                        {guest.NewValue("k", guest.PreferGuest[time.Time]), ""},
-		"a time in a field":             {guest.NewValue("k", guest.PreferGuest[struct{ At time.Time }]), ""},
-		"a marshaler of its own":        {guest.NewValue("k", guest.PreferGuest[byMethod]), ""},
-		"a pointer to a marshaler":      {guest.NewValue("k", guest.PreferGuest[*halfway]), ""},
-		"a set":                         {guest.NewMap("k", guest.EachItem(guest.PreferGuest[struct{}])), ""},
-		"a type that contains itself":   {guest.NewValue("k", guest.PreferGuest[tree]), ""},
-		"an embedded struct":            {guest.NewValue("k", guest.PreferGuest[embeds]), ""},
-		"anything":                      {guest.NewValue("k", guest.PreferGuest[any]), ""},
-		"raw JSON":                      {guest.NewValue("k", guest.PreferGuest[json.RawMessage]), ""},
-		"a large number":                {guest.NewValue("k", guest.PreferGuest[*big.Int]), ""},
+		"no exported field":           {valueOf[hidden](), "hidden has no exported field"},
+		"in a map's items":            {mapOf[hidden](), "hidden has no exported field"},
+		"in a slice":                  {valueOf[[]hidden](), "hidden has no exported field"},
+		"in a pointer":                {valueOf[*hidden](), "hidden has no exported field"},
+		"in a field":                  {valueOf[struct{ H hidden }](), "H: guest_test.hidden has no"},
+		"a marshaler of pointers":     {valueOf[halfway](), "halfway has no exported field"},
+		"a channel":                   {valueOf[chan int](), "has no form in JSON"},
+		"a function in a field":       {valueOf[struct{ F func() }](), "F: func() has no form in JSON"},
+		"keys":                        {valueOf[map[hidden]int](), "keys that JSON does not know"},
+		"a time":                      {valueOf[time.Time](), ""},
+		"a time in a field":           {valueOf[struct{ At time.Time }](), ""},
+		"a marshaler of its own":      {valueOf[byMethod](), ""},
+		"a pointer to a marshaler":    {valueOf[*halfway](), ""},
+		"a set":                       {mapOf[struct{}](), ""},
+		"a type that contains itself": {valueOf[tree](), ""},
+		"an embedded struct":          {valueOf[embeds](), ""},
+		"anything":                    {valueOf[any](), ""},
+		"raw JSON":                    {valueOf[json.RawMessage](), ""},
+		"a large number":              {valueOf[*big.Int](), ""},
 		"a field that is left out": {guest.NewValue("k", guest.PreferGuest[struct {
 			A int
 			F func() `json:"-"`
 		}]), ""},
 	} {
-		_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind}})
-		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+		_, err := guest.New(guest.Config{
+			Store: newStore(), Secrets: [][]byte{secret}, Data: []guest.Kind{tt.kind},
+		})
+		if tt.want == "" && err != nil ||
+			tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
+	}
+}
+
+// While two versions of an app run, one of them cannot read all data of a guest. Everything
+// arrives, whichever claims first: a claim by the version that cannot is pending until the other
+// finishes it.
+func TestARollingDeployLosesNothing(t *testing.T) {
+	t.Parallel()
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+	secretNotes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+	newer := []byte("a newer secret of 32 bytes......")
+	both := [][]byte{newer, secret}
+	type version struct {
+		secrets [][]byte
+		kinds   []guest.Kind
+	}
+	for _, row := range []struct {
+		name     string
+		old, new version
+		notes    *guest.Map[string] // of the new one
+	}{
+		{
+			"the old one lacks a kind",
+			version{nil, []guest.Kind{Cart}}, version{nil, []guest.Kind{Cart, notes}}, notes,
+		},
+		{
+			"the old one lacks the secret",
+			version{nil, []guest.Kind{Cart, secretNotes}},
+			version{both, []guest.Kind{Cart, secretNotes}}, secretNotes,
+		},
+		{
+			"the old one encrypts, and meets what is not",
+			version{nil, []guest.Kind{Cart, secretNotes}}, version{nil, []guest.Kind{Cart, notes}}, notes,
+		},
+	} {
+		for _, accountHolds := range []bool{false, true} {
+			for _, oldFirst := range []bool{false, true} {
+				name := fmt.Sprintf("%s/the account holds some: %v/the old one first: %v",
+					row.name, accountHolds, oldFirst)
+				t.Run(name, func(t *testing.T) {
+					store := newStore()
+					process := func(v version) *guest.Manager {
+						return newManager(t, guest.Config{Store: store, Secrets: v.secrets, Data: v.kinds})
+					}
+					old, new := process(row.old), process(row.new)
+					ann := new.As(t.Context(), "ann")
+					want := map[string]string{"first": "guest", "second": "guest"}
+					if accountHolds {
+						row.notes.Set(ann, "third", "account")
+						row.notes.Set(ann, "first", "account")
+						want["third"] = "account"
+					}
+					var id string
+					cookie := at(old, "", func(w http.ResponseWriter, r *http.Request) {
+						Cart.Add(r.Context(), "tea", 2)
+						id = guest.FromContext(r.Context()).GuestID()
+					})
+					row.notes.Set(new.AsGuest(t.Context(), id), "first", "guest")
+					row.notes.Set(new.AsGuest(t.Context(), id), "second", "guest")
+					if oldFirst {
+						receipt, err := claimBy(old, cookie, "ann")
+						if !errors.Is(err, guest.ErrUnreadable) || !receipt.Pending {
+							t.Errorf("the old process answers %v, %+v", err, receipt)
+						}
+						if n, err := old.Recover(t.Context()); n != 0 || !errors.Is(err, guest.ErrUnreadable) {
+							t.Errorf("the old process recovers %d, %v", n, err)
+						}
+						if n, err := new.Recover(t.Context()); n != 1 || err != nil {
+							t.Errorf("the new process recovers %d, %v", n, err)
+						}
+					} else if receipt, err := claimBy(new, cookie, "ann"); err != nil || receipt.Pending {
+						t.Errorf("the new process answers %v, %+v", err, receipt)
+					}
+					for range 2 { // a repetition by either changes nothing
+						for _, m := range []*guest.Manager{old, new} {
+							if receipt, err := claimBy(m, cookie, "ann"); err != nil || receipt.Pending {
+								t.Errorf("repeated: %v, %+v", err, receipt)
+							}
+						}
+					}
+					got, err := row.notes.All(ann)
+					if !maps.Equal(got, want) || err != nil {
+						t.Errorf("the account holds %v, %v, want %v", got, err, want)
+					}
+					if n, err := Cart.Get(ann, "tea"); n != 2 || err != nil {
+						t.Errorf("%d cups, %v", n, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	t.Parallel()
+
+	// A struct of the new version has one field more. The old version claims, and its rule returns
+	// items as they were: they keep their bytes, including the field that the old version does not
+	// know. An item that the rule creates has only what the old version knows.
+	t.Run("an older type keeps the bytes of what its rule returned unchanged", func(t *testing.T) {
+		t.Parallel()
+		type older struct {
+			Colour string `json:"colour"`
+		}
+		type newer struct {
+			Colour string `json:"colour"`
+			Size   string `json:"size"`
+		}
+		pick := func(account, guest older) older { // neither changes
+			if guest.Colour == "red" {
+				return guest
+			}
+			return account
+		}
+		shout := func(account, guest older) older { return older{account.Colour + "!"} }
+		for name, row := range map[string]struct {
+			rule           guest.Merge[older]
+			account, guest newer
+			want           newer
+		}{
+			"the account's":         {pick, newer{"blue", "XL"}, newer{"green", "S"}, newer{"blue", "XL"}},
+			"the guest's":           {pick, newer{"blue", "XL"}, newer{"red", "S"}, newer{"red", "S"}},
+			"equal, as it sees it":  {pick, newer{"red", "XL"}, newer{"red", "S"}, newer{"red", "XL"}},
+			"something new of both": {shout, newer{"blue", "XL"}, newer{"red", "S"}, newer{"blue!", ""}},
+		} {
+			for _, encrypted := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/encrypted: %v", name, encrypted), func(t *testing.T) {
+					store := newStore()
+					oldValue, newValue := guest.NewValue("look", row.rule),
+						guest.NewValue("look", guest.PreferAccount[newer])
+					oldMap, newMap := guest.NewMap("looks", guest.EachItem(row.rule)),
+						guest.NewMap("looks", guest.PreferAccount[map[string]newer])
+					if encrypted {
+						oldValue, newValue, oldMap, newMap = oldValue.Encrypted(), newValue.Encrypted(),
+							oldMap.Encrypted(), newMap.Encrypted()
+					}
+					old := replica(t, store, oldValue, oldMap)
+					new := replica(t, store, newValue, newMap)
+					ann := new.As(t.Context(), "ann")
+					newValue.Set(ann, row.account)
+					newMap.Set(ann, "pot", row.account)
+					newMap.Set(ann, "mine", row.account)
+					cookie := at(new, "", func(w http.ResponseWriter, r *http.Request) {
+						newValue.Set(r.Context(), row.guest)
+						newMap.Set(r.Context(), "pot", row.guest)
+						newMap.Set(r.Context(), "yours", row.guest)
+					})
+					receipt, err := claimBy(old, cookie, "ann")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got, err := newValue.Get(ann); got != row.want || err != nil {
+						t.Errorf("the value is %+v, %v, want %+v", got, err, row.want)
+					}
+					got, err := newMap.All(ann)
+					want := map[string]newer{"pot": row.want, "mine": row.account, "yours": row.guest}
+					if !maps.Equal(got, want) || err != nil {
+						t.Errorf("the map is %+v, %v, want %+v", got, err, want)
+					}
+					if k := kept(t, receipt, "look"); (k.Outcome == guest.Kept) != (row.want == row.account) {
+						t.Errorf("the receipt: %+v", k)
+					}
+				})
+			}
+		}
+	})
+
+	// An amount that another release wrote in another form keeps its bytes, too.
+	t.Run("an unchanged amount keeps its bytes", func(t *testing.T) {
+		t.Parallel()
+		store := newStore()
+		m := replica(t, store, Cart)
+		Cart.Add(m.As(t.Context(), "ann"), "cup", 1)
+		cookie := at(m, "", adds("tea"))
+		for key := range store.Keys(t.Context(), "a:") {
+			store.Update(t.Context(), key, guest.Update{Set: guest.Fields{"cart/cup": "+01"}})
+		}
+		if _, err := claimBy(m, cookie, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if got := record(t, store, "a:"); got["cart/cup"] != "+01" || got["cart/tea"] != "1" {
+			t.Errorf("%v", got)
+		}
+	})
+
+	t.Run("a rule that panics", func(t *testing.T) {
+		t.Parallel()
+		broken := guest.NewValue("broken", func(account, guest int) int { panic("a bug") })
+		s := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, broken) })
+		s.mux.HandleFunc("POST /broken", func(w http.ResponseWriter, r *http.Request) {
+			broken.Set(r.Context(), 1)
+		})
+		broken.Set(s.guests.As(t.Context(), "ann"), 2)
+		b := s.browser()
+		b.add("tea")
+		b.request("POST", "/broken")
+		c := b.login("ann")
+		if !c.Receipt.Pending ||
+			!strings.Contains(c.Err, `data "broken": the merge rule panicked: a bug`) {
+			t.Errorf("%+v", c)
+		}
+		if got := s.account("ann"); len(got) != 0 {
+			t.Errorf("half of it was merged: %v", got)
+		}
+		mended := newSite(t, func(c *guest.Config) {
+			c.Store, c.Data = s.store, append(c.Data, guest.NewValue("broken", guest.PreferAccount[int]))
+		})
+		if n, err := mended.guests.Recover(t.Context()); n != 1 || err != nil ||
+			mended.account("ann")["tea"] != 1 {
+			t.Errorf("with a mended rule: %d, %v, %v", n, err, mended.account("ann"))
+		}
+	})
+
+	t.Run("a full account takes no more than twice its quota", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 5} })
+		var c claimed
+		for round := range 3 {
+			b := s.browser()
+			for i := range 5 {
+				b.add(fmt.Sprintf("item-%d-%d", round, i))
+			}
+			c = b.login("ann")
+		}
+		if k := kept(t, c.Receipt, "cart"); k.GuestItems != 5 || k.AccountItems != 10 ||
+			k.ResultItems != 10 || k.DroppedItems != 5 {
+			t.Errorf("the third claim: %+v", k)
+		}
+		if got := s.account("ann"); len(got) != 10 {
+			t.Errorf("%d items", len(got))
+		}
+	})
+}
+
+// An item that grows counts like a new one: a rule that joins texts does not bring an account over
+// twice its quota.
+func TestItemsThatGrowInAClaimKeepWithinTwiceTheQuota(t *testing.T) {
+	t.Parallel()
+	join := func(account, guest string) string { return account + guest }
+	notes := guest.NewMap("notes", guest.EachItem(join))
+	draft := guest.NewValue("draft", join)
+	m := newManager(t, guest.Config{
+		Store: newStore(), Data: []guest.Kind{notes, draft}, Quota: guest.Quota{Bytes: 16 << 10},
+	})
+	ann := m.As(t.Context(), "ann")
+	var refused int
+	for i := range 64 {
+		cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+			for _, item := range []string{"a", "b", "c"} {
+				if err := notes.Set(r.Context(), item, strings.Repeat("x", 4<<10)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := draft.Set(r.Context(), strings.Repeat("y", 3<<10)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		receipt, err := claimBy(m, cookie, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, err := notes.All(ann)
+		text, err2 := draft.Get(ann)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		size := len(text) + len(items["a"]) + len(items["b"]) + len(items["c"])
+		if size > 32<<10 {
+			t.Fatalf("after %d claims the account holds %d bytes; twice its quota are %d", i+1, size, 32<<10)
+		}
+		for _, k := range receipt.Kinds {
+			refused += k.DroppedItems
+		}
+		if k := kept(t, receipt, "notes"); i == 63 && (k.DroppedItems != 3 || k.ResultItems != 3) {
+			t.Errorf("the last receipt: %+v", k)
+		}
+	}
+	if refused < 200 {
+		t.Errorf("the receipts count %d items that were not taken", refused)
 	}
 }

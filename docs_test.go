@@ -1,25 +1,40 @@
 package guest_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/doc"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/memstore"
 )
 
-// Each piece of Go or JavaScript in the README and in docs/ stands in a file that is compiled or served, but for
-// indentation. A line "// …" stands for what is left out.
+// Each piece of Go or JavaScript in the README and in docs/ is part of a file that is compiled or
+// served, except for its indentation. A line "// …" stands for what is left out.
 func TestCodeInDocsIsCompiled(t *testing.T) {
+	t.Parallel()
 	var code strings.Builder
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if ext := filepath.Ext(path); err == nil && !d.IsDir() && (ext == ".go" || ext == ".js" || ext == ".html") {
+		if ext := filepath.Ext(path); err == nil && !d.IsDir() &&
+			(ext == ".go" || ext == ".js" || ext == ".html") {
 			text, err := os.ReadFile(path)
 			code.WriteString(unindented(string(text)))
 			return err
@@ -53,8 +68,10 @@ func unindented(text string) string {
 	return regexp.MustCompile(`(?m)^[\t ]+`).ReplaceAllString(text, "")
 }
 
-// pkg.go.dev shows an example with each function and method. One that only warns does not count.
+// pkg.go.dev shows an example with each function and method. An example that only warns does not
+// count.
 func TestEveryEntryHasAnExample(t *testing.T) {
+	t.Parallel()
 	paths, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +104,9 @@ func TestEveryEntryHasAnExample(t *testing.T) {
 		}
 		switch {
 		case f.Recv != "" && (f.Name == "Error" || f.Name == "Unwrap" || f.Name == "Name"):
-		case !slices.ContainsFunc(f.Examples, func(e *doc.Example) bool { return e.Suffix != "incorrect" }):
+		case !slices.ContainsFunc(f.Examples, func(e *doc.Example) bool {
+			return e.Suffix != "incorrect"
+		}):
 			t.Errorf("there is no Example%s", entry)
 		}
 	}
@@ -95,6 +114,7 @@ func TestEveryEntryHasAnExample(t *testing.T) {
 
 // The README's figures are those of docs/benchmarks.md, which one run has printed.
 func TestFiguresInTheReadme(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +138,10 @@ func TestFiguresInTheReadme(t *testing.T) {
 		for _, row := range cells(section) {
 			measured[row[0]], _, _ = strings.Cut(row[1], " ") // without the quartiles
 		}
-		for column, name := range []string{"**guest on Redis**", "scs on Redis", "gorilla/sessions on Redis"} {
+		for column, name := range []string{
+			"**guest on Redis**", "scs on Redis",
+			"gorilla/sessions on Redis",
+		} {
 			if have, want := line[column+1], measured[name]; have != want || want == "" {
 				t.Errorf("row %d, %s: the README says %q, the benchmarks %q", i+1, name, have, want)
 			}
@@ -126,7 +149,7 @@ func TestFiguresInTheReadme(t *testing.T) {
 	}
 }
 
-// cells are those of the tables in text, but for the lines of dashes.
+// cells are the cells of the tables in text, without the lines of dashes.
 func cells(text string) (rows [][]string) {
 	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.HasPrefix(line, "| ") {
@@ -139,4 +162,403 @@ func cells(text string) (rows [][]string) {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// Every test that docs/security.md names exists, in the package that it says.
+func TestSecurityTable(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := map[string]string{}
+	for pkg, dir := range map[string]string{
+		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest",
+		"spa": "examples/frameworks/spa",
+	} {
+		files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources[pkg] += string(source)
+		}
+	}
+	named := regexp.MustCompile(`\b((?:Test|Fuzz|Example)[A-Z]\w*)(?: in (\w+))?`)
+	rows, tests := 0, 0
+	for line := range strings.Lines(string(page)) {
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		rows++
+		for _, m := range named.FindAllStringSubmatch(line, -1) {
+			dir := m[2]
+			if dir == "" {
+				dir = "."
+			}
+			if tests++; !strings.Contains(sources[dir], "\nfunc "+m[1]+"(") {
+				t.Errorf("docs/security.md names %s, which is not in %s", m[1], dir)
+			}
+		}
+	}
+	if rows < 30 || tests < 40 {
+		t.Errorf("only %d rows with %d tests were found", rows, tests)
+	}
+}
+
+// block returns the first fenced block of the README that begins so.
+func block(t *testing.T, start string) string {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(readme), start)
+	if !ok {
+		t.Fatalf("README.md has no %q", start)
+	}
+	body, _, _ := strings.Cut(rest, "```\n")
+	return body
+}
+
+// The README's program is the one that is built, and its transcript is what the program answers.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("examples/quickstart/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := "package main\n" + block(t, "```go\npackage main\n")
+	if !strings.HasSuffix(string(source), program) {
+		t.Errorf("the README's program is not examples/quickstart/main.go")
+	}
+
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	dir := t.TempDir()
+	main := filepath.Join(dir, "main.go")
+	program = strings.ReplaceAll(program, "localhost:8080", addr)
+	if err := os.WriteFile(main, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "quickstart")
+	if out, err := exec.Command("go", "build", "-o", binary, main).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	server := exec.Command(binary)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		server.Process.Kill()
+		server.Wait()
+	}()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if res, err := http.Get("http://" + addr); err == nil {
+			res.Body.Close()
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+
+	steps := strings.Split(block(t, "```console\n$ "), "\n$ ")
+	if len(steps) < 5 {
+		t.Fatalf("%d steps", len(steps))
+	}
+	for _, step := range steps {
+		command, want, _ := strings.Cut(strings.TrimRight(step, "\n"), "\n")
+		bash := exec.Command("bash", "-c", strings.ReplaceAll(command, "localhost:8080", addr))
+		bash.Dir = dir
+		got, err := bash.CombinedOutput()
+		if strings.TrimSpace(string(got)) != want {
+			t.Errorf("$ %s\n%s (%v)\nwant %s", command, got, err, want)
+		}
+	}
+}
+
+// The recipes of docs/recipes.md, which shows code of these tests.
+
+// shopOf is an app with a cart: GET /cart shows it, POST /cart/{sku} adds to it.
+func shopOf(t *testing.T, change func(*guest.Config)) (*guest.Manager, *http.ServeMux) {
+	t.Helper()
+	cfg := guest.Config{
+		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
+		Account: func(r *http.Request) string { return r.Header.Get("User") },
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	m, err := guest.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /cart", func(w http.ResponseWriter, r *http.Request) {
+		cart, err := Cart.All(r.Context())
+		fmt.Fprint(w, cart, err)
+	})
+	mux.HandleFunc("POST /cart/{sku}", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := Cart.Add(r.Context(), r.PathValue("sku"), 1); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
+	return m, mux
+}
+
+// frontEnd renders pages on the server. It asks the app for their data with the visitor's cookies.
+// If forwards is set, it passes the app's response headers on.
+func frontEnd(api string, forwards bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ask, err := http.NewRequestWithContext(r.Context(), "GET", api+"/cart", nil)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		ask.Header["Cookie"] = r.Header["Cookie"] // as it came: not parsed and written anew
+		ask.Header.Set("Rendering", "yes")
+		answer, err := http.DefaultClient.Do(ask)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer answer.Body.Close()
+		if forwards {
+			for _, name := range []string{"Set-Cookie", "Cache-Control", "Vary"} {
+				w.Header()[name] = append(w.Header()[name], answer.Header[name]...)
+			}
+		}
+		io.Copy(w, answer.Body)
+	})
+}
+
+func TestRenderingOnAServer(t *testing.T) {
+	t.Parallel()
+	byBrowser := guest.All(guest.Browsers, func(r *http.Request) bool {
+		return r.Header.Get("Rendering") == ""
+	})
+	for _, tt := range []struct {
+		name     string
+		forwards bool
+		admit    func(*http.Request) bool
+		created  int    // by three pages of a new visitor
+		cookies  string // after them
+	}{
+		{"Set-Cookie is lost", false, nil, 3, "[]"},
+		{"Set-Cookie is forwarded", true, nil, 1, "[__Host-Http-guest]"},
+		{"only the browser's own calls begin guests", false, byBrowser, 0, "[]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			created := 0
+			m, mux := shopOf(t, func(c *guest.Config) {
+				c.Admit = tt.admit
+				c.Hooks.Created = func(context.Context) { created++ }
+			})
+			app := m.Middleware(mux)
+			api := httptest.NewServer(app)
+			defer api.Close()
+			pages, jar := frontEnd(api.URL, tt.forwards), map[string]*http.Cookie{}
+			for range 3 {
+				visit(pages, jar, "GET", "/")
+			}
+			if names := fmt.Sprint(namesOf(jar)); created != tt.created || names != tt.cookies {
+				t.Errorf("three pages: %d guests, cookies %s; want %d, %s", created, names, tt.created,
+					tt.cookies)
+			}
+
+			// Once the browser has called the app itself, pages show its guest's data.
+			visit(app, jar, "POST", "/cart/tea")
+			for range 3 {
+				if page := visit(pages, jar, "GET", "/").Body.String(); page != "map[tea:1] <nil>" {
+					t.Errorf("the page shows %s", page)
+				}
+			}
+			// If Set-Cookie is lost the first cookie stays, which lives for ProvisionalTTL, until
+			// the next call.
+			if first := slices.ContainsFunc(namesOf(jar), func(name string) bool {
+				return strings.Contains(name, ".")
+			}); first == tt.forwards {
+				t.Errorf("cookies %v", namesOf(jar))
+			}
+			visit(app, jar, "GET", "/cart")
+			if got := namesOf(jar); !slices.Equal(got, []string{"__Host-Http-guest"}) {
+				t.Errorf("after a call by the browser: cookies %v", got)
+			}
+		})
+	}
+}
+
+func namesOf(jar map[string]*http.Cookie) (names []string) {
+	for name := range jar {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestTwoAppsOnOneHost(t *testing.T) {
+	t.Parallel()
+	blogSecret := []byte("another app's secret, 32 bytes+++")
+	for _, tt := range []struct {
+		name string
+		blog func(*guest.Config)
+		keep bool // each app's guest gets a lasting cookie while the visitor goes to and fro
+	}{
+		{"names of their own", func(c *guest.Config) {
+			c.Cookie.Name = "blog"
+			c.Secrets = [][]byte{blogSecret}
+		}, true},
+		{"one name", func(c *guest.Config) { c.Secrets = [][]byte{blogSecret} }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			shop, shopPages := shopOf(t, nil)
+			blog, blogPages := shopOf(t, tt.blog)
+			host := http.NewServeMux()
+			host.Handle("/shop/", http.StripPrefix("/shop", shop.Middleware(shopPages)))
+			host.Handle("/blog/", http.StripPrefix("/blog", blog.Middleware(blogPages)))
+			jar := map[string]*http.Cookie{}
+			for range 3 {
+				visit(host, jar, "POST", "/shop/cart/tea")
+				visit(host, jar, "POST", "/blog/cart/post")
+			}
+			got := visit(host, jar, "GET", "/shop/cart").Body.String() +
+				visit(host, jar, "GET", "/blog/cart").Body.String()
+			lasting := 0
+			for _, c := range jar {
+				if c.MaxAge == 30*24*60*60 {
+					lasting++
+				}
+			}
+			if keep := got == "map[tea:3] <nil>map[post:3] <nil>" && lasting == 2; keep != tt.keep {
+				t.Errorf("the carts are %s, of the cookies %d are lasting", got, lasting)
+			}
+		})
+	}
+}
+
+func TestACartByLink(t *testing.T) {
+	t.Parallel()
+	guests, mux := shopOf(t, nil)
+	mail := map[string]string{} // by address
+	accountOf := func(address string) string { return "account of " + address }
+	mux.HandleFunc("POST /send-my-cart/{address}", func(w http.ResponseWriter, r *http.Request) {
+		address := r.PathValue("address")
+		ticket, err := guests.Ticket(r.Context(), address, 7*24*time.Hour)
+		if err != nil {
+			http.Error(w, "There is no cart to send.", http.StatusConflict)
+			return
+		}
+		mail[address] = ticket // in a link, behind its #
+	})
+	mux.HandleFunc("POST /open/{address}/{ticket}", func(w http.ResponseWriter, r *http.Request) {
+		// the app's own token has proved the address
+		address, ticket := r.PathValue("address"), r.PathValue("ticket")
+		receipt, err := guests.ClaimTicket(w, r, ticket, address, accountOf(address))
+		switch {
+		case errors.Is(err, guest.ErrTicket):
+			fmt.Fprint(w, "This link is too old, or was sent to another address.")
+		case errors.Is(err, guest.ErrGone):
+			fmt.Fprint(w, "What was in this cart is gone.")
+		case err != nil:
+			// signed in all the same
+			slog.WarnContext(r.Context(), "the cart did not come along", "error", err)
+		case receipt.Replayed:
+			fmt.Fprint(w, "Your cart is here already.")
+		default:
+			fmt.Fprint(w, "Here is your cart.")
+		}
+	})
+	app, laptop := guests.Middleware(mux), map[string]*http.Cookie{}
+	visit(app, laptop, "POST", "/cart/tea")
+	visit(app, laptop, "POST", "/send-my-cart/ann@example.com")
+	if mail["ann@example.com"] == "" {
+		t.Fatal("no mail")
+	}
+	for _, step := range []struct{ address, says string }{
+		{"bob@example.com", "This link is too old, or was sent to another address."},
+		{"ann@example.com", "Here is your cart."},
+		{"ann@example.com", "Your cart is here already."},
+	} {
+		open := "/open/" + step.address + "/" + mail["ann@example.com"]
+		if says := visit(app, map[string]*http.Cookie{}, "POST", open).Body.String(); says != step.says {
+			t.Errorf("%s: %s, want %s", step.address, says, step.says)
+		}
+	}
+	if cart, err := Cart.All(guests.As(t.Context(), accountOf("ann@example.com"))); err != nil ||
+		cart["tea"] != 1 {
+		t.Errorf("the account has %v, %v", cart, err)
+	}
+	if page := visit(app, laptop, "GET", "/cart").Body.String(); page != "map[] <nil>" {
+		t.Errorf("the laptop shows %s", page)
+	}
+}
+
+func TestASharedComputer(t *testing.T) {
+	t.Parallel()
+	guests, mux := shopOf(t, func(c *guest.Config) {
+		c.TTL, c.ProvisionalTTL = 2*time.Hour, 30*time.Minute
+	})
+	endSession := func(http.ResponseWriter) {}
+	mux.HandleFunc("POST /logout", func(w http.ResponseWriter, r *http.Request) {
+		endSession(w)
+		if err := guests.Forget(w, r); err != nil {
+			http.Error(w, "Please try again.", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Clear-Site-Data", `"cache"`) // pages that the Back button would show
+	})
+	app := guests.Middleware(mux)
+	records := func(jar map[string]*http.Cookie) string {
+		return visit(app, jar, "GET", "/cart").Body.String()
+	}
+
+	// A guest says that they have finished.
+	jar := map[string]*http.Cookie{}
+	visit(app, jar, "POST", "/cart/secret")
+	visit(app, jar, "GET", "/cart")
+	if main := jar["__Host-Http-guest"]; main == nil || main.MaxAge != 2*60*60 {
+		t.Errorf("the cookie is %+v", main)
+	}
+	thief := map[string]*http.Cookie{"__Host-Http-guest": jar["__Host-Http-guest"]}
+	out := visit(app, jar, "POST", "/logout").Result()
+	if len(jar) != 0 || out.Header.Get("Cache-Control") != "no-store" ||
+		out.Header.Get("Clear-Site-Data") != `"cache"` {
+		t.Errorf("cookies %v, %v", jar, out.Header)
+	}
+	for _, browser := range []map[string]*http.Cookie{jar, thief} {
+		if page := records(browser); page != "map[] <nil>" {
+			t.Errorf("the next person sees %s", page)
+		}
+	}
+
+	// A member logs out: the account keeps its cart, and the browser keeps nothing of it.
+	jar = map[string]*http.Cookie{}
+	visit(app, jar, "POST", "/cart/tea")
+	member := func(method, path string) {
+		r := httptest.NewRequest(method, path, nil)
+		r.Header.Set("User", "ann")
+		for _, c := range jar {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, r)
+		for _, c := range w.Result().Cookies() {
+			if c.MaxAge < 0 {
+				delete(jar, c.Name)
+			}
+		}
+	}
+	member("GET", "/cart") // the claim
+	member("POST", "/logout")
+	if cart, err := Cart.All(guests.As(t.Context(), "ann")); err != nil || cart["tea"] != 1 {
+		t.Errorf("the account has %v, %v", cart, err)
+	}
+	if page := records(jar); page != "map[] <nil>" {
+		t.Errorf("the next person sees %s", page)
+	}
 }

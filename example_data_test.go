@@ -16,14 +16,26 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// Kinds of data and merge rules.
+// processOn is a process of an app whose version declares these kinds.
+func processOn(store guest.Store, kinds ...guest.Kind) *guest.Manager {
+	guests, err := guest.New(guest.Config{
+		Store:   store,
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    kinds,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return guests
+}
 
 func ExampleNewValue() {
 	type settings struct {
 		Theme    string `json:"theme"`
 		Currency string `json:"currency"`
 	}
-	prefs := guest.NewValue("settings", func(account, guest settings) settings { // what the account lacks comes from the guest
+	// what the account lacks comes from the guest
+	prefs := guest.NewValue("settings", func(account, guest settings) settings {
 		return settings{cmp.Or(account.Theme, guest.Theme), cmp.Or(account.Currency, guest.Currency)}
 	})
 	guests, err := guest.New(guest.Config{
@@ -48,7 +60,8 @@ func ExampleNewMap() {
 	type note struct {
 		Text string `json:"text"`
 	}
-	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[note])) // all items of both; of one in both, the guest's
+	// all items of both; of one in both, the guest's
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[note]))
 	guests, err := guest.New(guest.Config{
 		Store:   memstore.New(memstore.Config{}),
 		Secrets: [][]byte{[]byte("32 random bytes from your config")},
@@ -156,6 +169,26 @@ func ExampleMax() {
 	// Output: map[film:20m0s trailer:1m0s]
 }
 
+func ExampleEachItem() {
+	rule := guest.EachItem(guest.Max[int64])
+	fmt.Println(rule(map[string]int64{"tea": 2, "cup": 1}, map[string]int64{"tea": 3, "pot": 1}))
+	// Output: map[cup:1 pot:1 tea:3]
+}
+
+func ExampleValue() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Theme.Set(ctx, "dark")
+	fmt.Println(Theme.Get(ctx))
+	Theme.Update(ctx, func(old string) (string, error) { return "very " + old, nil })
+	fmt.Println(Theme.Get(ctx))
+	Theme.Delete(ctx)
+	fmt.Println(Theme.Get(ctx))
+	// Output:
+	// dark <nil>
+	// very dark <nil>
+	//  <nil>
+}
+
 func ExampleValue_Get() {
 	page := exampleGuests().Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		theme, err := Theme.Get(r.Context())
@@ -178,11 +211,13 @@ func ExampleValue_Set() {
 			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)
 		}
 	})
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { fmt.Println(Theme.Get(r.Context())) })
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(Theme.Get(r.Context()))
+	})
 	app, browser := exampleGuests().Middleware(mux), map[string]*http.Cookie{}
 	visit(app, browser, "POST", "/theme/dark")
 	visit(app, browser, "GET", "/")
-	visit(app, map[string]*http.Cookie{}, "GET", "/") // somebody else
+	visit(app, map[string]*http.Cookie{}, "GET", "/") // another visitor
 	// Output:
 	// dark <nil>
 	//  <nil>
@@ -211,6 +246,14 @@ func ExampleValue_Update() {
 	// sepia <nil>
 }
 
+func ExampleValue_Update_incorrect() {
+	ctx := exampleGuests().As(context.Background(), "ann")
+	// Reading and then writing loses what another request writes in between. Use Update, or
+	// Counters.Add.
+	theme, _ := Theme.Get(ctx)
+	Theme.Set(ctx, theme+" blue")
+}
+
 func ExampleValue_Delete() {
 	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
 	Theme.Set(ctx, "dark")
@@ -220,6 +263,53 @@ func ExampleValue_Delete() {
 	// Output:
 	// <nil>
 	// "" <nil>
+}
+
+// Personal data are encrypted in the store.
+func ExampleValue_Encrypted() {
+	email := guest.NewValue("contact", guest.PreferGuest[string]).Encrypted()
+	guests, err := guest.New(guest.Config{
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("32 random bytes from your config")},
+		Data:    []guest.Kind{email},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := guests.As(context.Background(), "ann")
+	fmt.Println(email.Set(ctx, "ann@example.com"))
+	fmt.Println(email.Get(ctx))
+	// Output:
+	// <nil>
+	// ann@example.com <nil>
+}
+
+// A value is encrypted from now on; what is stored already is in the clear.
+func ExampleValue_InsecureAcceptPlaintext() {
+	store := memstore.New(memstore.Config{})
+	plain := guest.NewValue("phone", guest.PreferGuest[string])
+	plain.Set(processOn(store, plain).As(context.Background(), "ann"), "555 0100")
+
+	encrypted := plain.Encrypted()
+	_, err := encrypted.Get(processOn(store, encrypted).As(context.Background(), "ann"))
+	fmt.Println(errors.Is(err, guest.ErrUnreadable))
+
+	migrating := encrypted.InsecureAcceptPlaintext() // until all of it has been written anew
+	fmt.Println(migrating.Get(processOn(store, migrating).As(context.Background(), "ann")))
+	// Output:
+	// true
+	// 555 0100 <nil>
+}
+
+func ExampleMap() {
+	ctx := exampleGuests().As(context.Background(), "ann")
+	Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	fmt.Println(Wishes.Get(ctx, "pot"))
+	fmt.Println(Wishes.All(ctx))
+	// Output:
+	// {blue} <nil>
+	// map[pot:{blue}] <nil>
 }
 
 func ExampleMap_Get() {
@@ -238,7 +328,8 @@ func ExampleMap_Set() {
 	mux.HandleFunc("PUT /wishes/{sku}", func(w http.ResponseWriter, r *http.Request) {
 		err := Wishes.Set(r.Context(), r.PathValue("sku"), wish{Note: r.FormValue("note")})
 		switch {
-		case errors.Is(err, guest.ErrInvalid), errors.Is(err, guest.ErrQuota): // such as a name of 200 bytes, a list of 300 items
+		case errors.Is(err, guest.ErrInvalid), errors.Is(err, guest.ErrQuota):
+			// such as a name of 200 bytes, a list of 300 items
 			http.Error(w, "This cannot be on the list.", http.StatusBadRequest)
 		case err != nil:
 			http.Error(w, "This was not saved. Please try again.", http.StatusServiceUnavailable)
@@ -336,6 +427,43 @@ func ExampleMap_Encrypted() {
 	// addresses/home false
 }
 
+// A job that encrypts one account's addresses, which were stored in the clear.
+func ExampleMap_InsecureAcceptPlaintext() {
+	store := memstore.New(memstore.Config{})
+	plain := guest.NewMap("addresses", guest.EachItem(guest.PreferGuest[string]))
+	plain.Set(processOn(store, plain).As(context.Background(), "ann"), "home", "1 Main Street")
+
+	migrating := plain.Encrypted().InsecureAcceptPlaintext()
+	ctx := processOn(store, migrating).As(context.Background(), "ann")
+	addresses, err := migrating.All(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for item := range addresses {
+		same := func(address string) (string, error) { return address, nil }
+		if err := migrating.Update(ctx, item, same); err != nil {
+			log.Fatal(err)
+		}
+	}
+	encrypted := plain.Encrypted()
+	fmt.Println(encrypted.Get(processOn(store, encrypted).As(context.Background(), "ann"), "home"))
+	// Output: 1 Main Street <nil>
+}
+
+func ExampleCounters() {
+	ctx := exampleGuests().As(context.Background(), "ann")
+	fmt.Println(Cart.Add(ctx, "tea", 2))
+	fmt.Println(Cart.Add(ctx, "tea", 1))
+	fmt.Println(Cart.Add(ctx, "cup", 1))
+	Cart.Add(ctx, "tea", -3) // at 0 the item is gone
+	fmt.Println(Cart.All(ctx))
+	// Output:
+	// 2 <nil>
+	// 3 <nil>
+	// 1 <nil>
+	// map[cup:1] <nil>
+}
+
 func ExampleCounters_Get() {
 	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
 	Cart.Set(ctx, "tea", 2)
@@ -409,4 +537,28 @@ func ExampleCounters_Clear() {
 	// <nil>
 	// map[] <nil>
 	// dark <nil>
+}
+
+// The wish list was taken out of the app. Guests that still hold one can be claimed all the same.
+func ExampleRetired() {
+	guests := processOn(memstore.New(memstore.Config{}), Theme, Cart, guest.Retired("wishes"))
+	ctx := guests.As(context.Background(), "ann")
+	err := Wishes.Set(ctx, "pot", wish{Note: "blue"})
+	fmt.Println(errors.Is(err, guest.ErrInvalid)) // it is not in use
+	// Output: true
+}
+
+func ExamplePrefetch() {
+	ctx := exampleGuests().As(context.Background(), "ann")
+	Theme.Set(ctx, "dark")
+	Cart.Add(ctx, "tea", 2)
+	ctx, err := guest.Prefetch(ctx, Theme, Cart) // one round trip for the whole page
+	if err != nil {
+		log.Print(err)
+	}
+	fmt.Println(Theme.Get(ctx))
+	fmt.Println(Cart.All(ctx))
+	// Output:
+	// dark <nil>
+	// map[tea:2] <nil>
 }

@@ -3,7 +3,9 @@ package guest_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"iter"
@@ -12,13 +14,77 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/guestkit/guest"
+	"github.com/guestkit/guest/internal/redistest"
+	"github.com/guestkit/guest/memstore"
+	"github.com/guestkit/guest/redisstore"
+	"github.com/redis/go-redis/v9"
 )
+
+// The tests run on memory, or with -store=redis or -store=cluster on real servers.
+var storeFlag = flag.String("store", "memory",
+	"what the tests keep records in: memory, redis or cluster")
+
+var long = flag.Bool("long", false, "the long forms: ten times as many hostile requests")
+
+// raceEnabled says that the tests run with the race detector.
+var raceEnabled = func() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}()
+
+var shared redis.UniversalClient
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "guest")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	switch *storeFlag {
+	case "redis":
+		server, err := redistest.Start(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer server.Close()
+		shared = server.Client()
+	case "cluster":
+		cluster, err := redistest.StartCluster(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer cluster.Close()
+		shared = cluster.Client()
+	}
+	return m.Run()
+}
+
+// newStore returns an empty store that only this test uses.
+func newStore() guest.Store {
+	if shared == nil {
+		return memstore.New(memstore.Config{})
+	}
+	return redisstore.New(shared, redisstore.Config{Prefix: "test-" + rand.Text()})
+}
 
 var (
 	secret = []byte("a secret of the tests, 32 bytes+")
@@ -107,7 +173,7 @@ func (s *spy) keys(t *testing.T, prefix string) (keys []string) {
 	return keys
 }
 
-// site is an app on a real server: the tests' shop.
+// site is an app on a real server: the shop of the tests.
 type site struct {
 	t      testing.TB
 	guests *guest.Manager
@@ -158,7 +224,7 @@ func (l *locked) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// page is what the site's pages show.
+// page is what the site's page shows.
 type page struct {
 	Guest    string
 	Account  string
@@ -171,7 +237,9 @@ type page struct {
 }
 
 func (s *site) routes() {
-	s.mux.HandleFunc("/static", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "static") })
+	s.mux.HandleFunc("/static", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "static")
+	})
 	s.mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		var p page
@@ -183,7 +251,8 @@ func (s *site) routes() {
 			p.Err = err.Error()
 		}
 		v := guest.FromContext(ctx)
-		p.Guest, p.Account, p.IsGuest, p.New, p.Replaced = v.GuestID(), v.AccountID(), v.IsGuest(), v.IsNew(), v.Replaced()
+		p.Guest, p.Account, p.IsGuest, p.New, p.Replaced = v.GuestID(), v.AccountID(), v.IsGuest(),
+			v.IsNew(), v.Replaced()
 		json.NewEncoder(w).Encode(p)
 	})
 	s.mux.HandleFunc("/add/{sku}", func(w http.ResponseWriter, r *http.Request) {
@@ -203,7 +272,19 @@ func (s *site) routes() {
 		receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
 		writeClaim(w, receipt, err)
 	})
-	s.mux.Handle("/claim", s.guests.ClaimHandler(func(r *http.Request) (string, error) { return r.Header.Get("User"), nil }))
+	s.mux.Handle("/claim", s.guests.ClaimHandler(func(r *http.Request) (string, error) {
+		return r.Header.Get("User"), nil
+	}))
+}
+
+// forgetting adds a route that calls Forget.
+func (s *site) forgetting() *site {
+	s.mux.HandleFunc("POST /forget", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.guests.Forget(w, r); err != nil {
+			http.Error(w, err.Error(), 500)
+		}
+	})
+	return s
 }
 
 type claimed struct {
@@ -217,6 +298,58 @@ func writeClaim(w http.ResponseWriter, receipt guest.Receipt, err error) {
 		c.Err = err.Error()
 	}
 	json.NewEncoder(w).Encode(c)
+}
+
+// account returns the cart of the account.
+func (s *site) account(id string) map[string]int64 {
+	s.t.Helper()
+	cart, err := Cart.All(s.guests.As(context.Background(), id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cart
+}
+
+// request sends a request with these cookies, in process.
+func (s *site) request(method, path, cookies string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	r := httptest.NewRequest(method, path, nil)
+	r.Header["Cookie"] = []string{cookies}
+	w := httptest.NewRecorder()
+	s.guests.Middleware(s.mux).ServeHTTP(w, r)
+	if w.Code != 200 {
+		s.t.Fatalf("%s %s: %d: %s", method, path, w.Code, w.Body)
+	}
+	return w
+}
+
+// show returns what the page shows to a browser with these cookies.
+func (s *site) show(cookie string) (p page) {
+	s.t.Helper()
+	if err := json.Unmarshal(s.request("GET", "/page", cookie).Body.Bytes(), &p); err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
+
+// provisional creates a guest with this item in its cart, and returns its provisional cookie.
+func (s *site) provisional(sku string) string {
+	defer tick()
+	return pair(s.request("POST", "/add/"+sku, "").Result().Cookies()[0])
+}
+
+// confirmedCookie creates a guest with this item in its cart, confirms it, and returns its main
+// cookie.
+func (s *site) confirmedCookie(sku string) string {
+	s.t.Helper()
+	first := s.request("POST", "/add/"+sku, "").Result().Cookies()[0]
+	for _, c := range s.request("GET", "/static", first.Name+"="+first.Value).Result().Cookies() {
+		if c.Name == "guest" {
+			return "guest=" + c.Value
+		}
+	}
+	s.t.Fatal("the guest is not confirmed")
+	return ""
 }
 
 // browser is a client with a cookie jar of its own.
@@ -235,11 +368,11 @@ func (s *site) browser() *browser {
 	return &browser{Client: &http.Client{Jar: jar, Transport: client.Transport}, s: s}
 }
 
-// copy is the same browser's cookies in another one: an old tab, or a thief.
+// copy returns another browser with the same cookies: an old tab, or a thief.
 func (b *browser) copy() *browser {
 	c := b.s.browser()
 	c.user = b.user
-	u, _ := url.Parse(b.s.url)
+	u := mustParse(b.s.url)
 	c.Jar.SetCookies(u, b.Jar.Cookies(u))
 	return c
 }
@@ -298,9 +431,9 @@ func (b *browser) login(user string) (c claimed) {
 	return c
 }
 
-// cookies are the guest cookies in the browser.
+// cookies returns the names of the guest cookies in the browser.
 func (b *browser) cookies() (names []string) {
-	u, _ := url.Parse(b.s.url)
+	u := mustParse(b.s.url)
 	for _, c := range b.Jar.Cookies(u) {
 		if strings.HasPrefix(c.Name, "guest") {
 			names = append(names, c.Name)
@@ -309,17 +442,170 @@ func (b *browser) cookies() (names []string) {
 	return names
 }
 
-// account is what the account holds.
-func (s *site) account(id string) map[string]int64 {
-	s.t.Helper()
-	cart, err := Cart.All(s.guests.As(context.Background(), id))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return cart
+// confirmed returns a browser whose guest has come back.
+func confirmed(s *site) *browser {
+	b := s.browser()
+	b.add("tea")
+	b.request("GET", "/static")
+	return b
 }
 
-// kept is a receipt's word on one kind.
+// cookieHeader sends a request, which confirms a new guest, and returns its Cookie header.
+func cookieHeader(b *browser) string {
+	res, _ := b.request("GET", "/static")
+	return res.Request.Header.Get("Cookie")
+}
+
+// jarHeader returns the Cookie header of the cookies in the browser, without a request.
+func jarHeader(b *browser) string {
+	u := mustParse(b.s.url)
+	var all []string
+	for _, c := range b.Jar.Cookies(u) {
+		all = append(all, pair(c))
+	}
+	return strings.Join(all, "; ")
+}
+
+func pair(c *http.Cookie) string { return c.Name + "=" + c.Value }
+
+// given returns the cookies that a response sets, without those that it clears.
+func given(res *http.Response) (cookies []*http.Cookie) {
+	for _, c := range res.Cookies() {
+		if c.MaxAge > 0 {
+			cookies = append(cookies, c)
+		}
+	}
+	return cookies
+}
+
+// mainOf returns the main cookie that a response sets, or "".
+func mainOf(w *httptest.ResponseRecorder) string {
+	for _, c := range w.Result().Cookies() {
+		if c.Name == "guest" && c.MaxAge > 0 {
+			return pair(c)
+		}
+	}
+	return ""
+}
+
+// bubble is a browser inside a synctest bubble.
+type bubble struct {
+	h   http.Handler
+	jar map[string]*http.Cookie // keeps cookies beyond their life
+}
+
+func newBubble(m *guest.Manager, h http.HandlerFunc) *bubble {
+	return &bubble{h: m.Middleware(h), jar: map[string]*http.Cookie{}}
+}
+
+func (b *bubble) get(path string) string {
+	r := httptest.NewRequest("GET", path, nil)
+	for _, c := range b.jar {
+		r.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+	}
+	w := httptest.NewRecorder()
+	b.h.ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.MaxAge < 0 {
+			delete(b.jar, c.Name)
+		} else {
+			b.jar[c.Name] = c
+		}
+	}
+	return w.Body.String()
+}
+
+// visited sends a request with this Cookie header, and returns its visitor and response.
+func visited(
+	m *guest.Manager, method, cookies string,
+) (v *guest.Visitor, w *httptest.ResponseRecorder) {
+	r := httptest.NewRequest(method, "/", nil)
+	if cookies != "" {
+		r.Header["Cookie"] = []string{cookies}
+	}
+	w = httptest.NewRecorder()
+	m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v = guest.FromContext(r.Context())
+	})).ServeHTTP(w, r)
+	return v, w
+}
+
+// newManager makes a Manager. By default it has a store in memory, the tests' secret, a cart, and
+// no log.
+func newManager(t testing.TB, c guest.Config) *guest.Manager {
+	t.Helper()
+	if c.Store == nil {
+		c.Store = memstore.New(memstore.Config{})
+	}
+	if c.Secrets == nil {
+		c.Secrets = [][]byte{secret}
+	}
+	if c.Data == nil {
+		c.Data = []guest.Kind{Cart}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := guest.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// adds returns a handler that adds one of the item to the cart.
+func adds(sku string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), sku, 1) }
+}
+
+// at serves a request with this cookie, and returns the cookie for the next one.
+func at(m *guest.Manager, cookie string, f func(w http.ResponseWriter, r *http.Request)) string {
+	r := httptest.NewRequest("GET", "/", nil)
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	w := httptest.NewRecorder()
+	m.Middleware(http.HandlerFunc(f)).ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if c.MaxAge >= 0 {
+			cookie = c.Name + "=" + c.Value
+		}
+	}
+	return cookie
+}
+
+// claimBy claims the guest of this cookie through a process.
+func claimBy(m *guest.Manager, cookie, account string) (receipt guest.Receipt, err error) {
+	at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+		receipt, err = m.Claim(w, r, account)
+	})
+	return receipt, err
+}
+
+// replica is one process of an app, with what this version of the app knows.
+func replica(t *testing.T, store guest.Store, kinds ...guest.Kind) *guest.Manager {
+	t.Helper()
+	return newManager(t, guest.Config{Store: store, Data: kinds})
+}
+
+func releaseManager(t *testing.T, store guest.Store, onClaim error) *guest.Manager {
+	return newManager(t, guest.Config{
+		Store: store, Data: []guest.Kind{Theme, Cart, Wishes, Email},
+		OnClaim: func(context.Context, guest.Receipt) error { return onClaim },
+	})
+}
+
+// scopes returns a function that makes Managers on one store. Their cookies have the scope c, and
+// had the former ones.
+func scopes(t *testing.T) func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+	store := newStore()
+	return func(c guest.Cookie, former ...guest.Cookie) *guest.Manager {
+		c.Insecure = true
+		return newManager(t, guest.Config{Store: store, Cookie: c, FormerCookies: former})
+	}
+}
+
+// kept returns what the receipt says of one kind.
 func kept(t testing.TB, r guest.Receipt, name string) guest.KindReceipt {
 	t.Helper()
 	for _, k := range r.Kinds {
@@ -329,4 +615,99 @@ func kept(t testing.TB, r guest.Receipt, name string) guest.KindReceipt {
 	}
 	t.Fatalf("the receipt has no kind %q: %+v", name, r)
 	return guest.KindReceipt{}
+}
+
+// outbox counts the entries of the outbox.
+func outbox(t testing.TB, store guest.Store) (entries int) {
+	for key, err := range store.Keys(t.Context(), "o:") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries += len(fields)
+	}
+	return entries
+}
+
+func record(t *testing.T, store guest.Store, prefix string) guest.Fields {
+	t.Helper()
+	for key, err := range store.Keys(t.Context(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields, err := store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fields
+	}
+	return nil
+}
+
+// markersIn returns how many markers a record holds, and their bytes.
+func markersIn(t *testing.T, store guest.Store, prefix string) (n, bytes int) {
+	t.Helper()
+	for name, value := range record(t, store, prefix) {
+		if strings.HasPrefix(name, ".c") && name != ".c" {
+			n++
+			bytes += len(name) + len(value)
+		}
+	}
+	return n, bytes
+}
+
+// rewinding is a store that can undo its latest writes, like a server that was rolled back.
+type rewinding struct {
+	guest.Store
+	log []struct {
+		key    string
+		before guest.Fields
+	}
+}
+
+func (s *rewinding) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	before, err := s.Store.Get(ctx, key)
+	if err != nil {
+		return guest.Result{}, err
+	}
+	s.log = append(s.log, struct {
+		key    string
+		before guest.Fields
+	}{key, before})
+	return s.Store.Update(ctx, key, u)
+}
+
+func (s *rewinding) rewind(t *testing.T, n int) {
+	for range min(n, len(s.log)) {
+		last := s.log[len(s.log)-1]
+		s.log = s.log[:len(s.log)-1]
+		for _, u := range []guest.Update{{Drop: true}, {Set: last.before}} {
+			if _, err := s.Store.Update(context.Background(), last.key, u); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	tick() // a server that was rolled back has started anew
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func mustParse(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// tick waits for the next millisecond.
+func tick() {
+	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {
+		runtime.Gosched()
+	}
 }

@@ -18,20 +18,20 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// told is what hooks were told, in order.
-type told struct {
+// hookLog records the calls of hooks, in order.
+type hookLog struct {
 	mu     sync.Mutex
 	events []string
 }
 
-func (l *told) note(format string, args ...any) {
+func (l *hookLog) add(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, fmt.Sprintf(format, args...))
 }
 
-// take returns what was told since it was last asked.
-func (l *told) take() []string {
+// take returns the calls since it was last asked.
+func (l *hookLog) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	events := l.events
@@ -39,15 +39,15 @@ func (l *told) take() []string {
 	return events
 }
 
-func (l *told) expect(t *testing.T, want ...string) {
+func (l *hookLog) expect(t *testing.T, want ...string) {
 	t.Helper()
 	if got := l.take(); !slices.Equal(got, want) {
 		t.Errorf("%q\nwant %q", got, want)
 	}
 }
 
-// count counts what was told since it was last asked, in no order.
-func (l *told) count() map[string]int {
+// count counts the calls since it was last asked, in no order.
+func (l *hookLog) count() map[string]int {
 	n := map[string]int{}
 	for _, e := range l.take() {
 		n[e]++
@@ -55,37 +55,37 @@ func (l *told) count() map[string]int {
 	return n
 }
 
-func (l *told) hooks() guest.Hooks {
+func (l *hookLog) hooks() guest.Hooks {
 	return guest.Hooks{
-		Created:    func(ctx context.Context) { l.note("minted") },
-		Returned:   func(context.Context) { l.note("confirmed") },
-		FirstWrite: func(context.Context) { l.note("filled") },
-		Refused:    func(_ context.Context, reason string) { l.note("refused: %s", reason) },
+		Created:    func(ctx context.Context) { l.add("created") },
+		Returned:   func(context.Context) { l.add("returned") },
+		FirstWrite: func(context.Context) { l.add("first write") },
+		Refused:    func(_ context.Context, reason string) { l.add("refused: %s", reason) },
 		Claimed: func(_ context.Context, r guest.Receipt) {
 			switch {
 			case r.Pending:
-				l.note("pending")
+				l.add("pending")
 			case r.Replayed:
-				l.note("replayed")
+				l.add("replayed")
 			default:
-				l.note("claimed")
+				l.add("claimed")
 			}
 		},
-		Stuck: func(context.Context, guest.Receipt, error) { l.note("stuck") },
+		Stuck: func(context.Context, guest.Receipt, error) { l.add("stuck") },
 		StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
 			if d < 0 {
-				l.note("%s took %v", op, d)
+				l.add("%s took %v", op, d)
 			}
 			if err != nil {
-				l.note("%s failed: %s", op, guest.StoreErrorClass(err))
+				l.add("%s failed: %s", op, guest.StoreErrorClass(err))
 			}
 		},
 	}
 }
 
-// newToldSite is a site whose hooks are noted.
-func newToldSite(t *testing.T, change func(*guest.Config)) (*site, *told) {
-	l := &told{}
+// newRecordedSite is a site whose hooks are recorded.
+func newRecordedSite(t *testing.T, change func(*guest.Config)) (*site, *hookLog) {
+	l := &hookLog{}
 	return newSite(t, func(c *guest.Config) {
 		if change != nil {
 			change(c)
@@ -95,12 +95,13 @@ func newToldSite(t *testing.T, change func(*guest.Config)) (*site, *told) {
 }
 
 func TestHooks(t *testing.T) {
-	s, l := newToldSite(t, nil)
+	t.Parallel()
+	s, l := newRecordedSite(t, nil)
 	b := s.browser()
 	b.add("tea")
-	l.expect(t, "minted", "filled")
+	l.expect(t, "created", "first write")
 	b.add("tea")
-	l.expect(t, "confirmed")
+	l.expect(t, "returned")
 	b.page()
 	b.add("milk")
 	l.expect(t)
@@ -117,92 +118,176 @@ func TestHooks(t *testing.T) {
 	old.login("eve")
 	l.expect(t, "refused: claimed_by_other")
 	forged := s.browser()
-	forged.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: "guest", Value: "forged"}})
+	forged.Jar.SetCookies(mustParse(s.url), []*http.Cookie{{Name: "guest", Value: "forged"}})
 	forged.page()
-	l.expect(t, "refused: invalid_token", "minted")
+	l.expect(t, "refused: invalid_token", "created")
 }
 
-// A guest whose token never went out and that holds nothing was none.
-func TestMintedOnlyIfSomethingCameOfIt(t *testing.T) {
-	s, l := newToldSite(t, nil)
-	s.mux.HandleFunc("/public", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "public, max-age=60")
-		io.WriteString(w, "for everybody")
-	})
-	s.mux.HandleFunc("/fill/login/{user}", func(w http.ResponseWriter, r *http.Request) {
-		Cart.Add(r.Context(), "tea", 1)
-		receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
-		writeClaim(w, receipt, err)
-	})
-	s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
-		Cart.Add(r.Context(), "tea", 1)
-		s.guests.Forget(w, r)
-	})
-	s.mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) {})
-	s.mux.HandleFunc("/flush", func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).Flush()
-		io.WriteString(w, "later")
-	})
-	s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	for _, tt := range []struct {
-		method, path string
-		want         []string
-	}{
-		{"GET", "/page", []string{"minted"}},
-		{"GET", "/silent", []string{"minted"}},
-		{"GET", "/flush", []string{"minted"}},
-		{"POST", "/add/tea", []string{"minted", "filled"}},
-		{"GET", "/public", nil},
-		{"POST", "/login/ann", nil},
-		{"GET", "/fill/login/bob", []string{"minted", "filled", "claimed"}},
-		{"GET", "/forget", []string{"minted", "filled"}},
-		{"HEAD", "/page", nil},
-	} {
-		s.browser().request(tt.method, tt.path)
-		if got := l.take(); !slices.Equal(got, tt.want) {
-			t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
-		}
-	}
-	if _, err := s.browser().Get(s.url + "/broken"); err == nil {
-		t.Error("a broken response was whole")
-	}
-	l.expect(t)
+func TestHooks_Created(t *testing.T) {
+	t.Parallel()
 
-	w := httptest.NewRecorder()
-	s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
-	l.expect(t, "minted")
+	// A guest whose token was not sent, and that holds nothing, does not count.
+	t.Run("only if something comes of the guest", func(t *testing.T) {
+		t.Parallel()
+		s, l := newRecordedSite(t, nil)
+		s.mux.HandleFunc("/public", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "public, max-age=60")
+			io.WriteString(w, "for all")
+		})
+		s.mux.HandleFunc("/add/login/{user}", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			receipt, err := s.guests.Claim(w, r, r.PathValue("user"))
+			writeClaim(w, receipt, err)
+		})
+		s.mux.HandleFunc("/forget", func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "tea", 1)
+			s.guests.Forget(w, r)
+		})
+		s.mux.HandleFunc("/silent", func(http.ResponseWriter, *http.Request) {})
+		s.mux.HandleFunc("/flush", func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).Flush()
+			io.WriteString(w, "later")
+		})
+		s.mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) {
+			panic(http.ErrAbortHandler)
+		})
+		for _, tt := range []struct {
+			method, path string
+			want         []string
+		}{
+			{"GET", "/page", []string{"created"}},
+			{"GET", "/silent", []string{"created"}},
+			{"GET", "/flush", []string{"created"}},
+			{"POST", "/add/tea", []string{"created", "first write"}},
+			{"GET", "/public", nil},
+			{"POST", "/login/ann", nil},
+			{"GET", "/add/login/bob", []string{"created", "first write", "claimed"}},
+			{"GET", "/forget", []string{"created", "first write"}},
+			{"HEAD", "/page", nil},
+		} {
+			s.browser().request(tt.method, tt.path)
+			if got := l.take(); !slices.Equal(got, tt.want) {
+				t.Errorf("%s %s: %q, want %q", tt.method, tt.path, got, tt.want)
+			}
+		}
+		if _, err := s.browser().Get(s.url + "/broken"); err == nil {
+			t.Error("a broken response was whole")
+		}
+		l.expect(t)
+
+		w := httptest.NewRecorder()
+		s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
+		l.expect(t, "created")
+	})
+
+	// A hook can ask who the visitor is.
+	t.Run("knows the visitor", func(t *testing.T) {
+		t.Parallel()
+		var mu sync.Mutex
+		ids := map[string]string{}
+		record := func(event string) func(context.Context) {
+			return func(ctx context.Context) {
+				mu.Lock()
+				defer mu.Unlock()
+				ids[event] = guest.FromContext(ctx).GuestID()
+			}
+		}
+		s := newSite(t, func(c *guest.Config) {
+			c.Hooks = guest.Hooks{Created: record("created"), Returned: record("returned"),
+				FirstWrite: record("first write")}
+		})
+		b := s.browser()
+		id := b.page().Guest
+		b.add("tea")
+		mu.Lock()
+		defer mu.Unlock()
+		for _, event := range []string{"created", "returned", "first write"} {
+			if ids[event] != id || id == "" {
+				t.Errorf("%s: guest %q, want %q", event, ids[event], id)
+			}
+		}
+	})
 }
 
-// The hooks can ask who it is.
-func TestHooksKnowTheVisitor(t *testing.T) {
-	var mu sync.Mutex
-	ids := map[string]string{}
-	note := func(event string) func(context.Context) {
-		return func(ctx context.Context) {
-			mu.Lock()
-			defer mu.Unlock()
-			ids[event] = guest.FromContext(ctx).GuestID()
+func TestHooks_Claimed(t *testing.T) {
+	t.Parallel()
+
+	// The request that finishes a claim calls the hook, once: the same account's, Recover, or a
+	// write that finds the guest frozen.
+	t.Run("is called where the claim is finished", func(t *testing.T) {
+		t.Parallel()
+		for _, tt := range []struct {
+			name   string
+			finish func(*site, *browser)
+		}{
+			{"login", func(s *site, b *browser) { b.login("ann") }},
+			{"Recover", func(s *site, b *browser) { s.guests.Recover(t.Context()) }},
+			{"a write", func(s *site, b *browser) { b.copy().add("milk") }},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				s, l := newRecordedSite(t, nil)
+				b := s.browser()
+				b.add("tea")
+				b.page()
+				l.take()
+				s.store.on(func(op, key string, u guest.Update) error {
+					if u.Set[".c"] != "" { // frozen, not merged
+						return os.ErrDeadlineExceeded
+					}
+					return nil
+				})
+				b.login("ann")
+				l.expect(t, "update failed: timeout", "pending")
+				s.store.on(nil)
+				tt.finish(s, b)
+				if got := l.count(); got["claimed"] != 1 || got["replayed"] != 0 {
+					t.Errorf("finished: %v", got)
+				}
+				s.guests.Recover(t.Context())
+				l.expect(t)
+			})
 		}
-	}
-	s := newSite(t, func(c *guest.Config) {
-		c.Hooks = guest.Hooks{Created: note("minted"), Returned: note("confirmed"), FirstWrite: note("filled")}
 	})
-	b := s.browser()
-	id := b.page().Guest
-	b.add("tea")
-	mu.Lock()
-	defer mu.Unlock()
-	for _, event := range []string{"minted", "confirmed", "filled"} {
-		if ids[event] != id || id == "" {
-			t.Errorf("%s: guest %q, want %q", event, ids[event], id)
+
+	// A double click: the request that leaves the tombstone has claimed the guest, the other finds
+	// it done.
+	t.Run("is called by one of two claimers", func(t *testing.T) {
+		t.Parallel()
+		s, l := newRecordedSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		twin := b.copy()
+		l.take()
+		reached, release := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		s.store.on(func(op, key string, u guest.Update) error {
+			if strings.HasPrefix(u.Set[".s"], "b") {
+				if first.CompareAndSwap(false, true) {
+					close(reached)
+					<-release
+				}
+			}
+			return nil
+		})
+		slow := make(chan claimed)
+		go func() { slow <- b.login("ann") }()
+		<-reached
+		twin.login("ann")
+		l.expect(t, "claimed")
+		close(release)
+		if c := <-slow; c.Err != "" || !c.Receipt.Claimed {
+			t.Errorf("%+v", c)
 		}
-	}
+		l.expect(t, "replayed")
+	})
 }
 
-// Many requests of one browser, at two processes, are one event.
-func TestHooksTellOnce(t *testing.T) {
+// Many requests of one browser, at two processes, make one call.
+func TestHooksAreCalledOnce(t *testing.T) {
+	t.Parallel()
 	store := newStore()
-	l := &told{}
+	l := &hookLog{}
 	var sites []*site
 	for range 2 {
 		sites = append(sites, newSite(t, func(c *guest.Config) {
@@ -211,7 +296,7 @@ func TestHooksTellOnce(t *testing.T) {
 	}
 	b := sites[0].browser()
 	b.page()
-	if got := l.count(); got["minted"] != 1 || len(got) != 1 {
+	if got := l.count(); got["created"] != 1 || len(got) != 1 {
 		t.Fatal(got)
 	}
 	cookie := cookieHeader(b)
@@ -234,57 +319,25 @@ func TestHooksTellOnce(t *testing.T) {
 		wg.Wait()
 	}
 	all("GET", "/page") // each finds the guest provisional
-	if got := l.count(); got["confirmed"] != 1 || len(got) != 1 {
+	if got := l.count(); got["returned"] != 1 || len(got) != 1 {
 		t.Errorf("sixteen first returns: %v", got)
 	}
 	all("POST", "/add/tea")
-	if got := l.count(); got["filled"] != 1 || len(got) != 1 {
+	if got := l.count(); got["first write"] != 1 || len(got) != 1 {
 		t.Errorf("sixteen first additions: %v", got)
 	}
 	all("POST", "/login/ann")
-	// A request that met the guest sealed may finish another's claim on its way to its own: then all sixteen find it done.
-	if got := l.count(); got["claimed"] != 1 || got["replayed"] != 15 && got["replayed"] != 16 || len(got) != 2 {
+	// A request that found the guest frozen may finish another's claim before its own: then all
+	// sixteen find it done.
+	if got := l.count(); got["claimed"] != 1 || got["replayed"] != 15 && got["replayed"] != 16 ||
+		len(got) != 2 {
 		t.Errorf("sixteen logins: %v", got)
 	}
 }
 
-// Whoever finishes a claim tells it, once: the same account, Recover, or a write that meets the guest sealed.
-func TestAClaimIsToldByWhoFinishesIt(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		finish func(*site, *browser)
-	}{
-		{"login", func(s *site, b *browser) { b.login("ann") }},
-		{"Recover", func(s *site, b *browser) { s.guests.Recover(t.Context()) }},
-		{"a write", func(s *site, b *browser) { b.copy().add("milk") }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s, l := newToldSite(t, nil)
-			b := s.browser()
-			b.add("tea")
-			b.page()
-			l.take()
-			s.store.on(func(op, key string, u guest.Update) error {
-				if u.Set[".c"] != "" { // sealed, not merged
-					return os.ErrDeadlineExceeded
-				}
-				return nil
-			})
-			b.login("ann")
-			l.expect(t, "update failed: timeout", "pending")
-			s.store.on(nil)
-			tt.finish(s, b)
-			if got := l.count(); got["claimed"] != 1 || got["replayed"] != 0 {
-				t.Errorf("finished: %v", got)
-			}
-			s.guests.Recover(t.Context())
-			l.expect(t)
-		})
-	}
-}
-
-func TestRefusedReasons(t *testing.T) {
-	s, l := newToldSite(t, nil)
+func TestHooks_Refused(t *testing.T) {
+	t.Parallel()
+	s, l := newRecordedSite(t, nil)
 	s.mux.HandleFunc("POST /ticket/{user}", func(w http.ResponseWriter, r *http.Request) {
 		s.guests.ClaimTicket(w, r, "no ticket", "ann@example.com", r.PathValue("user"))
 	})
@@ -300,11 +353,16 @@ func TestRefusedReasons(t *testing.T) {
 		header []string
 		want   []string
 	}{
-		{"/add/tea", []string{"Cookie", "guest=forged", "Sec-Fetch-Site", "same-origin"}, []string{"refused: " + guest.RefusedToken, "minted", "filled"}},
-		{"/login/ann", []string{"Cookie", two}, []string{"refused: " + guest.RefusedCookies, "refused: " + guest.RefusedAmbiguous}},
-		{"/login/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
-		{"/claim", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, []string{"refused: " + guest.RefusedCrossOrigin}},
-		{"/ticket/ann", []string{"Cookie", cookieHeader(first)}, []string{"refused: " + guest.RefusedTicket}},
+		{"/add/tea", []string{"Cookie", "guest=forged", "Sec-Fetch-Site", "same-origin"},
+			[]string{"refused: " + guest.RefusedToken, "created", "first write"}},
+		{"/login/ann", []string{"Cookie", two}, []string{"refused: " + guest.RefusedCookies,
+			"refused: " + guest.RefusedAmbiguous}},
+		{"/login/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"},
+			[]string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/claim", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"},
+			[]string{"refused: " + guest.RefusedCrossOrigin}},
+		{"/ticket/ann", []string{"Cookie", cookieHeader(first)},
+			[]string{"refused: " + guest.RefusedTicket}},
 	} {
 		s.browser().request("POST", tt.path, tt.header...)
 		if got := l.take(); !slices.Equal(got, tt.want) {
@@ -313,8 +371,9 @@ func TestRefusedReasons(t *testing.T) {
 	}
 }
 
-func TestHooksAnd(t *testing.T) {
-	var a, b told
+func TestHooks_And(t *testing.T) {
+	t.Parallel()
+	var a, b hookLog
 	both := a.hooks().And(guest.Hooks{}).And(b.hooks())
 	ctx := t.Context()
 	both.Created(ctx)
@@ -324,19 +383,22 @@ func TestHooksAnd(t *testing.T) {
 	both.Claimed(ctx, guest.Receipt{})
 	both.Stuck(ctx, guest.Receipt{}, nil)
 	both.StoreCall(ctx, "get", time.Second, guest.ErrQuota)
-	want := []string{"minted", "confirmed", "filled", "refused: why", "claimed", "stuck", "get failed: quota"}
+	want := []string{"created", "returned", "first write", "refused: why", "claimed", "stuck",
+		"get failed: quota"}
 	a.expect(t, want...)
 	b.expect(t, want...)
 
 	var none guest.Hooks
 	none = none.And(guest.Hooks{})
-	if none.Created != nil || none.Returned != nil || none.FirstWrite != nil || none.Refused != nil || none.Claimed != nil ||
+	if none.Created != nil || none.Returned != nil || none.FirstWrite != nil || none.Refused != nil ||
+		none.Claimed != nil ||
 		none.Stuck != nil || none.StoreCall != nil {
 		t.Error("nothing and nothing is something")
 	}
 }
 
 func TestStoreErrorClass(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[string]error{
 		"":            nil,
 		"quota":       fmt.Errorf("too much: %w", guest.ErrQuota),
@@ -353,35 +415,4 @@ func TestStoreErrorClass(t *testing.T) {
 	if got := guest.StoreErrorClass(context.DeadlineExceeded); got != "timeout" {
 		t.Errorf("a deadline: %q", got)
 	}
-}
-
-// A double click: whoever buries the guest has claimed it, the other found it done.
-func TestOneOfTwoClaimersTells(t *testing.T) {
-	s, l := newToldSite(t, nil)
-	b := s.browser()
-	b.add("tea")
-	b.page()
-	twin := b.copy()
-	l.take()
-	reached, release := make(chan struct{}), make(chan struct{})
-	var first atomic.Bool
-	s.store.on(func(op, key string, u guest.Update) error {
-		if strings.HasPrefix(u.Set[".s"], "b") {
-			if first.CompareAndSwap(false, true) {
-				close(reached)
-				<-release
-			}
-		}
-		return nil
-	})
-	slow := make(chan claimed)
-	go func() { slow <- b.login("ann") }()
-	<-reached
-	twin.login("ann")
-	l.expect(t, "claimed")
-	close(release)
-	if c := <-slow; c.Err != "" || !c.Receipt.Claimed {
-		t.Errorf("%+v", c)
-	}
-	l.expect(t, "replayed")
 }

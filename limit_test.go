@@ -153,7 +153,7 @@ func networks(burst int) func(network uint64) bool {
 // A million networks make a limiter neither grow nor forget.
 func TestLimitUnderAFlood(t *testing.T) {
 	n := 1_000_000
-	if guest.RaceEnabled {
+	if raceEnabled {
 		n = 100_000
 	}
 	const burst = 2

@@ -2,16 +2,16 @@ package guest_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,29 +20,289 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-func TestFirstVisitMakesAGuestThatComesBack(t *testing.T) {
-	s := newSite(t, nil)
-	b := s.browser()
-	first := b.page()
-	if !first.New || !first.IsGuest || first.Guest == "" || first.Replaced {
-		t.Fatalf("first visit: %+v", first)
+func TestNewReportsEveryFaultAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := guest.New(guest.Config{
+		Secrets: [][]byte{make([]byte, 32), []byte("short")},
+		Data: []guest.Kind{Cart, guest.NewValue("cart", guest.PreferAccount[string]),
+			guest.NewValue("No Good", guest.PreferAccount[int]), guest.NewValue[int]("ruleless", nil), nil},
+		Create: 7,
+		Cookie: guest.Cookie{Name: "__Host-x y", Domain: "a b", Path: "x", Insecure: true,
+			Partitioned: true},
+		Header:         "not a header",
+		TTL:            500 * 24 * time.Hour,
+		ProvisionalTTL: -time.Second,
+		TombstoneTTL:   time.Hour,
+		AccountTTL:     -1,
+		ClaimTimeout:   -1,
+		StoreBudget:    -1,
+		Quota:          guest.Quota{Fields: -1},
+	})
+	var got []string
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		var fault *guest.ConfigError
+		if !errors.As(e, &fault) || fault.Fault == "" {
+			t.Errorf("%v is no ConfigError", e)
+			continue
+		}
+		got = append(got, fault.Field)
 	}
-	if got := b.cookies(); len(got) != 1 || !strings.HasPrefix(got[0], "guest.") {
-		t.Fatalf("cookies after the first visit: %v; want one provisional", got)
-	}
-	second := b.page()
-	if second.New || second.Guest != first.Guest {
-		t.Fatalf("second visit: %+v, first was %+v", second, first)
-	}
-	if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
-		t.Fatalf("cookies after the second visit: %v; want the confirmed one", got)
-	}
-	if third := b.page(); third.Guest != first.Guest {
-		t.Fatalf("third visit: %+v", third)
+	slices.Sort(got)
+	want := []string{"AccountTTL", "ClaimTimeout", "Cookie.Domain", "Cookie.Insecure", "Cookie.Name",
+		"Cookie.Path", "Create", "Data", "Data", "Data", "Data", "Header", "ProvisionalTTL", "Quota",
+		"Secrets", "Store", "StoreBudget", "TTL", "TombstoneTTL"}
+	if !slices.Equal(got, want) {
+		t.Errorf("faults of %v\nwant      %v\n%v", got, want, err)
 	}
 }
 
+func TestNew(t *testing.T) {
+	t.Parallel()
+
+	t.Run("faults name the fix", func(t *testing.T) {
+		t.Parallel()
+		ok := func() guest.Config {
+			return guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}}
+		}
+		for _, tt := range []struct {
+			change func(*guest.Config)
+			want   string
+		}{
+			{func(c *guest.Config) { c.Store = nil }, "memstore.New"},
+			{func(c *guest.Config) { c.Secrets = nil }, "openssl rand"},
+			{func(c *guest.Config) { c.Secrets = [][]byte{[]byte("x")} }, "at least 32"},
+			{func(c *guest.Config) {
+				c.Data = []guest.Kind{Cart, Cart}
+			}, "declared twice: give one of them another name"},
+			{func(c *guest.Config) { c.TTL = -time.Hour }, "0 is the default"},
+			{func(c *guest.Config) { c.TTL = time.Millisecond }, "use 1s or more"},
+			{func(c *guest.Config) {
+				c.Cookie.Name = "__Host-Http-guest"
+			}, "leave __Host-Http- and __Secure- out"},
+			{func(c *guest.Config) {
+				c.Cookie = guest.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode}
+			}, "serve https"},
+		} {
+			cfg := ok()
+			tt.change(&cfg)
+			if _, err := guest.New(cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v; want %q in it", err, tt.want)
+			}
+		}
+		if _, err := guest.New(ok()); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("copies its Config", func(t *testing.T) {
+		t.Parallel()
+		own := append([]byte{}, secret...)
+		s := newSite(t, func(c *guest.Config) {
+			c.Secrets = [][]byte{own}
+			c.Data = []guest.Kind{Cart, Theme}
+		})
+		b := s.browser()
+		first := b.page()
+		clear(own)
+		if p := b.page(); p.Guest != first.Guest {
+			t.Error("changing the secret after New changed the manager")
+		}
+	})
+
+	// Every line that sets or clears a cookie has its Path and Domain. Longer ones would leave no
+	// room in a response's header.
+	t.Run("a long Path or Domain", func(t *testing.T) {
+		t.Parallel()
+		for length, want := range map[string]bool{"longest": false, "longer": true} {
+			cookie := guest.Cookie{Path: "/" + strings.Repeat("p", 511), Domain: strings.Repeat("d", 253)}
+			if want {
+				cookie.Path, cookie.Domain = cookie.Path+"p", cookie.Domain+"d"
+			}
+			_, err := guest.New(guest.Config{Store: newStore(), Secrets: [][]byte{secret}, Cookie: cookie})
+			for _, field := range []string{"Cookie.Path", "Cookie.Domain"} {
+				if got := err != nil && strings.Contains(err.Error(), field); got != want {
+					t.Errorf("%s: a fault in %s: %v, want %v", length, field, got, want)
+				}
+			}
+		}
+	})
+
+	t.Run("a kind that was never made", func(t *testing.T) {
+		t.Parallel()
+		for _, k := range []guest.Kind{
+			&guest.Counters{}, (*guest.Counters)(nil),
+			&guest.Value[string]{},
+		} {
+			_, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
+				Secrets: [][]byte{secret}, Data: []guest.Kind{k}})
+			var fault *guest.ConfigError
+			if !errors.As(err, &fault) || fault.Field != "Data" {
+				t.Errorf("%T: %v", k, err)
+			}
+		}
+	})
+}
+
+func TestMisuseIsATypedErrorThatNamesTheFix(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 3, Bytes: 100} })
+	undeclared := guest.NewValue("undeclared", guest.PreferAccount[string])
+	unencodable := guest.NewValue("theme", guest.PreferAccount[any])
+	ctx := s.guests.As(t.Context(), "ann")
+	if err := Theme.Set(ctx, "dark"); err != nil {
+		t.Fatal(err)
+	}
+	odd := newSite(t, func(c *guest.Config) {
+		c.Data = []guest.Kind{unencodable, Number}
+		c.Store = s.store
+	})
+	oddCtx := odd.guests.As(t.Context(), "ann")
+	var infinite = math.Inf(1)
+	add := func(item string, n int64) error { _, err := Cart.Add(ctx, item, n); return err }
+
+	for _, tt := range []struct {
+		name string
+		err  error
+		is   error
+		text string
+	}{
+		{"outside the middleware", Theme.Set(t.Context(), "x"), guest.ErrNoVisitor,
+			"wrap the handler in Manager.Middleware"},
+		{"a value that does not encode", unencodable.Set(oddCtx, func() {}), guest.ErrInvalid,
+			"cannot encode this value"},
+		{"a number that does not encode", Number.Set(oddCtx, infinite), guest.ErrInvalid,
+			"cannot encode this value"},
+		{"an undeclared kind", undeclared.Set(ctx, "x"), guest.ErrInvalid, "list it there"},
+		{"an empty item", add("", 1), guest.ErrInvalid, "1 to 128 bytes"},
+		{"a long item", add(strings.Repeat("x", 129), 1), guest.ErrInvalid, "not 129"},
+		{"NUL", add("a\x00b", 1), guest.ErrInvalid, "encode other bytes first"},
+		{"a line break", add("a\nb", 1), guest.ErrInvalid, "without control characters"},
+		{"bytes that are no UTF-8", add("\xff", 1), guest.ErrInvalid, "UTF-8"},
+		{"an amount beyond 2^53", add("tea", 1<<53+1), guest.ErrInvalid, "2^53"},
+		{"over the quota of bytes", Theme.Set(ctx, strings.Repeat("x", 100)), guest.ErrQuota,
+			"raise the quota"},
+		{"Wishes, too", Wishes.Set(ctx, "\x00", wish{}), guest.ErrInvalid, "UTF-8"},
+	} {
+		if !errors.Is(tt.err, tt.is) || !strings.Contains(tt.err.Error(), tt.text) {
+			t.Errorf("%s: %v; want %q", tt.name, tt.err, tt.text)
+		}
+	}
+	for i, item := range []string{"a", "b", "c"} {
+		if err := add(item, 1); (err != nil) != (i == 2) || i == 2 && !errors.Is(err, guest.ErrQuota) {
+			t.Errorf("item %d of 3 fields, one taken: %v", i, err)
+		}
+	}
+	theme, _ := Theme.Get(ctx)
+	if cart := s.account("ann"); len(cart) != 2 || theme != "dark" {
+		t.Errorf("half-written: %v, %q", cart, theme)
+	}
+}
+
+var Number = guest.NewValue("number", guest.Max[float64])
+
+func TestManager_Middleware(t *testing.T) {
+	t.Parallel()
+
+	t.Run("a first visit makes a guest that comes back", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		b := s.browser()
+		first := b.page()
+		if !first.New || !first.IsGuest || first.Guest == "" || first.Replaced {
+			t.Fatalf("first visit: %+v", first)
+		}
+		if got := b.cookies(); len(got) != 1 || !strings.HasPrefix(got[0], "guest.") {
+			t.Fatalf("cookies after the first visit: %v; want one provisional", got)
+		}
+		second := b.page()
+		if second.New || second.Guest != first.Guest {
+			t.Fatalf("second visit: %+v, first was %+v", second, first)
+		}
+		if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
+			t.Fatalf("cookies after the second visit: %v; want the confirmed one", got)
+		}
+		if third := b.page(); third.Guest != first.Guest {
+			t.Fatalf("third visit: %+v", third)
+		}
+	})
+
+	t.Run("the writer of a known visitor is passed on untouched", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		b := s.browser()
+		b.page()
+		b.page()
+		res, _ := b.request("GET", "/page")
+		var got http.ResponseWriter
+		h := s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = w
+		}))
+		for name, header := range map[string][2]string{
+			"guest":        {"Cookie", res.Request.Header.Get("Cookie")},
+			"member":       {"User", "ann"},
+			"not admitted": {"Sec-Purpose", "prefetch"},
+		} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set(header[0], header[1])
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if got != http.ResponseWriter(w) {
+				t.Errorf("%s: the handler got a %T", name, got)
+			}
+			if w.Header().Get("Vary") != "Cookie" {
+				t.Errorf("%s: Vary: %q", name, w.Header().Get("Vary"))
+			}
+		}
+	})
+
+	t.Run("while the store is down", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		b.page()
+		before := b.cookies()
+
+		s.store.down(errors.New("connection refused"))
+		if p := b.page(); !strings.Contains(p.Err, guest.ErrUnavailable.Error()) || !p.IsGuest {
+			t.Errorf("a known guest: %+v", p)
+		}
+		res, body := b.request("POST", "/add/tea")
+		if res.StatusCode != 503 || !strings.Contains(body, guest.ErrUnavailable.Error()) {
+			t.Errorf("a write: %s: %s", res.Status, body)
+		}
+		fresh := s.browser()
+		if p := fresh.page(); !p.New {
+			t.Errorf("a new visitor: %+v", p)
+		}
+		if p := fresh.page(); p.New || !p.IsGuest { // not confirmed, not replaced
+			t.Errorf("its return: %+v", p)
+		}
+		if c := b.login("ann"); c.Err == "" || !c.Receipt.Pending {
+			t.Errorf("a login: %+v; want Pending", c)
+		}
+		if got := b.cookies(); !slices.Equal(got, before) {
+			t.Errorf("cookies %v, before the outage %v", got, before)
+		}
+
+		s.store.down(nil)
+		if p := b.page(); p.Cart["tea"] != 1 || p.Err != "" {
+			t.Errorf("after the outage: %+v", p)
+		}
+		if p := fresh.page(); p.New || p.Err != "" {
+			t.Errorf("after the outage: %+v", p)
+		}
+		if c := b.login("ann"); c.Err != "" || !c.Receipt.Claimed {
+			t.Errorf("login after the outage: %+v", c)
+		}
+		if got := s.account("ann"); got["tea"] != 1 {
+			t.Errorf("the account holds %v", got)
+		}
+	})
+}
+
 func TestRoundTrips(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	b := s.browser()
 	trips := func(want int, what string, f func()) {
@@ -69,240 +329,48 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-func TestCookieAttributes(t *testing.T) {
+// What a whole request of a known visitor allocates; with -store=redis including the client, and up
+// to four more for a timer that calls share, if the machine is slow. A rise needs a reason.
+func TestAllocations(t *testing.T) {
+	if raceEnabled || *storeFlag == "cluster" {
+		t.Skip("the race detector, and the routing of a Cluster client, allocate on their own account")
+	}
+	s := newSite(t, nil)
+	b := s.browser()
+	b.page()
+	b.add("tea")
+	cookie := cookieHeader(b)
 	for _, tt := range []struct {
-		name   string
-		cookie guest.Cookie
-		want   []string
+		name          string
+		memory, redis float64
+		h             http.HandlerFunc
 	}{
-		{"default", guest.Cookie{}, []string{"__Host-Http-guest.", "Path=/", "HttpOnly", "Secure", "SameSite=Lax", "Max-Age=3600"}},
-		{"domain", guest.Cookie{Domain: "example.com"}, []string{"__Secure-guest.", "Domain=example.com", "Secure"}},
-		{"plain http", guest.Cookie{Name: "me", Insecure: true}, []string{"me.", "HttpOnly", "SameSite=Lax"}},
-		{"embedded", guest.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}, []string{"__Host-Http-guest.", "SameSite=None", "Secure", "Partitioned"}},
+		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) {
+			guest.FromContext(r.Context()).GuestID()
+		}},
+		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
+		{"add", 19, 32, adds("tea")},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, func(c *guest.Config) { c.Cookie = tt.cookie })
-			res, err := http.Get(s.url + "/page")
-			if err != nil {
-				t.Fatal(err)
-			}
-			res.Body.Close()
-			lines := res.Header.Values("Set-Cookie")
-			if len(lines) != 1 {
-				t.Fatalf("Set-Cookie: %q, want one line", lines)
-			}
-			for _, want := range tt.want {
-				if !strings.Contains(lines[0], want) {
-					t.Errorf("Set-Cookie: %s: no %q", lines[0], want)
-				}
-			}
-			if tt.cookie.Insecure && strings.Contains(lines[0], "Secure") {
-				t.Errorf("Set-Cookie: %s: Secure over plain http", lines[0])
-			}
-			if len(lines[0]) > 300 {
-				t.Errorf("Set-Cookie has %d bytes", len(lines[0]))
-			}
-		})
-	}
-}
-
-func TestCookiesThatDoNotVerifyAreNoGuest(t *testing.T) {
-	s := newSite(t, nil)
-	old := newSite(t, func(c *guest.Config) { c.Secrets = [][]byte{[]byte("a secret that was removed since,32")} })
-	foreign := old.browser()
-	foreign.page()
-	foreign.page()
-	res, _ := foreign.request("GET", "/page")
-	signedElsewhere := res.Request.Header.Get("Cookie")
-
-	b := s.browser()
-	b.page()
-	b.page()
-	res, _ = b.request("GET", "/page")
-	mine := strings.TrimPrefix(res.Request.Header.Get("Cookie"), "guest=")
-
-	for name, cookie := range map[string]string{
-		"garbage":            "guest=garbage",
-		"empty":              "guest=",
-		"5,000 bytes":        "guest=" + strings.Repeat("A", 5000),
-		"removed secret":     signedElsewhere,
-		"truncated":          "guest=" + mine[:len(mine)-1],
-		"extended":           "guest=" + mine + "A",
-		"renamed":            "guest.abcdef=" + mine,
-		"upper case":         "guest=" + strings.ToUpper(mine),
-		"line break inside":  "guest=" + mine[:10] + "\n" + mine[10:],
-		"another's cookie":   "session=" + mine,
-		"not base64":         "guest=%%%",
-		"many made-up names": strings.Repeat("guest.xxxxxx=y; ", 200),
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/page", nil)
-			r.Header["Cookie"] = []string{cookie}
-			w := httptest.NewRecorder()
-			s.guests.Middleware(s.mux).ServeHTTP(w, r)
-			if w.Code != 200 || !strings.Contains(w.Body.String(), `"New":true`) {
-				t.Errorf("%d %s; want 200 and a new guest", w.Code, w.Body)
-			}
-			set := slices.DeleteFunc(w.Header().Values("Set-Cookie"), func(line string) bool { return strings.Contains(line, "Max-Age=0") })
-			if len(set) != 1 {
-				t.Errorf("Set-Cookie: %q", w.Header().Values("Set-Cookie"))
-			}
-		})
-	}
-	t.Run("twice the same", func(t *testing.T) {
-		r := httptest.NewRequest("GET", "/page", nil)
-		r.Header["Cookie"] = []string{"guest=" + mine + "; guest=" + mine, `guest="` + mine + `"`}
-		w := httptest.NewRecorder()
-		s.guests.Middleware(s.mux).ServeHTTP(w, r)
-		if !strings.Contains(w.Body.String(), b.page().Guest) {
-			t.Errorf("%s", w.Body)
-		}
-	})
-}
-
-func TestTwoDifferentGuestCookies(t *testing.T) {
-	s := newSite(t, nil)
-	cookieOf := func(b *browser) string {
-		b.page()
-		b.add("tea")
-		res, _ := b.request("GET", "/page")
-		return res.Request.Header.Get("Cookie")
-	}
-	mine, planted := s.browser(), s.browser()
-	a, c := cookieOf(mine), cookieOf(planted)
-
-	r := httptest.NewRequest("POST", "/login/ann", nil)
-	r.Header["Cookie"] = []string{a + "; " + c}
-	w := httptest.NewRecorder()
-	s.guests.Middleware(s.mux).ServeHTTP(w, r)
-	if !strings.Contains(w.Body.String(), guest.ErrAmbiguous.Error()) {
-		t.Errorf("claim with two cookies: %s; want ErrAmbiguous", w.Body)
-	}
-	if got := s.account("ann"); len(got) != 0 {
-		t.Errorf("the account got %v", got)
-	}
-	r = httptest.NewRequest("GET", "/page", nil)
-	r.Header["Cookie"] = []string{a + "; " + c}
-	w = httptest.NewRecorder()
-	s.guests.Middleware(s.mux).ServeHTTP(w, r)
-	if !strings.Contains(w.Body.String(), mine.page().Guest) {
-		t.Errorf("the first guest is not served: %s", w.Body)
-	}
-}
-
-func TestWhoIsAdmitted(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		method string
-		header []string
-		want   bool
-	}{
-		{"curl", "GET", []string{"User-Agent", "curl/8.0"}, true},
-		{"no headers at all", "GET", nil, true},
-		{"a page", "GET", []string{"Sec-Fetch-Dest", "document", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none"}, true},
-		{"a fetch", "GET", []string{"Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, true},
-		{"a form from this site", "POST", []string{"Sec-Fetch-Site", "same-origin"}, true},
-		{"a link from another site", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest", "document"}, true},
-		{"a telephone by Cubot", "GET", []string{"User-Agent", "Mozilla/5.0 (Linux; Android 13; CUBOT X70) Chrome/120 Mobile"}, true},
-		{"a form from another site", "POST", []string{"Sec-Fetch-Site", "cross-site"}, false},
-		{"a form from another origin", "POST", []string{"Origin", "https://elsewhere.example"}, false},
-		{"HEAD", "HEAD", nil, false},
-		{"OPTIONS", "OPTIONS", nil, false},
-		{"prefetch", "GET", []string{"Sec-Purpose", "prefetch"}, false},
-		{"prerender", "GET", []string{"Sec-Purpose", "prefetch;prerender"}, false},
-		{"prefetch by Turbo", "GET", []string{"X-Sec-Purpose", "prefetch"}, false},
-		{"prefetch by Chromium", "GET", []string{"Purpose", "prefetch"}, false},
-		{"prefetch by an old Firefox", "GET", []string{"X-Moz", "prefetch"}, false},
-		{"a preview by Safari", "GET", []string{"X-Purpose", "preview"}, false},
-		{"image", "GET", []string{"Sec-Fetch-Dest", "image"}, false},
-		{"script", "GET", []string{"Sec-Fetch-Dest", "script"}, false},
-		{"style", "GET", []string{"Sec-Fetch-Dest", "style"}, false},
-		{"font", "GET", []string{"Sec-Fetch-Dest", "font"}, false},
-		{"WebSocket", "GET", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, false},
-		{"crawler", "GET", []string{"User-Agent", "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t, nil)
-			req, _ := http.NewRequest(tt.method, s.url+"/page", nil)
-			for i := 0; i < len(tt.header); i += 2 {
-				req.Header.Set(tt.header[i], tt.header[i+1])
-			}
-			res, err := http.DefaultTransport.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ := io.ReadAll(res.Body)
-			res.Body.Close()
-			if res.StatusCode != 200 {
-				t.Errorf("%s: %s", res.Status, body)
-			}
-			if got := len(res.Header.Values("Set-Cookie")) > 0; got != tt.want {
-				t.Errorf("minted: %v, want %v", got, tt.want)
-			}
-			if n := len(s.store.keys(t, "")); (n > 0) != tt.want {
-				t.Errorf("%d records stored", n)
-			}
-		})
-	}
-}
-
-func TestAVisitorWhoIsNotAdmittedReadsNothingAndCannotWrite(t *testing.T) {
-	s := newSite(t, func(c *guest.Config) { c.Admit = func(*http.Request) bool { return false } })
-	b := s.browser()
-	if p := b.page(); p.IsGuest || p.Err != "" || len(p.Cart) != 0 {
-		t.Errorf("%+v", p)
-	}
-	if _, body := b.request("POST", "/add/tea"); !strings.Contains(body, guest.ErrNotAdmitted.Error()) {
-		t.Errorf("writing: %s", body)
-	}
-	if n := s.store.calls.Load(); n != 0 {
-		t.Errorf("%d store calls", n)
-	}
-}
-
-func TestAllComposes(t *testing.T) {
-	yes := func(*http.Request) bool { return true }
-	no := func(*http.Request) bool { return false }
-	r := httptest.NewRequest("GET", "/", nil)
-	if !guest.All()(r) || !guest.All(yes, yes)(r) || guest.All(yes, no)(r) {
-		t.Error("All does not mean all")
-	}
-}
-
-func TestTheWriterOfAKnownVisitorIsPassedOnUntouched(t *testing.T) {
-	s := newSite(t, nil)
-	b := s.browser()
-	b.page()
-	b.page()
-	res, _ := b.request("GET", "/page")
-	var got http.ResponseWriter
-	h := s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = w }))
-	for name, header := range map[string][2]string{
-		"guest":        {"Cookie", res.Request.Header.Get("Cookie")},
-		"member":       {"User", "ann"},
-		"not admitted": {"Sec-Purpose", "prefetch"},
-	} {
+		h := s.guests.Middleware(tt.h)
 		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set(header[0], header[1])
+		r.Header.Set("Cookie", cookie)
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if got != http.ResponseWriter(w) {
-			t.Errorf("%s: the handler got a %T", name, got)
+		most := tt.memory
+		if *storeFlag == "redis" {
+			most = tt.redis
 		}
-		if w.Header().Get("Vary") != "Cookie" {
-			t.Errorf("%s: Vary: %q", name, w.Header().Get("Vary"))
+		if n := testing.AllocsPerRun(500, func() { clear(w.Header()); h.ServeHTTP(w, r) }); n > most {
+			t.Errorf("%s: %v allocations, at most %v", tt.name, n, most)
 		}
 	}
 }
 
 func TestTTLSlidesOnceADay(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := &bubble{h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m := newManager(t, guest.Config{Store: store})
+		b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/add" {
 				Cart.Add(r.Context(), "tea", 1)
 			}
@@ -310,7 +378,7 @@ func TestTTLSlidesOnceADay(t *testing.T) {
 				n, _ := Cart.Get(r.Context(), "tea")
 				io.WriteString(w, strings.Repeat("x", int(n)))
 			}
-		})), jar: map[string]*http.Cookie{}}
+		})
 
 		b.get("/add")
 		b.get("/") // confirms
@@ -335,9 +403,10 @@ func TestTTLSlidesOnceADay(t *testing.T) {
 }
 
 func TestAProvisionalGuestLivesAnHour(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &spy{Store: memstore.New(memstore.Config{})}
-		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}})
+		m := newManager(t, guest.Config{Store: store})
 		h := m.Middleware(http.NotFoundHandler())
 		for range 10 {
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
@@ -352,51 +421,14 @@ func TestAProvisionalGuestLivesAnHour(t *testing.T) {
 	})
 }
 
-// A guest's record lives as long as the cookie, which is lengthened by visits, once a day; an account's since its last write.
-func TestWritesCarryTheTTL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &spy{Store: memstore.New(memstore.Config{})}
-		m, _ := guest.New(guest.Config{Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, Create: guest.OnFirstWrite, AccountTTL: 24 * time.Hour})
-		b := &bubble{jar: map[string]*http.Cookie{}, h: m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/add" {
-				Cart.Add(r.Context(), "tea", 1)
-			}
-		}))}
-		b.get("/add")
-		time.Sleep(time.Hour + time.Second)
-		if keys := store.keys(t, "g:"); len(keys) != 0 {
-			t.Errorf("a provisional guest's record lives on after an hour")
-		}
-		b.get("/")
-		time.Sleep(time.Hour)
-		b.get("/add") // not a day since it was confirmed
-		time.Sleep(30*24*time.Hour - time.Hour - time.Minute)
-		if keys := store.keys(t, "g:"); len(keys) != 1 {
-			t.Errorf("a guest's record is gone before its cookie")
-		}
-		time.Sleep(2 * time.Minute)
-		if keys := store.keys(t, "g:"); len(keys) != 0 {
-			t.Errorf("a guest's record outlives its cookie")
-		}
-		Cart.Add(m.AsGuest(t.Context(), "AAAAAAAAAAAAAAAAAAAAAA"), "tea", 1) // it makes the record
-		if keys := store.keys(t, "g:"); len(keys) != 1 {
-			t.Errorf("%d records, want 1", len(keys))
-		}
-		time.Sleep(29 * 24 * time.Hour)
-		Cart.Add(m.As(t.Context(), "ann"), "tea", 1)
-		time.Sleep(24*time.Hour + time.Second)
-		if keys := store.keys(t, ""); len(keys) != 0 {
-			t.Errorf("left behind: %v", keys)
-		}
-	})
-}
-
 func TestAnExpiredCookieSaysReplaced(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
+		m := newManager(t, guest.Config{})
 		var v *guest.Visitor
-		b := &bubble{jar: map[string]*http.Cookie{}, keep: true}
-		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { v = guest.FromContext(r.Context()) }))
+		b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
+			v = guest.FromContext(r.Context())
+		})
 		b.get("/")
 		b.get("/")
 		b.get("/") // by now the process knows the cookie
@@ -412,201 +444,97 @@ func TestAnExpiredCookieSaysReplaced(t *testing.T) {
 	})
 }
 
-// bubble is a browser inside a synctest bubble.
-type bubble struct {
-	h    http.Handler
-	jar  map[string]*http.Cookie
-	keep bool // keeps cookies beyond their life
-}
+func TestLifetimes(t *testing.T) {
+	t.Parallel()
 
-func (b *bubble) get(path string) string {
-	r := httptest.NewRequest("GET", path, nil)
-	for _, c := range b.jar {
-		r.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
-	}
-	w := httptest.NewRecorder()
-	b.h.ServeHTTP(w, r)
-	for _, c := range w.Result().Cookies() {
-		if c.MaxAge < 0 {
-			delete(b.jar, c.Name)
-		} else {
-			b.jar[c.Name] = c
-		}
-	}
-	return w.Body.String()
-}
-
-func TestStoreDown(t *testing.T) {
-	s := newSite(t, nil)
-	b := s.browser()
-	b.add("tea")
-	b.page()
-	before := b.cookies()
-
-	s.store.down(errors.New("connection refused"))
-	if p := b.page(); !strings.Contains(p.Err, guest.ErrUnavailable.Error()) || !p.IsGuest {
-		t.Errorf("a known guest: %+v", p)
-	}
-	res, body := b.request("POST", "/add/tea")
-	if res.StatusCode != 503 || !strings.Contains(body, guest.ErrUnavailable.Error()) {
-		t.Errorf("a write: %s: %s", res.Status, body)
-	}
-	fresh := s.browser()
-	if p := fresh.page(); !p.New {
-		t.Errorf("a new visitor: %+v", p)
-	}
-	if p := fresh.page(); p.New || !p.IsGuest { // not confirmed, not replaced
-		t.Errorf("its return: %+v", p)
-	}
-	if c := b.login("ann"); c.Err == "" || !c.Receipt.Pending {
-		t.Errorf("a login: %+v; want Pending", c)
-	}
-	if got := b.cookies(); !equal(got, before) {
-		t.Errorf("cookies %v, before the outage %v", got, before)
-	}
-
-	s.store.down(nil)
-	if p := b.page(); p.Cart["tea"] != 1 || p.Err != "" {
-		t.Errorf("after the outage: %+v", p)
-	}
-	if p := fresh.page(); p.New || p.Err != "" {
-		t.Errorf("after the outage: %+v", p)
-	}
-	if c := b.login("ann"); c.Err != "" || !c.Receipt.Claimed {
-		t.Errorf("login after the outage: %+v", c)
-	}
-	if got := s.account("ann"); got["tea"] != 1 {
-		t.Errorf("the account holds %v", got)
-	}
-}
-
-func equal(a, b []string) bool { return strings.Join(a, ",") == strings.Join(b, ",") }
-
-func TestParallelFirstRequestsBecomeOneGuest(t *testing.T) {
-	for _, n := range []int{2, 6, 50} {
-		s := newSite(t, nil)
-		b := s.browser()
-		arrived := make(chan struct{}, n)
-		release := make(chan struct{})
-		s.mux.HandleFunc("POST /together/{sku}", func(w http.ResponseWriter, r *http.Request) {
-			arrived <- struct{}{}
-			<-release // all are cookieless: none is answered before all have come
-			if _, err := Cart.Add(r.Context(), r.PathValue("sku"), 1); err != nil {
-				http.Error(w, err.Error(), 500)
-			}
-		})
-		var wg sync.WaitGroup
-		for i := range n {
-			wg.Go(func() {
-				if res, body := b.request("POST", "/together/"+[]string{"tea", "cup"}[i%2]); res.StatusCode != 200 {
-					t.Errorf("%s: %s", res.Status, body)
+	// A guest's record lives as long as the cookie, whose life visits lengthen once a day. An
+	// account's record lives from its last write.
+	t.Run("writes carry the TTL", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &spy{Store: memstore.New(memstore.Config{})}
+			m := newManager(t, guest.Config{Store: store, Create: guest.OnFirstWrite,
+				AccountTTL: 24 * time.Hour})
+			b := newBubble(m, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/add" {
+					Cart.Add(r.Context(), "tea", 1)
 				}
 			})
-		}
-		for range n {
-			<-arrived
-		}
-		close(release)
-		wg.Wait()
-		if got := len(b.cookies()); got != n {
-			t.Fatalf("%d cookies, want %d", got, n)
-		}
-		p, pages := b.page(), 1 // a request settles eight guests, so a small page's are settled by the first
-		for ; pages < n && (p.Cart["tea"]+p.Cart["cup"] < int64(n) || len(b.cookies()) > 1); pages++ {
-			p = b.page()
-		}
-		if p.Cart["tea"]+p.Cart["cup"] != int64(n) || n <= 4 && pages > 1 || pages > 1+n/4 {
-			t.Errorf("%d requests, cart %v after %d pages", n, p.Cart, pages)
-		}
-		if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
-			t.Errorf("cookies %v", got)
-		}
-		if notes := outbox(t, s.store); notes != 0 {
-			t.Errorf("%d notes left", notes)
-		}
-	}
-}
-
-// A browser with more made-up spare cookies than we look at is a visitor like any other, and loses them.
-func TestMadeUpSpareCookies(t *testing.T) {
-	s := newSite(t, nil)
-	b := s.browser()
-	for i := range 200 {
-		b.Jar.SetCookies(mustURL(t, s.url), []*http.Cookie{{Name: fmt.Sprintf("guest.%06d", i), Value: "made-up", Path: "/"}})
-	}
-	const enough = 60 // requests: each response clears four
-	for i := range enough {
-		res, _ := b.request("POST", "/add/tea")
-		if n := len(res.Header.Values("Set-Cookie")); n > 5 {
-			t.Errorf("%d lines of Set-Cookie", n)
-		}
-		if p := b.page(); p.Cart["tea"] != int64(i+1) {
-			t.Fatalf("after %d additions the cart holds %v", i+1, p.Cart)
-		}
-	}
-	if got := b.cookies(); len(got) != 1 || got[0] != "guest" {
-		t.Errorf("%d cookies left: %v", len(got), got)
-	}
-	if n := len(s.store.keys(t, "g:")); n != 1 {
-		t.Errorf("%d records", n)
-	}
-}
-
-func outbox(t testing.TB, store guest.Store) (notes int) {
-	for key, err := range store.Keys(t.Context(), "o:") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		fields, err := store.Get(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		notes += len(fields)
-	}
-	return notes
-}
-
-func TestAWriteToAnAbsorbedSiblingFollowsIt(t *testing.T) {
-	s := newSite(t, nil)
-	absorbed := make(chan struct{})
-	s.mux.HandleFunc("POST /slow", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := Cart.Add(r.Context(), "slow", 1); err != nil {
-			t.Error(err)
-		}
-		w.(http.Flusher).Flush() // the browser has this guest's cookie now
-		<-absorbed
-		if _, err := Cart.Add(r.Context(), "slow", 1); err != nil {
-			t.Error(err)
-		}
-		all, err := Cart.All(r.Context())
-		if want := map[string]int64{"slow": 2, "quick": 1}; !maps.Equal(all, want) || err != nil {
-			t.Errorf("the slow request reads %v, %v; want %v", all, err, want)
-		}
+			b.get("/add")
+			time.Sleep(time.Hour + time.Second)
+			if keys := store.keys(t, "g:"); len(keys) != 0 {
+				t.Errorf("a provisional guest's record lives on after an hour")
+			}
+			b.get("/")
+			time.Sleep(time.Hour)
+			b.get("/add") // not a day since it was confirmed
+			time.Sleep(30*24*time.Hour - time.Hour - time.Minute)
+			if keys := store.keys(t, "g:"); len(keys) != 1 {
+				t.Errorf("a guest's record is gone before its cookie")
+			}
+			time.Sleep(2 * time.Minute)
+			if keys := store.keys(t, "g:"); len(keys) != 0 {
+				t.Errorf("a guest's record outlives its cookie")
+			}
+			Cart.Add(m.AsGuest(t.Context(), "AAAAAAAAAAAAAAAAAAAAAA"), "tea", 1) // it makes the record
+			if keys := store.keys(t, "g:"); len(keys) != 1 {
+				t.Errorf("%d records, want 1", len(keys))
+			}
+			time.Sleep(29 * 24 * time.Hour)
+			Cart.Add(m.As(t.Context(), "ann"), "tea", 1)
+			time.Sleep(24*time.Hour + time.Second)
+			if keys := store.keys(t, ""); len(keys) != 0 {
+				t.Errorf("left behind: %v", keys)
+			}
+		})
 	})
-	b, parallel := s.browser(), s.browser()
-	b.add("quick")
-	res, err := parallel.Post(s.url+"/slow", "", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b.Jar.SetCookies(res.Request.URL, res.Cookies())
-	if want, p := (map[string]int64{"slow": 1, "quick": 1}), b.page(); !maps.Equal(p.Cart, want) {
-		t.Errorf("cart %v, want %v", p.Cart, want)
-	}
-	close(absorbed)
-	io.Copy(io.Discard, res.Body)
-	if want, p := (map[string]int64{"slow": 2, "quick": 1}), b.page(); !maps.Equal(p.Cart, want) {
-		t.Errorf("cart %v, want %v", p.Cart, want)
-	}
+
+	// A record does not expire while a stream writes to it, nor while the cookie lives that an
+	// absorbed sibling was given.
+	t.Run("a record outlives its writers", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			const ttl = 30 * time.Minute
+			m := newManager(t, guest.Config{TTL: ttl})
+			quiet := func(http.ResponseWriter, *http.Request) {}
+			cookie := at(m, at(m, "", quiet), quiet)
+			at(m, cookie, func(w http.ResponseWriter, r *http.Request) {
+				for n := range int64(90) {
+					if have, err := Cart.Add(r.Context(), "tea", 1); have != n+1 || err != nil {
+						t.Fatalf("after %d minutes the cart holds %d, %v", n, have, err)
+					}
+					time.Sleep(time.Minute)
+				}
+			})
+
+			older, younger := at(m, "", quiet), at(m, "", quiet)
+			confirmed := at(m, younger, quiet)
+			at(m, older+"; "+confirmed, quiet) // absorbs it, and the response is lost
+			for range 10 {
+				time.Sleep(ttl / 3)
+				confirmed = at(m, confirmed, func(w http.ResponseWriter, r *http.Request) {
+					if _, err := Cart.Add(r.Context(), "pot", 1); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			at(m, confirmed, func(w http.ResponseWriter, r *http.Request) {
+				if n, err := Cart.Get(r.Context(), "pot"); n != 10 || err != nil {
+					t.Errorf("the cart holds %d, %v", n, err)
+				}
+			})
+		})
+	})
 }
 
-func TestIdentifyIsThePlainStep(t *testing.T) {
+func TestManager_Identify(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	w := httptest.NewRecorder()
 	r := s.guests.Identify(w, httptest.NewRequest("GET", "/", nil))
 	v := guest.FromContext(r.Context())
-	if !v.IsNew() || len(w.Header().Values("Set-Cookie")) != 1 || w.Header().Get("Cache-Control") != "private, no-store" {
+	if !v.IsNew() || len(w.Header().Values("Set-Cookie")) != 1 ||
+		w.Header().Get("Cache-Control") != "private, no-store" {
 		t.Errorf("new %v, header %v", v.IsNew(), w.Header())
 	}
 	if n := len(s.store.keys(t, "g:")); n != 1 {
@@ -617,98 +545,289 @@ func TestIdentifyIsThePlainStep(t *testing.T) {
 	}
 }
 
-func TestNobody(t *testing.T) {
+func TestVisitor_nil(t *testing.T) {
+	t.Parallel()
 	var v *guest.Visitor
 	if v.GuestID() != "" || v.AccountID() != "" || v.IsGuest() || v.IsNew() || v.Replaced() {
-		t.Error("a nil visitor is somebody")
+		t.Error("a nil visitor is a guest or a member")
 	}
 	if guest.FromContext(context.Background()) != nil {
 		t.Error("an empty context has a visitor")
 	}
 }
 
-func TestHeaderToken(t *testing.T) {
-	s := newSite(t, func(c *guest.Config) { c.Header = "X-Guest" })
-	get := func(token string) (page string, next string) {
-		req, _ := http.NewRequest("POST", s.url+"/add/tea", nil)
-		req.Header.Set("X-Guest", token)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, _ := io.ReadAll(res.Body)
-		if next = res.Header.Get("X-Guest"); next == "" {
-			next = token
-		}
-		return string(body), next
-	}
-	n, token := get("")
-	if n != "1" || token == "" {
-		t.Fatalf("%q, token %q", n, token)
-	}
-	for _, want := range []string{"2", "3", "4"} {
-		if n, token = get(token); n != want {
-			t.Errorf("cart %s, want %s", n, want)
-		}
-	}
-	for _, path := range []string{"/login/ann", "/login/ann"} { // claimed, and claimed already
-		req, _ := http.NewRequest("POST", s.url+path, nil)
-		req.Header.Set("X-Guest", token)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if over, ok := res.Header["X-Guest"]; !ok || over[0] != "" || res.Header["Set-Cookie"] != nil {
-			t.Errorf("after the claim: %q, %q; want one that is empty, and no cookie", over, res.Header["Set-Cookie"])
-		}
-	}
+// deferred serves as some frameworks do: the response is written after the handler has returned.
+func deferred(m *guest.Manager, h func(x guest.Exchange, header http.Header)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := m.Begin(w.Header(), r)
+		h(x, w.Header())
+		x.End()
+		x.Commit(http.StatusOK)
+		w.WriteHeader(http.StatusOK)
+	})
 }
 
-// A token in a header can be read by scripts, so only clients that send the header get one.
-func TestTheTokenHeaderIsForThoseWhoAsk(t *testing.T) {
-	s := newSite(t, func(c *guest.Config) { c.Header = "x-Guest" })
-	b := s.browser()
-	res, _ := b.request("POST", "/add/tea")
-	if h := res.Header["X-Guest"]; h != nil || len(res.Header["Set-Cookie"]) == 0 {
-		t.Errorf("a browser gets %q", h)
+func TestExchange(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	serve := func(r *http.Request, h func(x guest.Exchange, header http.Header)) http.Header {
+		w := httptest.NewRecorder()
+		deferred(s.guests, h).ServeHTTP(w, r)
+		return w.Result().Header
 	}
-	res, _ = b.request("GET", "/page") // confirms the guest
-	if h := res.Header["X-Guest"]; h != nil || len(res.Header["Set-Cookie"]) == 0 {
-		t.Errorf("a browser gets %q", h)
-	}
-	if res, _ = s.browser().request("POST", "/add/tea", "X-Guest", ""); res.Header.Get("X-Guest") == "" {
-		t.Error("a client that asks gets none")
-	}
-}
+	get := func() *http.Request { return httptest.NewRequest("GET", "/", nil) }
 
-// An app of one's own, with an Origin of its own and the token in the header, makes its first request with POST, and may
-// claim by ClaimHandler, also after the middleware has claimed. Another site's page, which cannot send the header, may not.
-func TestHeaderClientsOfAnotherOrigin(t *testing.T) {
-	s := newSite(t, func(c *guest.Config) { c.Header = "X-Guest" })
-	post := func(path, user string, header ...string) *http.Response {
-		t.Helper()
+	t.Run("the header is settled when it is sent", func(t *testing.T) {
+		h := serve(get(), func(x guest.Exchange, header http.Header) {
+			if !x.Watched() || header.Get("Set-Cookie") == "" {
+				t.Error("the header of a new guest is not there before the handler")
+			}
+			clear(header)
+		})
+		if len(h["Set-Cookie"]) != 1 || h.Get("Cache-Control") != "private, no-store" ||
+			h.Get("Vary") != "Cookie" {
+			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("also if it becomes public after End", func(t *testing.T) {
+		w, r := httptest.NewRecorder(), get()
+		x := s.guests.Begin(w.Header(), r)
+		x.End()
+		w.Header().Set("Cache-Control", "public, max-age=60")
+		x.Commit(http.StatusOK)
+		if h := w.Header(); h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "public, max-age=60" {
+			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("a handler that sends nothing itself", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		s.guests.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "public, max-age=60")
+		})).ServeHTTP(w, get())
+		if h := w.Result().Header; h.Get("Set-Cookie") != "" ||
+			h.Get("Cache-Control") != "public, max-age=60" {
+			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("only the first Commit counts", func(t *testing.T) {
+		h := serve(get(), func(x guest.Exchange, header http.Header) {
+			x.Commit(http.StatusOK)
+			header.Del("Set-Cookie")
+			x.Commit(http.StatusOK)
+		})
+		if h.Get("Set-Cookie") != "" {
+			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("twice around one request", func(t *testing.T) {
+		h := serve(get(), func(x guest.Exchange, header http.Header) {
+			inner := s.guests.Begin(header, x.Request)
+			if inner.Request != x.Request || inner.Watched() {
+				t.Error("the inner one is at work too")
+			}
+			inner.Commit(http.StatusOK)
+			inner.End()
+			sent := 0
+			inner.Inform(func() { sent++ })
+			if sent != 1 {
+				t.Error("the inner one sends no 1xx")
+			}
+		})
+		if len(h["Set-Cookie"]) != 1 {
+			t.Errorf("header %v", h)
+		}
+	})
+	t.Run("while a 1xx is sent the header is the app's", func(t *testing.T) {
+		guests := newManager(t, guest.Config{Store: newStore(), Header: "Guest-Token"})
+		r := get()
+		r.Header.Set("Guest-Token", "")
+		header := http.Header{"Cache-Control": {"no-cache"}, "Vary": {"Accept"},
+			"Set-Cookie": {"theirs=1"}}
+		said := header.Clone()
+		x := guests.Begin(header, r)
+		header.Add("Cache-Control", "max-age=5")
+		said.Add("Cache-Control", "max-age=5")
+		before := header.Clone()
+		if reflect.DeepEqual(before, said) {
+			t.Error("nothing of ours is in the header")
+		}
+		x.Inform(func() {
+			if !reflect.DeepEqual(header, said) {
+				t.Errorf("header %v, want %v", header, said)
+			}
+		})
+		if !reflect.DeepEqual(header, before) {
+			t.Errorf("header %v, it was %v", header, before)
+		}
+		x.Commit(http.StatusNotModified)
+		if !reflect.DeepEqual(header, http.Header{
+			"Cache-Control": {"no-cache", "max-age=5"}, "Vary": {"Accept", "Cookie", "Guest-Token"},
+			"Set-Cookie": {"theirs=1"},
+		}) {
+			t.Errorf("after a 304: %v", header)
+		}
+	})
+	t.Run("the writer commits", func(t *testing.T) {
+		for name, send := range map[string]func(w http.ResponseWriter){
+			"status": func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
+			"body":   func(w http.ResponseWriter) { io.WriteString(w, "page") },
+			"flush":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		} {
+			rec := httptest.NewRecorder()
+			x := s.guests.Begin(rec.Header(), get())
+			w := x.Writer(rec)
+			x.End() // and the response is written after it
+			clear(w.Header())
+			send(w)
+			if h := rec.Result().Header; len(h["Set-Cookie"]) != 1 || h.Get("Vary") != "Cookie" {
+				t.Errorf("%s: header %v", name, h)
+			}
+		}
+	})
+	t.Run("Vary of a known visitor", func(t *testing.T) {
 		b := s.browser()
-		b.user = user
-		res, body := b.request("POST", path, append([]string{"Origin", "capacitor://localhost", "Sec-Fetch-Site", "cross-site"}, header...)...)
-		res.Body = io.NopCloser(strings.NewReader(body))
-		return res
+		b.page()
+		b.page()
+		r := get()
+		r.Header.Set("Cookie", cookieHeader(b))
+		h := serve(r, func(x guest.Exchange, header http.Header) {
+			if w := httptest.NewRecorder(); x.Watched() || x.Writer(w) != http.ResponseWriter(w) {
+				t.Error("a known visitor's page is watched")
+			}
+			header.Del("Vary")
+			header.Add("Set-Cookie", "guest=another visitor's; Path=/") // from a cache of pages
+		})
+		if h.Get("Vary") != "Cookie" || h.Get("Set-Cookie") != "" || h.Get("Cache-Control") != "" {
+			t.Errorf("header %v", h)
+		}
+	})
+}
+
+func TestWhoIsAdmitted(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		method string
+		header []string
+		want   bool
+	}{
+		{"curl", "GET", []string{"User-Agent", "curl/8.0"}, true},
+		{"no headers at all", "GET", nil, true},
+		{"a page", "GET", []string{"Sec-Fetch-Dest", "document", "Sec-Fetch-Mode", "navigate",
+			"Sec-Fetch-Site", "none"}, true},
+		{"a fetch", "GET", []string{"Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin"}, true},
+		{"a form from this site", "POST", []string{"Sec-Fetch-Site", "same-origin"}, true},
+		{"a link from another site", "GET", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest",
+			"document"}, true},
+		{"a telephone by Cubot", "GET", []string{"User-Agent",
+			"Mozilla/5.0 (Linux; Android 13; CUBOT X70) Chrome/120 Mobile"}, true},
+		{"a form from another site", "POST", []string{"Sec-Fetch-Site", "cross-site"}, false},
+		{"a form from another origin", "POST", []string{"Origin", "https://elsewhere.example"}, false},
+		{"HEAD", "HEAD", nil, false},
+		{"OPTIONS", "OPTIONS", nil, false},
+		{"prefetch", "GET", []string{"Sec-Purpose", "prefetch"}, false},
+		{"prerender", "GET", []string{"Sec-Purpose", "prefetch;prerender"}, false},
+		{"prefetch by Turbo", "GET", []string{"X-Sec-Purpose", "prefetch"}, false},
+		{"prefetch by Chromium", "GET", []string{"Purpose", "prefetch"}, false},
+		{"prefetch by an old Firefox", "GET", []string{"X-Moz", "prefetch"}, false},
+		{"a preview by Safari", "GET", []string{"X-Purpose", "preview"}, false},
+		{"image", "GET", []string{"Sec-Fetch-Dest", "image"}, false},
+		{"script", "GET", []string{"Sec-Fetch-Dest", "script"}, false},
+		{"style", "GET", []string{"Sec-Fetch-Dest", "style"}, false},
+		{"font", "GET", []string{"Sec-Fetch-Dest", "font"}, false},
+		{"WebSocket", "GET", []string{"Upgrade", "websocket", "Connection", "Upgrade"}, false},
+		{"crawler", "GET", []string{"User-Agent",
+			"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, nil)
+			req, _ := http.NewRequest(tt.method, s.url+"/page", nil)
+			for i := 0; i < len(tt.header); i += 2 {
+				req.Header.Set(tt.header[i], tt.header[i+1])
+			}
+			res, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != 200 {
+				t.Errorf("%s: %s", res.Status, body)
+			}
+			if got := len(res.Header.Values("Set-Cookie")) > 0; got != tt.want {
+				t.Errorf("a guest was created: %v, want %v", got, tt.want)
+			}
+			if n := len(s.store.keys(t, "")); (n > 0) != tt.want {
+				t.Errorf("%d records stored", n)
+			}
+		})
 	}
-	res := post("/add/tea", "", "X-Guest", "")
-	token := res.Header.Get("X-Guest")
-	if res.StatusCode != 200 || token == "" {
-		t.Fatalf("the first request: %s, token %q", res.Status, token)
-	}
-	res = post("/claim", "ann", "X-Guest", token) // signed in, so the middleware has claimed
-	var receipt guest.Receipt
-	if err := json.NewDecoder(res.Body).Decode(&receipt); err != nil || res.StatusCode != 200 || !receipt.Claimed || s.account("ann")["tea"] != 1 {
-		t.Errorf("the claim: %s, %+v, %v; ann has %v", res.Status, receipt, err, s.account("ann"))
-	}
-	if res := post("/add/tea", ""); res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a guest for another site's page: %s", res.Status)
-	}
-	if res := post("/claim", "eve"); res.StatusCode != http.StatusForbidden {
-		t.Errorf("a claim of another site's page: %s", res.Status)
-	}
+}
+
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+
+	t.Run("a visitor who is not admitted reads nothing and cannot write", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) { c.Admit = func(*http.Request) bool { return false } })
+		b := s.browser()
+		if p := b.page(); p.IsGuest || p.Err != "" || len(p.Cart) != 0 {
+			t.Errorf("%+v", p)
+		}
+		_, body := b.request("POST", "/add/tea")
+		if !strings.Contains(body, guest.ErrNotAdmitted.Error()) {
+			t.Errorf("writing: %s", body)
+		}
+		if n := s.store.calls.Load(); n != 0 {
+			t.Errorf("%d store calls", n)
+		}
+	})
+
+	t.Run("All", func(t *testing.T) {
+		t.Parallel()
+		yes := func(*http.Request) bool { return true }
+		no := func(*http.Request) bool { return false }
+		r := httptest.NewRequest("GET", "/", nil)
+		if !guest.All()(r) || !guest.All(yes, yes)(r) || guest.All(yes, no)(r) {
+			t.Error("All does not mean all")
+		}
+	})
+
+	// The files list User-Agents as they are known: crawlers and preview fetchers that say so, and
+	// the browsers of people, some of whose phones are called "M bot 60", "Spider 8" or, by Cubot,
+	// "CUBOT X30". Two are made up: Slurp X, Robot 4.
+	t.Run("crawlers and phones", func(t *testing.T) {
+		t.Parallel()
+		for file, want := range map[string]bool{
+			"testdata/agents/crawlers": false,
+			"testdata/agents/people":   true,
+		} {
+			list, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for agent := range strings.Lines(string(list)) {
+				n++
+				for _, spelt := range []string{agent, strings.ToUpper(agent), strings.ToLower(agent)} {
+					r := httptest.NewRequest("GET", "/", nil)
+					r.Header.Set("User-Agent", strings.TrimSuffix(spelt, "\n"))
+					if got := guest.Browsers(r); got != want {
+						t.Errorf("%s:%d: admitted: %v, want %v: %s", file, n, got, want, spelt)
+					}
+				}
+			}
+			if n < 50 {
+				t.Errorf("%s: only %d lines", file, n)
+			}
+		}
+		for _, agent := range []string{
+			"", "(", ")))bot", "((((bot", "[bot", "bot", ")bot(",
+			strings.Repeat("(", 1<<17) + "bot",
+		} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("User-Agent", agent)
+			guest.Browsers(r) // whatever it says: no panic, and at once
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -803,7 +804,7 @@ var scenarios = []scenario{
 
 // The model is one goroutine and has no store: the race detector only slows it down, and another store changes nothing.
 func skipModel(t *testing.T) {
-	if RaceEnabled || flag.Lookup("store").Value.String() != "memory" {
+	if isRace() || flag.Lookup("store").Value.String() != "memory" {
 		t.Skip("of no use here")
 	}
 }
@@ -906,3 +907,9 @@ func TestWhatFailoverBreaks(t *testing.T) {
 }
 
 func isFrozen(state string) bool { return record.HolderOf(state).Frozen }
+
+// isRace reports whether the tests run with the race detector.
+func isRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
