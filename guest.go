@@ -46,7 +46,10 @@ type site struct {
 
 func newSite(cfg *Config) *site {
 	keyring := token.NewKeyring(cfg.Secrets, cfg.App, cfg.TTL)
-	lives := lifetimes{cfg.TTL, cfg.ProvisionalTTL, cfg.TombstoneTTL, cfg.AccountTTL}
+	lives := lifetimes{
+		guest: cfg.TTL, provisional: cfg.ProvisionalTTL, tombstone: cfg.TombstoneTTL,
+		account: cfg.AccountTTL, renewal: min(24*time.Hour, cfg.TTL/2),
+	}
 	report := &reporter{hooks: cfg.Hooks, logger: cfg.Logger}
 	records := &records{store: cfg.Store, report: report, budget: cfg.StoreBudget}
 	kinds := newKinds(cfg.Data, keyring)
@@ -316,7 +319,7 @@ func (v *Visitor) update(
 			continue
 		}
 		if res.Applied && t.isGuest {
-			v.change((*identity).saved)
+			v.saved(t.key)
 			v.reportCreated(ctx)
 			if res.isFirst(&u, record.FirstWrite) {
 				v.site.report.hooks.FirstWrite(ctx)
@@ -352,6 +355,15 @@ func (v *Visitor) willWrite(key string) bool {
 	}
 	v.who.use = written
 	return true
+}
+
+// saved notes that the record of that key is stored.
+func (v *Visitor) saved(key string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.who.guestKey() == key {
+		v.who.saved()
+	}
 }
 
 // follow turns the visitor from a guest that was claimed to who it is now: the sibling that
@@ -442,16 +454,10 @@ func (v *Visitor) reportCreated(ctx context.Context) {
 	}
 }
 
-// beginHeader takes over the header of the response, before the handler.
-func (v *Visitor) beginHeader(header http.Header) {
-	v.renderLines()
-	v.header.begin(header, v.mayNeedHeader())
-}
-
 // mayNeedHeader reports whether the response carries one of our lines, or may have to: if its
 // request may write, then its guest may turn out claimed, and the visitor needs a new one.
 func (v *Visitor) mayNeedHeader() bool {
-	if v.who.tell.any() {
+	if len(v.header.lines) > 0 {
 		return true
 	}
 	if v.who.state == noGuest || v.who.account != "" {

@@ -41,7 +41,7 @@ func (h *responseHeader) begin(header http.Header, watched bool) {
 	if watched && cachecontrol.Shareable(header) {
 		// An outer middleware made the response cacheable. Wait until the handler returns before
 		// deciding whether to send a token.
-		h.addVary(header)
+		cachecontrol.AddVary(header, "Cookie", h.cookies.header)
 		return
 	}
 	h.write(header)
@@ -52,9 +52,6 @@ func (h *responseHeader) setLines(who *identity, brought *credentials, path stri
 	h.lines, err = h.cookies.lines(&who.tell, who.guest, brought, path)
 	return err
 }
-
-// isWatched reports whether Commit may have to change what the visitor's cookie says.
-func (h *responseHeader) isWatched() bool { return h.phase != detached && h.phase != fixed }
 
 // canAddToken reports whether a token that is added now reaches the client.
 func (h *responseHeader) canAddToken() bool { return h.phase == pending }
@@ -85,8 +82,12 @@ func (h *responseHeader) settle(status int, isNew, keep bool) (dropped bool) {
 
 // write brings a header in line with what the visitor needs.
 func (h *responseHeader) write(header http.Header) {
-	h.addVary(header)
-	if !h.stands(header) {
+	cachecontrol.AddVary(header, "Cookie", h.cookies.header)
+	// Mostly the header has our lines and no other cookie.
+	stands := slices.EqualFunc(header["Set-Cookie"], h.lines, func(has string, l headerLine) bool {
+		return has == l.value
+	})
+	if !stands || h.cookies.header != "" {
 		h.cookies.removeFrom(header)
 		for _, l := range h.lines {
 			header[l.header] = append(header[l.header], l.value)
@@ -94,19 +95,6 @@ func (h *responseHeader) write(header http.Header) {
 	}
 	if len(h.lines) > 0 {
 		h.private.Set(header)
-	}
-}
-
-// stands reports whether the header has our lines and no other cookie, as mostly.
-func (h *responseHeader) stands(header http.Header) bool {
-	same := func(has string, l headerLine) bool { return has == l.value }
-	return h.cookies.header == "" && slices.EqualFunc(header["Set-Cookie"], h.lines, same)
-}
-
-func (h *responseHeader) addVary(header http.Header) {
-	cachecontrol.AddVary(header, "Cookie")
-	if h.cookies.header != "" {
-		cachecontrol.AddVary(header, h.cookies.header)
 	}
 }
 

@@ -74,7 +74,7 @@ func (id *identity) adopt(t token.Token) { id.state, id.guest = knownGuest, t }
 // as due for renewal, so the next request extends its life.
 func (id *identity) adoptSibling(sibling token.Token, ttl lifetimes, now time.Time) {
 	sibling.Provisional, sibling.Successor = false, false
-	sibling.IssuedAt = now.Add(-ttl.renewAfter()).Unix()
+	sibling.IssuedAt = now.Add(-ttl.renewal).Unix()
 	id.adopt(sibling)
 }
 
@@ -160,10 +160,6 @@ func (id *identity) clearProvisional(name string) {
 // endHeader makes the response tell a client of Config.Header that its token is over.
 func (id *identity) endHeader() { id.tell.endHeader, id.tell.changed = true, true }
 
-func (c *tokenChanges) any() bool {
-	return c.send || c.clearMain || c.endHeader || len(c.clear) > 0
-}
-
 // Why a visitor has no record.
 var (
 	// ErrNotAdmitted: Config.Admit gave this visitor no record, so there is nowhere to write. Reads
@@ -212,12 +208,13 @@ func (id *identity) target(ttl lifetimes, now time.Time) (target, error) {
 }
 
 // lifetimes are how long records live; see Config.
-type lifetimes struct{ guest, provisional, tombstone, account time.Duration }
+type lifetimes struct {
+	guest, provisional, tombstone, account time.Duration
 
-// renewalDue reports whether the guest's life is to be extended, together with its cookie: after a
-// day, or half of a shorter life.
-func (l lifetimes) renewalDue(t token.Token, now time.Time) bool {
-	return now.Sub(time.Unix(t.IssuedAt, 0)) >= l.renewAfter()
+	renewal time.Duration // a guest's life is extended, together with its cookie, when that is so old
 }
 
-func (l lifetimes) renewAfter() time.Duration { return min(24*time.Hour, l.guest/2) }
+// renewalDue reports whether the guest's life is to be extended.
+func (l *lifetimes) renewalDue(t token.Token, now time.Time) bool {
+	return now.Sub(time.Unix(t.IssuedAt, 0)) >= l.renewal
+}

@@ -52,14 +52,15 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 		return Exchange{Request: r}
 	}
 	v := m.site.recognise(r, m.account)
-	v.beginHeader(header)
+	v.renderLines()
+	v.header.begin(header, v.mayNeedHeader())
 	v.ctx = visitorContext{r.Context(), v}
 	return Exchange{r.WithContext(&v.ctx), v}
 }
 
 // Watched reports whether Commit may have to change what the visitor's cookie says. If not, a
 // writer need not be wrapped, and Commit only undoes what others did to our lines and to Vary.
-func (x Exchange) Watched() bool { return x.v != nil && x.v.header.isWatched() }
+func (x Exchange) Watched() bool { return x.v != nil && x.v.header.phase != fixed }
 
 // Writer returns a writer that calls Commit and Inform when they are due, for frameworks that write
 // to an [http.ResponseWriter]. It has the abilities of w; of a set that no server has, those that

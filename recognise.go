@@ -49,17 +49,12 @@ func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 		v.replaceGuest(known)
 		v.who.clearProvisional(v.site.cookies.provisionalNameOf(first))
 	case alone && !isKnown && !first.Provisional && !v.site.lifetimes.renewalDue(first.Token, now):
-		v.adoptCredential(first, now)
+		v.who.adopt(first.Token)
+		if first.provisional != "" && !keepsProvisional(first, now) {
+			v.who.clearProvisional(first.provisional)
+		}
 	default:
 		v.confirmOldest(context.WithoutCancel(ctx), now)
-	}
-}
-
-// adoptCredential makes the visitor the guest of a credential.
-func (v *Visitor) adoptCredential(p credential, now time.Time) {
-	v.who.adopt(p.Token)
-	if !keepsProvisional(p, now) {
-		v.who.clearProvisional(p.provisional)
 	}
 }
 
@@ -79,7 +74,10 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 	for rest := v.brought.tokens; ; {
 		oldest := rest[0]
 		rest = rest[1:]
-		v.adoptCredential(oldest, now)
+		v.who.adopt(oldest.Token)
+		if !keepsProvisional(oldest, now) {
+			v.who.clearProvisional(oldest.provisional)
+		}
 		if v.brought.keepMain {
 			return
 		}

@@ -110,10 +110,12 @@ func setOrDelete(h http.Header, name string, lines []string) {
 	h[name] = lines
 }
 
-// AddVary adds the name of a request header to Vary, unless that has it.
-func AddVary(h http.Header, name string) {
-	if !hasElement(h, "Vary", name) && !hasElement(h, "Vary", "*") {
-		h["Vary"] = append(h["Vary"], name)
+// AddVary adds the names of request headers to Vary, but for those that it has, and "".
+func AddVary(h http.Header, names ...string) {
+	for _, name := range names {
+		if name != "" && !hasElement(h, "Vary", name) && !hasElement(h, "Vary", "*") {
+			h["Vary"] = append(h["Vary"], name)
+		}
 	}
 }
 
