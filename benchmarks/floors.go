@@ -18,7 +18,7 @@ import (
 
 var bare = Contender{
 	Name:  "bare handler",
-	Setup: "answers `ok`; knows nobody",
+	Setup: "answers `ok`; recognises no visitor",
 	Open: func(string) (App, error) {
 		return pages{routes{None: ok, First: ok}, func() {}}, nil
 	},
@@ -38,7 +38,7 @@ var limit = Contender{
 
 var limitRueidis = Contender{
 	Name:  "limit on rueidis",
-	Setup: "the same on rueidis, which sends what is asked at one time together; no client-side caching",
+	Setup: "the same on rueidis, which sends parallel commands together; no client-side caching",
 	Open: func(addr string) (App, error) {
 		c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
 		if err != nil {

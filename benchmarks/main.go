@@ -231,7 +231,8 @@ func (s *sheet) traffic(name string, w Work, r Record) (traffic, error) {
 
 // once is what happens once, or what only ours can do.
 func (s *sheet) once() error {
-	s.printf("\n## 200 additions, 16 abreast\n\nOne visitor's tabs add to one cart at once, and each is told that it worked. This is what the cart holds then.\n\n")
+	s.printf("\n## 200 additions, 16 abreast\n\nOne visitor's tabs add to one cart at once, and each addition succeeds. " +
+		"The table shows what the cart holds then.\n\n")
 	rounds := 5
 	if *quick {
 		rounds = 2
@@ -264,7 +265,8 @@ func (s *sheet) once() error {
 
 // ours races claims and a prefetch with the limit's addition and read.
 func (s *sheet) ours() error {
-	s.printf("\n## A claim, and four kinds at once\n\nNobody else has them. Time is in units of what the table says.\n\n")
+	s.printf("\n## A claim, and four kinds at once\n\nThe others have neither. " +
+		"The table says in which unit a time is.\n\n")
 	var lines []table
 	e := s.effort()
 	e.rounds, e.bursts = min(e.rounds, 15), min(e.bursts, 100) // each takes far longer to prepare

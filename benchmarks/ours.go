@@ -28,7 +28,7 @@ var guestRedis = Contender{
 
 var guestAuto = Contender{
 	Name:  "guest on Redis, autopipelined",
-	Setup: "the same on go-redis's `AutoPipeline`, which sends what is asked at one time together; experimental there",
+	Setup: "the same on go-redis's `AutoPipeline`, which sends parallel commands together; experimental there",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
 		auto, err := rdb.AutoPipeline()

@@ -40,10 +40,11 @@ func report(ctx context.Context) string {
 	var b strings.Builder
 	b.WriteString(`# The same suite, with guest and with scs
 
-Printed by ` + "`cd benchmarks && go run ./conformance -write`" + `. Each scenario of [adaptertest](../adaptertest/scenarios.go) is served by the
-same net/http app without any middleware, and with it, to a new and to a known visitor. scs v2.9.0 is mounted as its
-documentation says (` + "`sessions.LoadAndSave`" + `), and a handler inside it puts an ID into each new visitor's session, except on HEAD and
-upgrades. What scs does not set out to do (claims) is left out. A fault is what the suite says first.
+Printed by ` + "`cd benchmarks && go run ./conformance -write`" + `. The same net/http app serves each scenario of
+[adaptertest](../adaptertest/scenarios.go) without any middleware, and with it, to a new and to a
+known visitor. scs v2.9.0 is mounted as its documentation says (` + "`sessions.LoadAndSave`" + `), and a handler
+inside it puts an ID into each new visitor's session, except on HEAD and upgrades. Claims, which scs
+does not offer, are left out. Of the faults in a scenario the first one is shown.
 
 | scenario | HTTP | guest | scs |
 |---|---|---|---|

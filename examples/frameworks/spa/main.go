@@ -56,7 +56,7 @@ func site(guests *guest.Manager) http.Handler {
 // site, so the cookie of the API's host needs neither Domain nor SameSite=None.
 func subdomain(guests *guest.Manager, page string) http.Handler {
 	policy := cors.New(cors.Options{
-		AllowedOrigins:   []string{page}, // each by name: whoever is listed acts as the visitor
+		AllowedOrigins:   []string{page}, // each by name: a listed origin can act as the visitor
 		AllowedMethods:   []string{"GET", "POST"},
 		AllowCredentials: true,
 	})
