@@ -88,7 +88,7 @@ func TestTheRequestIsLeftAlone(t *testing.T) {
 	}
 }
 
-// fatal is a test that notes its end.
+// fatal is a test that records how it ended.
 type fatal struct {
 	testing.TB
 	why string
@@ -111,7 +111,7 @@ func TestFaultsAreSaid(t *testing.T) {
 	m := guesttest.New(t, Cart)
 	get := func() *http.Request { return httptest.NewRequest("GET", "/", nil) }
 	for want, f := range map[string]func(t testing.TB){
-		"guesttest: a plain GET request gets no guest: see Config.Admit and Config.Account": func(t testing.TB) {
+		"guesttest: a plain GET request gets no guest (see Config.Admit and Config.Account)": func(t testing.TB) {
 			guesttest.Guest(t, config(func(c *guest.Config) { c.Admit = func(*http.Request) bool { return false } }), get())
 		},
 		"guesttest: setup: no": func(t testing.TB) {

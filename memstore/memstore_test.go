@@ -39,7 +39,7 @@ func TestContractWhenFull(t *testing.T) {
 		return s
 	})
 	if s.Bytes() < s.max/2 {
-		t.Errorf("the store holds but %d bytes", s.Bytes())
+		t.Errorf("the store holds only %d bytes", s.Bytes())
 	}
 	sound(t, s)
 }
@@ -69,7 +69,7 @@ func get(t testing.TB, s *Store, key string) guest.Fields {
 	return have
 }
 
-// sound demands that the books are right.
+// sound checks the store's counts and queues.
 func sound(t testing.TB, s *Store) {
 	t.Helper()
 	var bytes, held int64
@@ -149,7 +149,7 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// What expires is gone from memory, though nobody asks for it: writes sweep.
+// Expired records are removed from memory even if they are not read: writes sweep.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
@@ -190,7 +190,8 @@ func TestNoGoroutines(t *testing.T) {
 	}
 }
 
-// A flood of guests that hold nothing neither evicts nor refuses one that holds data, and no write works much.
+// A flood of guests without data neither evicts nor refuses a guest with data, and no write has to
+// do much work.
 func TestFlood(t *testing.T) {
 	const maxBytes, members, flood = 8 << 20, 2000, 300_000
 	s := New(Config{MaxBytes: maxBytes})
@@ -214,7 +215,7 @@ func TestFlood(t *testing.T) {
 			if gone := before + 1 - s.Len(); gone > 3 {
 				t.Fatalf("one write evicted %d records", gone)
 			}
-			// In the middle of it a guest with data goes on.
+			// In the middle of it a guest with data is written.
 			apply(t, s, "g:data"+strconv.Itoa(i/100%members), guest.Update{Add: map[string]int64{"n": 1}})
 		}
 	}
@@ -236,7 +237,7 @@ func TestFlood(t *testing.T) {
 	sound(t, s)
 }
 
-// The same, from all sides at once, while those with data come and grow.
+// The same with parallel writers, while guests with data are added and grow.
 func TestFloodAbreast(t *testing.T) {
 	const maxBytes, writers, each = 2 << 20, 8, 4000
 	s := New(Config{MaxBytes: maxBytes})
@@ -279,7 +280,7 @@ func TestEvictionOrder(t *testing.T) {
 			"data":      {Set: guest.Fields{"a": "1"}, TTL: time.Minute},
 			"tombstone": {Set: guest.Fields{".i": "1", ".s": "b"}, TTL: time.Minute},
 			"member":    {Set: guest.Fields{".c1": "1"}},
-			"lapsing":   {Set: guest.Fields{".c1": "1"}, TTL: time.Minute}, // with Config.AccountTTL; without its marker it would get a guest's data twice
+			"expiring":  {Set: guest.Fields{".c1": "1"}, TTL: time.Minute}, // with Config.AccountTTL
 			"filled":    {Set: guest.Fields{".i": "1", "late": "1"}},
 			"returned":  {TTL: 30 * 24 * time.Hour},
 		}
@@ -312,7 +313,7 @@ func TestEvictionOrder(t *testing.T) {
 	})
 }
 
-// What has expired in other shards makes room, and it goes before anybody is evicted there.
+// Expired records in other shards make room, and are removed before any guest is evicted there.
 func TestExpiredMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{MaxBytes: 64 << 10})
@@ -398,7 +399,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// A write that cannot have enough evicts nobody; one that can evicts no more than it needs.
+// A write that cannot get enough room evicts no guest. One that can evicts no more than it needs.
 func TestEvictsForAReason(t *testing.T) {
 	s := New(Config{MaxBytes: 64 << 10})
 	spare := func() int64 { return s.bytes.Load() - s.held.Load() }
@@ -440,7 +441,7 @@ func TestIsNotEvictedForItself(t *testing.T) {
 	sound(t, s)
 }
 
-// Whatever happens, the books are right, and an empty store has none.
+// The counts are right after any updates, and 0 in an empty store.
 func TestBooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{MaxBytes: 32 << 10})
@@ -475,7 +476,7 @@ func TestBooks(t *testing.T) {
 	})
 }
 
-// The estimate is not below what Go takes, nor far above.
+// The estimate is not below what Go takes, and not far above.
 func TestBytesAreHonest(t *testing.T) {
 	for name, set := range map[string]func(i int) guest.Fields{
 		"empty": func(i int) guest.Fields { return guest.Fields{".i": "0123456789abcdef" + strconv.Itoa(i)} },
@@ -546,7 +547,7 @@ func BenchmarkFlood(b *testing.B) {
 	}
 }
 
-// BenchmarkFull has every new guest refused.
+// BenchmarkFull writes new guests to a store that refuses each of them.
 func BenchmarkFull(b *testing.B) {
 	s := New(Config{MaxBytes: 1 << 20})
 	var err error
@@ -576,7 +577,7 @@ func TestLost(t *testing.T) {
 			"g:cart":    {".i": "1", "cart/tea": "1"},
 			"g:theme":   {".i": "1", "theme": "dark"},
 			"g:empty":   {".i": "1"},
-			"g:sealed":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
+			"g:frozen":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
 			"g:buried":  {".i": "1", ".s": "ba:ann"},
 			"a:ann":     {"cart/tea": "1"},
 			"g:dropped": {".i": "1", "cart/tea": "1"},

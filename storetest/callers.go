@@ -10,7 +10,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// callers are cases of what a caller may do around a call.
+// callers are cases about what a caller may do before and after a call.
 var callers = []testCase{
 	{"cancelled", duty8, func(t *tester) {
 		cancelled, cancel := context.WithCancel(t.Context())
@@ -23,12 +23,12 @@ var callers = []testCase{
 			for _, u := range []guest.Update{everything(nil), {Drop: true}, {Add: map[string]int64{"n": 1}, Once: true, Reserve: true}} {
 				for _, key := range []string{k, fresh} {
 					if res, err := t.store.Update(ctx, key, u); !errors.Is(err, want) || res.Applied {
-						t.failf("Update answers %+v, %v; want %v", res, err, want)
+						t.failf("Update returns %+v, %v; want %v", res, err, want)
 					}
 				}
 			}
 			if have, err := t.store.Get(ctx, k); !errors.Is(err, want) || len(have) != 0 {
-				t.failf("Get answers %q, %v; want %v", have, err, want)
+				t.failf("Get returns %q, %v; want %v", have, err, want)
 			}
 			yields := 0
 			for key, err := range t.store.Keys(ctx, t.prefix) {
@@ -73,7 +73,7 @@ var callers = []testCase{
 			t.holds(k, all)
 		}
 	}},
-	{"the caller's update", duty9, func(t *tester) { // neither keeps what is the other's
+	{"the caller's update", duty9, func(t *tester) { // neither store nor caller keeps a map of the other's
 		k := t.key("k")
 		u := func() guest.Update {
 			return guest.Update{

@@ -30,7 +30,7 @@ var concurrency = []testCase{
 					return fmt.Errorf("two additions returned the sum %q", res.Fields["n"])
 				}
 				if "-"+res.Fields["n"] != res.Fields["m"] {
-					return fmt.Errorf("an update returned half of another: %q", res.Fields)
+					return fmt.Errorf("an update returned half of another one: %q", res.Fields)
 				}
 			}
 			return nil
@@ -103,7 +103,7 @@ var concurrency = []testCase{
 				return t.writeThrice(k)
 			}
 			for n := 0; !written.Load(); n++ {
-				if n%50 == 0 { // lest the clock of a bubble stand still for a writer that waits
+				if n%50 == 0 { // so that the clock of a bubble advances for a writer that waits
 					time.Sleep(100 * time.Microsecond)
 				}
 				var have guest.Fields
@@ -142,7 +142,7 @@ var concurrency = []testCase{
 		t.apply(k, guest.Update{Drop: true, Once: true})
 		t.holds(k, nil)
 	}},
-	{"answers in time", duty4, func(t *tester) { // and true, whenever the deadline passes
+	{"answers in time", duty4, func(t *tester) { // and truthfully, whenever the deadline passes
 		k := t.key("k")
 		var done, uncertain int
 		for _, d := range []time.Duration{50 * time.Microsecond, 300 * time.Microsecond, 2 * time.Millisecond} {
@@ -173,7 +173,8 @@ var concurrency = []testCase{
 	}},
 }
 
-// writeThrice writes the same number to three fields, again and again, and drops them at times.
+// writeThrice writes the same number to three fields, again and again, and sometimes drops the
+// record.
 func (t *tester) writeThrice(key string) error {
 	for n := range 100 {
 		same := strconv.Itoa(n%10 + 1)

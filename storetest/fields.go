@@ -19,7 +19,7 @@ var reading = []testCase{
 	}},
 	{"dropped", duty1, func(t *tester) {
 		k := t.key("k")
-		t.apply(k, guest.Update{Drop: true}) // what is not there may be dropped
+		t.apply(k, guest.Update{Drop: true}) // an absent record may be dropped
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}})
 		t.apply(k, guest.Update{Drop: true})
 		t.holds(k, nil)
@@ -50,7 +50,7 @@ var reading = []testCase{
 			{[]string{"d/e", ".c", "a"}, guest.Fields{"a": "1", ".c": "3", "d/e": "4"}},
 			{[]string{"a", "none", "a"}, guest.Fields{"a": "1"}},
 			{[]string{"none"}, nil},
-			{[]string{"d/"}, nil}, // no prefix here
+			{[]string{"d/"}, nil}, // a name is no prefix
 		} {
 			if have := t.get(k, c.names...); !maps.Equal(have, c.want) {
 				t.failf("Get of %q is %q, want %q", c.names, have, c.want)
@@ -182,7 +182,7 @@ var steps = []testCase{
 		t.apply(k, guest.Update{Add: map[string]int64{"n": 1, "m": -1, "z": 1}})
 		t.holds(k, guest.Fields{"n": "13", "m": "-1"})
 	}},
-	{"add to 0", addSays, func(t *tester) { // removes this field, and no other that its name begins
+	{"add to 0", addSays, func(t *tester) { // removes this field, and no field whose name begins with its name
 		k := t.key("k")
 		t.apply(k, guest.Update{Set: guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/": "3", "cart/a/b": "4"}})
 		t.apply(k, guest.Update{Add: map[string]int64{"cart/a/": -3}})
@@ -212,7 +212,7 @@ var steps = []testCase{
 			{[]string{""}, nil},
 		})
 	}},
-	{"unset and unset prefix", prefixSays, func(t *tester) { // of one update, with all that may surround them
+	{"unset and unset prefix", prefixSays, func(t *tester) { // in one update, with all other steps
 		k := t.key("k")
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "a/": "2", "a/b": "3", "b/": "4", "b/c": "5", "n/": "6", "n/m": "7"}})
 		have := t.apply(k, guest.Update{
@@ -221,7 +221,7 @@ var steps = []testCase{
 			Add:         map[string]int64{"n/": -6},
 			Unset:       []string{"a/"},
 			UnsetPrefix: []string{"b/"},
-			Quota:       guest.Quota{Fields: 5}, // no more than are left
+			Quota:       guest.Quota{Fields: 5}, // exactly as many as are left
 			Once:        true,
 			Return:      []string{"a/", "a/b", "b/", "b/c", "n/", "n/m"},
 		})
@@ -271,10 +271,10 @@ var steps = []testCase{
 	}},
 }
 
-// slashed are names of fields that begin each other, with and without a slash.
+// slashed are field names of which some begin with others, with and without a slash.
 var slashed = []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}
 
-// A removal names fields or prefixes, and what they leave of slashed.
+// A removal has names of fields or prefixes, and what is left of slashed.
 type removal struct{ names, left []string }
 
 func (t *tester) removes(update func(names []string) guest.Update, removals []removal) {

@@ -9,7 +9,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A short life is what a case waits for; it doubles when the store was too slow for the case to mean anything.
+// A case waits for a short life to end. The life is doubled if the store was too slow for a
+// meaningful result.
 func shortLives(yield func(time.Duration) bool) {
 	for d := 30 * time.Millisecond; yield(d); d *= 2 {
 	}
@@ -106,7 +107,7 @@ var lifetime = []testCase{
 			}
 		}
 	}},
-	{"ttl in the same step", duty7, func(t *tester) { // whatever falls between a write and its TTL lives for ever
+	{"ttl in the same step", duty7, func(t *tester) { // if a fault falls between a write and its TTL, the record lives for ever
 		k := t.key("k")
 		for range 20 {
 			t.apply(k, guest.Update{Add: map[string]int64{"n": 1}, TTL: 2 * time.Millisecond})
@@ -129,7 +130,7 @@ var lifetime = []testCase{
 	}},
 }
 
-// keepsTTL demands that an update which is not applied to a record with a="x" leaves its expiry.
+// keepsTTL checks that an update which is not applied to a record with a="x" leaves its expiry.
 func (t *tester) keepsTTL(u guest.Update, want error) {
 	k := t.key("k")
 	u.TTL = time.Hour
@@ -148,7 +149,7 @@ func (t *tester) keepsTTL(u guest.Update, want error) {
 	}
 }
 
-// tooSlow gives up on a record that never lives long enough.
+// tooSlow ends the case if the store was too slow with every life.
 func (t *tester) tooSlow(ttl time.Duration) {
 	t.Helper()
 	if ttl > patience {
@@ -156,13 +157,13 @@ func (t *tester) tooSlow(ttl time.Duration) {
 	}
 }
 
-// lives demands that the record which u makes lives as long as u says, and is gone then.
+// lives checks that the record which u creates lives as long as u says, and has then expired.
 func (t *tester) lives(key string, u guest.Update) {
 	t.Helper()
 	start := time.Now()
 	t.apply(key, u)
 	t.gone(key)
-	const slack = 2 * time.Millisecond // clocks tick in milliseconds, and not together
+	const slack = 2 * time.Millisecond // clocks count milliseconds, and not in step
 	if lived := time.Since(start); lived < u.TTL-slack {
 		t.failf("a record with a TTL of %v lived for %v", u.TTL, lived)
 	}

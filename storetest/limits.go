@@ -170,7 +170,7 @@ var limits = []testCase{
 	}},
 }
 
-// load returns what counts against a quota.
+// load returns the fields and bytes that count against a quota.
 func load(f guest.Fields) (n, bytes int) {
 	for name, value := range f {
 		if !strings.HasPrefix(name, ".") {

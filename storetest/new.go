@@ -12,7 +12,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Updates with New do what they do without.
+// New is only a hint: an update does the same with it and without.
 var births = []testCase{
 	{"new", newSays, func(t *tester) {
 		for i, u := range someUpdates() {
@@ -72,7 +72,8 @@ var births = []testCase{
 	}},
 }
 
-// someUpdates are of all kinds. Each leaves data, as a store that is full may forget a record without.
+// someUpdates are of all kinds. Each leaves data, because a full store may evict a record without
+// data.
 func someUpdates() []guest.Update {
 	updates := []guest.Update{
 		{Set: guest.Fields{"theme": "light", "empty?": "no", ".x": "y"}},
@@ -99,7 +100,8 @@ func someUpdates() []guest.Update {
 	return append(updates, many)
 }
 
-// sameWithNew demands that an update answers and leaves the same with New as without, each on a record that ready made ready.
+// sameWithNew checks that an update returns and leaves the same with New as without, each on a
+// record that ready has prepared.
 func (t *tester) sameWithNew(name string, u guest.Update, ready func(key string)) {
 	t.Helper()
 	u.Once = true

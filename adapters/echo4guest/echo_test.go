@@ -116,8 +116,8 @@ func say(c echo.Context, v any, err error) error {
 	return c.String(http.StatusOK, fmt.Sprint(v))
 }
 
-// Echo writes errors after all middleware has returned, whichever writer it has then. A new visitor gets one cookie
-// with them, and none if the app's HTTPErrorHandler makes them public.
+// Echo writes an error after all middleware has returned, to the writer that it has then. A new
+// visitor gets one cookie with it, or none if the app's HTTPErrorHandler makes it public.
 func TestErrorsAreWrittenLater(t *testing.T) {
 	netHTTP := echo.WrapMiddleware(func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 1<<20) })
 	recovers, gzips := middleware.Recover(), middleware.Gzip()
@@ -185,7 +185,7 @@ func TestErrorsAreWrittenLater(t *testing.T) {
 	}
 }
 
-// However a page is sent, what the handler said of caching before is heeded: a public page carries no cookie.
+// However a page is sent, the handler's caching headers count: a public page carries no cookie.
 func TestPublicPages(t *testing.T) {
 	public := func(c echo.Context) { c.Response().Header().Set("Cache-Control", "public, max-age=60") }
 	for name, h := range map[string]echo.HandlerFunc{
@@ -227,7 +227,7 @@ func TestPublicPages(t *testing.T) {
 	}
 }
 
-// Middleware outside may know what to do with an error.
+// An outer middleware may handle the error.
 func TestTheErrorIsTheHandlers(t *testing.T) {
 	mine := errors.New("mine")
 	e := newEcho(func(echo.Context) {})
@@ -283,8 +283,8 @@ func TestNoManager(t *testing.T) {
 	echo4guest.Middleware(nil)
 }
 
-// Echo uses its contexts and responses again. Here all requests share one connection: of known visitors, of new ones,
-// and of none.
+// Echo reuses its contexts and responses. Here requests of known visitors, of new ones and of none
+// share one connection.
 func TestNothingIsLeftForTheNextRequest(t *testing.T) {
 	guests := newGuests(t)
 	mw, err := echo4guest.Config{Manager: guests, Skipper: func(c echo.Context) bool { return c.Path() == "/skipped" }}.ToMiddleware()

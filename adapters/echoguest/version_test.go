@@ -47,7 +47,7 @@ func TestWrapped(t *testing.T) {
 	adaptertest.InTable(t, "../../README.md", mount, adaptertest.Run(t, mount))
 }
 
-// Echo keeps the header of a HEAD back until the handler of the GET route has returned.
+// Echo does not send the header of a HEAD until the handler of the GET route has returned.
 func TestAutoHandleHEAD(t *testing.T) {
 	guests := newGuests(t)
 	e := echo.NewWithConfig(echo.Config{
@@ -69,7 +69,8 @@ func TestAutoHandleHEAD(t *testing.T) {
 		}
 		minted := s.browser().get("GET", "/page").Cookies()[0]
 		cookie := minted.Name + "=" + minted.Value
-		// The same returning visitor, whose cookie this response confirms, unless the page is public.
+		// The same returning visitor, whose cookie this response confirms, unless the page is
+		// public.
 		head, get := s.browser().get("HEAD", path, "Cookie", cookie), s.browser().get("GET", path, "Cookie", cookie)
 		lines := 2
 		if path == "/public" {
@@ -89,7 +90,8 @@ func TestAutoHandleHEAD(t *testing.T) {
 	}
 }
 
-// A response that cannot be unwrapped to Echo's cannot be watched, so nobody gets an identity in it.
+// A response that cannot be unwrapped to Echo's cannot be checked before it is sent, so it carries
+// no cookie.
 func TestForeignResponse(t *testing.T) {
 	e := newEcho(func(*echo.Context) {})
 	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {

@@ -48,7 +48,8 @@ func serve(app *fiber.App, ln net.Listener) (stop func()) {
 	}
 }
 
-// routes are the suite's, in Fiber's manner; those that are about an http.ResponseWriter by Fiber's adaptor.
+// routes are the suite's, written for Fiber; those about an http.ResponseWriter use Fiber's
+// adaptor.
 func routes(app *fiber.App, m *guest.Manager) {
 	forAll := func(c fiber.Ctx) { c.Set("Cache-Control", "public, max-age=60") }
 	flushFirst := func(c fiber.Ctx) error {
@@ -103,7 +104,7 @@ func routes(app *fiber.App, m *guest.Manager) {
 			ctx, id := fiberguest.Context(c), fiber.Query[string](c, "id")
 			return c.SendStreamWriter(func(w *bufio.Writer) {
 				w.WriteString("begun")
-				for w.Flush() == nil { // only a write tells that the client is gone
+				for w.Flush() == nil { // only a write shows that the client is gone
 					w.WriteString(".")
 				}
 				_, err := Cart.Add(ctx, "gone", 1)
@@ -164,7 +165,7 @@ func routes(app *fiber.App, m *guest.Manager) {
 	}
 }
 
-// tellAnswered tells a stream that the handlers are done.
+// tellAnswered signals a stream that the handlers are done.
 func tellAnswered(c fiber.Ctx) error {
 	err := c.Next()
 	if answered, ok := c.Locals("answered").(chan struct{}); ok {

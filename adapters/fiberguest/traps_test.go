@@ -101,7 +101,7 @@ func tab(t *testing.T, url string) func(method, path string, header ...string) a
 
 func whoami(c fiber.Ctx) error { return c.SendString(fiberguest.Visitor(c).GuestID()) }
 
-// An ErrorHandler has the last word on the header, and must not hand a cookie to a cache.
+// An ErrorHandler is the last to change the header, and must not give a cookie to a cache.
 func TestAnErrorHandlerThatMakesErrorsPublic(t *testing.T) {
 	m := manager(t)
 	public := func(c fiber.Ctx, err error) error {
@@ -157,7 +157,7 @@ func TestAnErrorHandlerThatMakesErrorsPublic(t *testing.T) {
 	}
 }
 
-// What a handler said before it panicked may still be sent.
+// A header that a handler set before it panicked may still be sent.
 func TestAPanicOfAPublicPage(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -178,7 +178,7 @@ func TestAPanicOfAPublicPage(t *testing.T) {
 	}
 }
 
-// fasthttp keys cookies by their names; the app's own come through line by line, beside ours.
+// fasthttp keys cookies by their names. The app's own are sent as separate lines beside ours.
 func TestTheAppsOwnCookies(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -204,7 +204,7 @@ func TestTheAppsOwnCookies(t *testing.T) {
 	get := tab(t, url)
 
 	mine := []string{"outer=1; path=/; SameSite=Lax", "a=1; path=/", "a=2; path=/shop", "guestbook=b; path=/; SameSite=Lax"}
-	for i, ours := range [][]string{{"guest."}, {"guest.", "guest="}, {}} { // new, confirmed, known
+	for i, ours := range [][]string{{"guest."}, {"guest.", "guest="}, {}} { // new, back for the first time, known
 		a := get("GET", "/")
 		lines := a.Header["Set-Cookie"]
 		if len(lines) < len(mine) || !slices.Equal(lines[:len(mine)], mine) {
@@ -225,8 +225,8 @@ func TestTheAppsOwnCookies(t *testing.T) {
 	}
 }
 
-// A subdomain may set cookies under any name but ours, and fasthttp parses the header and writes it anew. What it makes
-// of other cookies is not the guest's.
+// A subdomain may set cookies under any name except ours, and fasthttp parses the header and writes
+// it anew. The result must not be the guest's cookie.
 func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	m := manager(t, func(cfg *guest.Config) { cfg.Cookie = guest.Cookie{} })
 	app := fiber.New()
@@ -263,7 +263,7 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	}
 }
 
-// What Account gets is the request, whole, and it stays good.
+// Account gets the whole request, which stays valid.
 func TestTheConvertedRequest(t *testing.T) {
 	var kept []*http.Request
 	m := manager(t, func(cfg *guest.Config) {
@@ -337,7 +337,7 @@ func TestAccountSeesLocals(t *testing.T) {
 	app := fiber.New()
 	app.Use(func(c fiber.Ctx) error {
 		if user := c.Get("X-User"); user != "" {
-			fiber.Locals(c, key{}, user) // a string in a buffer that fasthttp uses again
+			fiber.Locals(c, key{}, user) // a string in a buffer that fasthttp reuses
 		}
 		return c.Next()
 	}, fiberguest.Middleware(m))
@@ -371,7 +371,7 @@ func TestAccountSeesLocals(t *testing.T) {
 	}
 }
 
-// Fiber's own middleware keeps what it knows in the locals.
+// Fiber's own middleware stores its results in the locals.
 func TestAccountOfASession(t *testing.T) {
 	m := manager(t, func(cfg *guest.Config) {
 		cfg.Account = func(r *http.Request) string {
@@ -399,7 +399,7 @@ func TestAccountOfASession(t *testing.T) {
 	}
 }
 
-// The guest's cookie is Secure, its request of the TLS connection.
+// The guest's cookie is Secure, and its request has the TLS connection.
 func TestHTTPS(t *testing.T) {
 	var state *tls.ConnectionState
 	m := manager(t, func(cfg *guest.Config) {
@@ -436,7 +436,7 @@ func TestHTTPS(t *testing.T) {
 	}
 }
 
-// A net/http handler inside has the visitor too.
+// An inner net/http handler has the visitor, too.
 func TestNetHTTPInside(t *testing.T) {
 	app := fiber.New()
 	app.Use(fiberguest.Middleware(manager(t)))
@@ -449,7 +449,7 @@ func TestNetHTTPInside(t *testing.T) {
 	}
 }
 
-// Fiber takes its contexts back: what outlives the handler has the request's.
+// Fiber reuses its contexts. Code that runs longer than the handler uses the request's.
 func TestWhatOutlivesItsRequest(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -545,7 +545,7 @@ func TestTimeoutInside(t *testing.T) {
 	}
 }
 
-// The answer of a timeout outside is none of our business: the server may be reading it.
+// We do not touch the response of an outer timeout, as the server may be reading it.
 func TestTimeoutOutside(t *testing.T) {
 	m := manager(t)
 	begun, timedOut, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -683,7 +683,8 @@ func TestForgetAndTicket(t *testing.T) {
 	}
 }
 
-// A new guest's record is stored when the handler is done, for the guest to be recognised; after a panic it is not.
+// A new guest's record is stored when the handler is done, for the guest to be recognised; after a
+// panic it is not.
 func TestTheRecordOfANewGuest(t *testing.T) {
 	store := memstore.New(memstore.Config{})
 	m := manager(t, func(cfg *guest.Config) { cfg.Store = store })
@@ -732,7 +733,7 @@ func TestWithoutTheMiddleware(t *testing.T) {
 	}
 }
 
-// fiber.Ctx is a context too, but of no visitor: it would be another request's before long.
+// fiber.Ctx is a context, too, but has no visitor, as Fiber reuses it for another request.
 func TestTheFiberContextHasNoVisitor(t *testing.T) {
 	app := fiber.New()
 	app.Use(fiberguest.Middleware(manager(t)))
@@ -745,7 +746,7 @@ func TestTheFiberContextHasNoVisitor(t *testing.T) {
 	}
 }
 
-// What the package says of Fiber's adaptor.HTTPMiddleware is so.
+// The package doc is right about Fiber's adaptor.HTTPMiddleware.
 func TestTheWrongWay(t *testing.T) {
 	faults := map[string][]string{}
 	for _, r := range adaptertest.Play(t.Context(), adaptertest.Mount{
@@ -787,7 +788,7 @@ func Example() {
 		return c.JSON(fiber.Map{"amount": n, "guest": fiberguest.Visitor(c).IsGuest()})
 	})
 	app.Post("/login", func(c fiber.Ctx) error {
-		user := struct{ ID string }{"ann"}                                  // checked by your app
+		user := struct{ ID string }{"ann"}                                  // your app has checked the password
 		receipt, err := guests.ClaimContext(fiberguest.Context(c), user.ID) // never a reason to fail the login
 		if err != nil {
 			fmt.Println(err)

@@ -81,7 +81,7 @@ func (b browser) do(t *testing.T, method, path string) result {
 	return result{res.StatusCode, res.Header, string(body)}
 }
 
-// known is the browser of a visitor whose cookie has come back; app must have /whoami.
+// known returns the browser of a visitor whose cookie has come back. app must have /whoami.
 func known(t *testing.T, s *httptest.Server) browser {
 	t.Helper()
 	b := newBrowser(s)
@@ -95,8 +95,9 @@ func known(t *testing.T, s *httptest.Server) browser {
 
 func whoami(c *gin.Context) { c.String(http.StatusOK, ginguest.Visitor(c).GuestID()) }
 
-// Whichever way an answer takes to the client, the header is settled before it is sent: a public page loses the
-// cookie, a public page that wrote guest data is not public, and a Vary that was overwritten has its Cookie again.
+// However a response is sent, its header is complete before that: a public page has no cookie, a
+// public page that wrote guest data is made private, and a Vary that was overwritten has its Cookie
+// again.
 func TestEveryWayToAnswer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hello.txt")
 	if err := os.WriteFile(file, []byte("hello"), 0o600); err != nil {
@@ -194,7 +195,8 @@ func TestEveryWayToAnswer(t *testing.T) {
 	}
 }
 
-// Middleware outside ours may make the page public before the handler, and after it as long as Gin has a body to write.
+// An outer middleware may make the page public before the handler runs, and after it as long as Gin
+// has a body to write.
 func TestMadePublicFromOutside(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(func(c *gin.Context) {
@@ -217,7 +219,7 @@ func TestMadePublicFromOutside(t *testing.T) {
 	}
 }
 
-// A page of the app's own for what no route matches.
+// The app's own page for requests that no route matches.
 func TestNoRoute(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
@@ -243,7 +245,8 @@ func early(c *gin.Context) {
 	}
 }
 
-// Gin gives its contexts to other requests. A goroutine that outlives its request keeps that request's visitor.
+// Gin reuses its contexts for other requests. A goroutine that outlives its request keeps that
+// request's visitor.
 func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
@@ -282,7 +285,8 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	s := serve(t, e)
 	bob := known(t, s)
 
-	// outlive has Ann start the goroutine, which writes while Bob's request has the context of hers.
+	// outlive has Ann start the goroutine, which writes while Bob's request has the context of
+	// hers.
 	outlive := func(between func(ann browser)) (id string, bobs result) {
 		for range 1000 { // the pool may drop it
 			ann := known(t, s)
@@ -307,7 +311,8 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 		t.Errorf("the goroutine's guest has %v, %v", cart, err)
 	}
 
-	// A guest that was claimed since cannot get a new cookie any more, least of all with somebody else's response.
+	// A guest that was claimed meanwhile cannot get a new cookie any more, least of all with
+	// another visitor's response.
 	user := rand.Text()
 	_, bobs = outlive(func(ann browser) { ann.do(t, "POST", "/login?user="+user) })
 	if !strings.Contains(bobs.body, guest.ErrClaimed.Error()) || bobs.header["Set-Cookie"] != nil {
@@ -322,7 +327,7 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	}
 }
 
-// What claims may be called with: Gin's writer and request, the request's context, or c.
+// A claim takes Gin's writer and request, the request's context, or c.
 func TestClaim(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.ContextWithFallback = true
@@ -360,7 +365,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Middleware between ours and the handler may put its own request and its own writer in place of ours.
+// Middleware between ours and the handler may replace our request and our writer by its own.
 func TestMiddlewareThatReplaces(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	type key struct{}
@@ -384,7 +389,7 @@ func TestMiddlewareThatReplaces(t *testing.T) {
 	}
 }
 
-// A buffer keeps the body back.
+// A buffer holds back the body.
 type buffer struct {
 	gin.ResponseWriter
 	strings.Builder
@@ -423,8 +428,8 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
-// An app may answer requests of its own making, with the context of the one it serves: they are the same visitor's, and
-// their headers are nobody else's.
+// An app may answer requests of its own making, with the context of the one it serves: they are the
+// same visitor's, and their headers affect no other response.
 func TestARequestWithinTheRequest(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
@@ -444,7 +449,8 @@ func TestARequestWithinTheRequest(t *testing.T) {
 	}
 }
 
-// Mounted twice is mounted once, also with guests.Middleware around the engine; two Managers do not meet.
+// Mounting it twice has the effect of mounting it once, also with guests.Middleware around the
+// engine. Two Managers do not affect each other.
 func TestMountedMoreThanOnce(t *testing.T) {
 	m, other := newGuests(t, ""), newGuests(t, "other")
 	e := gin.New()
@@ -477,7 +483,7 @@ func TestMountedMoreThanOnce(t *testing.T) {
 	}
 }
 
-// A new guest that kept nothing is stored all the same, so that its return makes it a guest for good.
+// A new guest without data is stored, too, so that it gets its main cookie when it returns.
 func TestANewGuestIsStored(t *testing.T) {
 	store, e := memstore.New(memstore.Config{}), gin.New()
 	m, err := guest.New(guest.Config{

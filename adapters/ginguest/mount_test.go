@@ -58,7 +58,7 @@ func TestGinFromOutside(t *testing.T) {
 	adaptertest.InTable(t, "../../README.md", mount, adaptertest.Run(t, mount))
 }
 
-// What TestGinFromOutside lacks is so without guest too.
+// The scenario that TestGinFromOutside lacks fails without guest, too.
 func TestGzipDeletesVary(t *testing.T) {
 	e := gin.New()
 	e.Use(func(c *gin.Context) { c.Header("Vary", "Origin") }, gzip.Gzip(gzip.DefaultCompression))
@@ -71,7 +71,7 @@ func TestGzipDeletesVary(t *testing.T) {
 	}
 }
 
-// engine has the suite's routes in Gin's manner, inside Gin's recovery and this middleware.
+// engine has the suite's routes, written for Gin, inside Gin's recovery and this middleware.
 func engine(m *guest.Manager, middleware ...gin.HandlerFunc) *gin.Engine {
 	e := gin.New()
 	e.Use(gin.Recovery(), answerErrors)

@@ -152,16 +152,16 @@ func TestSpansAndMetrics(t *testing.T) {
 	ann, bob := newClient(), newClient()
 	s.send(ann, "/")     // update
 	s.send(bob, "/")     // update
-	s.send(ann, "/cart") // update: confirmed; update
+	s.send(ann, "/cart") // update: returned; update
 	s.store.down.Store(true)
 	s.send(ann, "/cart") // update fails
 	s.store.down.Store(false)
-	s.send(ann, "/login/ann") // get, note, seal, get, merge, bury, strike
+	s.send(ann, "/login/ann") // read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
 	forger := newClient()
 	req, _ := http.NewRequest("GET", s.url, nil)
 	forger.Jar.SetCookies(req.URL, []*http.Cookie{{Name: "guest", Value: "forged"}})
 	s.send(forger, "/")           // update
-	s.guests.Recover(t.Context()) // 16 gets, of no request
+	s.guests.Recover(t.Context()) // 16 gets, outside a request
 
 	want := map[string]int64{
 		"guest.created ":      3,
@@ -232,7 +232,7 @@ func TestSpansAndMetrics(t *testing.T) {
 	}
 }
 
-// Each outcome and refusal, as the hooks are told.
+// Each outcome and refusal, as the hooks are called.
 func TestOutcomes(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	hooks, err := otelguest.New(otelguest.Config{System: "redis", MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})

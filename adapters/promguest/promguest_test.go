@@ -131,7 +131,8 @@ func (v visitor) cookies(set ...*http.Cookie) []*http.Cookie {
 	return v.client.Jar.Cookies(u)
 }
 
-// metrics is what /metrics says: the series that are not 0, but for the histogram's buckets and sums; and all names.
+// metrics returns what /metrics serves: the series that are not 0, without the histogram's buckets
+// and sums, and all names.
 func (s *site) metrics() (values map[string]string, names map[string]bool) {
 	s.Helper()
 	res, err := http.Get(s.url + "/metrics")
@@ -161,16 +162,16 @@ func (s *site) metrics() (values map[string]string, names map[string]bool) {
 	return values, names
 }
 
-// play is a day at the site: three visitors, of whom two return, one fills a cart and signs in.
+// play is a day at the site: of three visitors two return, and one fills a cart and signs in.
 func (s *site) play() {
 	s.Helper()
 	ann, bob, cleo := s.visitor(), s.visitor(), s.visitor()
 	for _, v := range []visitor{ann, bob, cleo} {
 		v.send("GET", "/") // 3 updates: the records of new guests
 	}
-	bob.send("GET", "/")      // update: confirmed
+	bob.send("GET", "/")      // update: returned
 	bob.send("GET", "/")      // known
-	ann.send("POST", "/cart") // update: confirmed; update: the cart
+	ann.send("POST", "/cart") // update: returned; update: the cart
 	ann.send("POST", "/cart") // update
 	thief := s.visitor()
 	thief.cookies(ann.cookies()...)
@@ -180,7 +181,7 @@ func (s *site) play() {
 	ann.send("POST", "/login/ann") // get fails: pending
 	s.store.down.Store(false)
 
-	ann.send("POST", "/login/ann") // get, note, seal, get, merge, bury, strike
+	ann.send("POST", "/login/ann") // read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
 	again := s.visitor()
 	again.cookies(thief.cookies()...)
 	again.send("POST", "/login/ann") // get, get: replayed
@@ -218,7 +219,7 @@ func TestExactCounts(t *testing.T) {
 	}
 }
 
-// Labels are constants: whatever visitors do, the number of series stays.
+// Labels have constant values, so the number of series does not depend on the visitors.
 func TestNoNewSeries(t *testing.T) {
 	series := func(reg *prometheus.Registry) (n int) {
 		families, err := reg.Gather()
@@ -260,7 +261,7 @@ func TestRegisteredTwice(t *testing.T) {
 	if err := registry.Register(prometheus.NewCounter(prometheus.CounterOpts{Name: "guest_claims_total", Help: "another"})); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the first try leaves nothing behind
+	for range 2 { // the first try leaves nothing registered
 		_, err := promguest.New(registry)
 		if err == nil || !strings.Contains(err.Error(), "guest_claims_total") {
 			t.Errorf("%v", err)
@@ -268,7 +269,7 @@ func TestRegisteredTwice(t *testing.T) {
 	}
 }
 
-// Each metric that the dashboard asks for is served, and each that is served is on the dashboard.
+// Each metric on the dashboard is served, and each metric that is served is on the dashboard.
 func TestDashboard(t *testing.T) {
 	s := newSite(t)
 	s.play()
@@ -310,7 +311,7 @@ func TestDashboard(t *testing.T) {
 			}
 			for _, name := range found {
 				if !served[name] {
-					t.Errorf("%s: nobody serves %s", p.Title, name)
+					t.Errorf("%s: no endpoint serves %s", p.Title, name)
 				}
 				shown[base.Replace(name)] = true
 			}

@@ -50,9 +50,9 @@ func TestCookie(t *testing.T) {
 		}
 	}
 	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid", "signed by secret 1 of 1, the one that signs",
-		"guest "+id, "issued "+stamp(want[0].Issued), "born "+stamp(want[0].Born), "expires "+stamp(want[0].Expires), "provisional no")
+		"guest "+id, "issued "+stamp(want[0].Issued), "created "+stamp(want[0].Born), "expires "+stamp(want[0].Expires), "provisional no")
 
-	// A first cookie has a name of its own, which the value alone does not tell.
+	// A provisional cookie has a name of its own, which its value does not contain.
 	jar, _ := cookiejar.New(nil)
 	once := &http.Client{Jar: jar}
 	d.post(once, "/add/oolong")
@@ -77,13 +77,13 @@ func TestCookie(t *testing.T) {
 			t.Errorf("under another secret: %+v", got)
 		}
 	}
-	table(t, d.want(1, "rubbish", "cookie"), "verdict malformed: no guest cookie")
+	table(t, d.want(1, "rubbish", "cookie"), "verdict malformed: not a guest cookie")
 	for _, strange := range []string{
 		"\u2000" + header, "a=b; \u00a0" + header, "guest\u2003=" + token, "\vguest=" + token, "guest.abcde=" + token,
 		"guest.abcdefg=" + token, "guest.abcd\xff\xff=" + token, "=" + header,
 	} {
 		if a := d.want(2, strange, "cookie"); !strings.Contains(a.err, "there is no guest cookie") {
-			t.Errorf("%q: %s", strange, a.err) // the app does not take it for the guest's either
+			t.Errorf("%q: %s", strange, a.err) // the app does not accept it either
 		}
 	}
 	d.want(2, "a=b; c=d", "cookie")
@@ -117,10 +117,10 @@ func TestShowExportErase(t *testing.T) {
 		if got := strings.Join(kinds, ", "); got != "cart 2 true false, email 1 false true, theme 1 false false, wishes 1 true false" {
 			t.Errorf("kinds %s", got)
 		}
-		if shown.State != guest.StateOpen || shown.Lives == nil || time.Until(*shown.Lives) < 29*24*time.Hour || shown.Memory < 100 {
+		if shown.State != guest.StateOpen || shown.Expires == nil || time.Until(*shown.Expires) < 29*24*time.Hour || shown.Memory < 100 {
 			t.Errorf("%+v", shown)
 		}
-		table(t, d.want(0, "", "show", "guest", id), "guest "+id, "state open", "lives until "+stamp(*shown.Lives)+"…",
+		table(t, d.want(0, "", "show", "guest", id), "guest "+id, "state open", "expires "+stamp(*shown.Expires)+"…",
 			"memory "+size(float64(shown.Memory)), "KIND ITEMS BYTES", "cart 2 21", "theme 1 20", "wishes 1 24",
 			fmt.Sprint("email 1 ", shown.Kinds[1].Bytes, " encrypted"))
 		table(t, d.want(0, "", "show", "guest", id, "--data"), `{"cup":1,"oolong":2}`, `"midnight-blue"`, `{"pot":"gift for bob"}`, `"ann@home.example"`)
@@ -168,11 +168,11 @@ func TestShowExportErase(t *testing.T) {
 		if tomb.State != guest.StateClaimed || tomb.OwnerKey != account.Key || len(tomb.Kinds) != 0 {
 			t.Errorf("%+v", tomb)
 		}
-		if account.Lives != nil || len(account.Claims) != 1 || account.Claims[0].ID != tomb.ClaimID {
+		if account.Expires != nil || len(account.Claims) != 1 || account.Claims[0].ID != tomb.ClaimID {
 			t.Errorf("%+v", account)
 		}
-		table(t, d.want(0, "", "show", "guest", id), "state claimed: it was claimed, its data are its owner's", "by "+account.Key)
-		table(t, d.want(0, "", "show", "account", "ann@home"), "account ann@home", "lives for ever", "claim "+tomb.ClaimID+" at …")
+		table(t, d.want(0, "", "show", "guest", id), "state claimed: its data are now its owner's", "by "+account.Key)
+		table(t, d.want(0, "", "show", "account", "ann@home"), "account ann@home", "expires never", "claim "+tomb.ClaimID+" at …")
 		d.want(1, "", "erase", "guest", id, "--yes")
 		if d.account("ann@home")["oolong"] != 2 {
 			t.Error("erasing a tombstone touched the account")
@@ -265,11 +265,11 @@ func TestPendingAndRecover(t *testing.T) {
 			}
 			return outcomes
 		}
-		// They are young: somebody may be at work on them.
-		if got := recovered(); !strings.Contains(got[moves], "at work") {
+		// They are young: they may still be under way.
+		if got := recovered(); !strings.Contains(got[moves], "under way") {
 			t.Errorf("%v", got)
 		}
-		// Nobody says that there is no OnClaim, nor how carts are merged; and nobody has the secrets.
+		// Without --without-onclaim, --rule and the secrets.
 		secrets := d.onDuty["GUEST_SECRETS"]
 		d.onDuty["GUEST_SECRETS"] = ""
 		got := recovered("--older", "0s")
@@ -309,7 +309,7 @@ func TestPendingAndRecover(t *testing.T) {
 	})
 }
 
-// Erasing an account takes along what claims were bringing it.
+// Erasing an account also erases the data that pending claims move to it.
 func TestEraseWithAPendingClaim(t *testing.T) {
 	d := deploy(t, single.Client(), "redis://"+single.Addr)
 	id, b := d.visit("oolong")
@@ -351,13 +351,13 @@ func TestCheck(t *testing.T) {
 	safe := redistest.Single(t, "--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction")
 	d := deploy(t, safe.Client(), "redis://"+safe.Addr)
 	table(t, d.want(0, "", "check"), "NODE CHECK FOUND", safe.Addr+" eviction noeviction ok", safe.Addr+" persistence appendonly ok",
-		"all scripts and permissions run ok", "app client options not seen from here note: let the app call Store.Check when it starts")
+		"all scripts and permissions run ok", "app client options not checked note: let the app call Store.Check when it starts")
 
 	rdb := safe.Client()
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
 		rdb.ConfigSet(t.Context(), "maxmemory-policy", policy)
 		table(t, d.want(1, "", "check"), safe.Addr+" eviction "+policy+
-			" unsafe: it evicts the records of claimed guests, which then can be claimed a second time: set maxmemory-policy noeviction")
+			" unsafe: it evicts the records of claimed guests, which then can be claimed a second time (set maxmemory-policy noeviction)")
 	}
 	rdb.ConfigSet(t.Context(), "maxmemory-policy", "noeviction")
 
@@ -370,7 +370,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// No password is ever printed, and what cannot be reached is no "no".
+// No password is ever printed, and an unreachable Redis is not the answer no.
 func TestConnection(t *testing.T) {
 	locked := redistest.Single(t, "--requirepass", "hunter22")
 	d := deploy(t, single.Client(), "")
@@ -432,7 +432,8 @@ func TestSentinel(t *testing.T) {
 	d.want(3, "", "show", "guest", id)
 }
 
-// rediss:// is TLS, and takes no certificate that the machine does not trust; SSL_CERT_FILE names one's own authority.
+// rediss:// is TLS, and refuses certificates that the machine does not trust. SSL_CERT_FILE names
+// an authority of one's own.
 func TestTLS(t *testing.T) {
 	d := deploy(t, single.Client(), "")
 	id, _ := d.visit("oolong")

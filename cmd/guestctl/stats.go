@@ -26,7 +26,7 @@ missed is no larger than its largest record. A key that Redis tells twice, while
 }
 
 type statsInfo struct {
-	Keys     int64        `json:"keys"` // gone through
+	Keys     int64        `json:"keys"` // that the command went through
 	Masters  int          `json:"masters"`
 	Guests   guestStats   `json:"guests"`
 	Accounts accountStats `json:"accounts"`
@@ -36,7 +36,7 @@ type guestStats struct {
 	Count       int64  `json:"count"`
 	Sampled     int    `json:"sampled"`
 	Open        figure `json:"open"`
-	Provisional figure `json:"provisional"` // open, and at the end of its life within ProvisionalTTL
+	Provisional figure `json:"provisional"` // open, and expires within ProvisionalTTL
 	WithData    figure `json:"with_data"`
 	Frozen      figure `json:"frozen"`
 	Tombstones  figure `json:"tombstones"`
@@ -109,10 +109,11 @@ func mastersOf(ctx context.Context, rdb redis.UniversalClient) ([]*redis.Client,
 	return nil, fmt.Errorf("no list of the masters of a %T", rdb)
 }
 
-// scanCount is how many keys Redis looks at in one step: few enough not to hold up other commands.
+// scanCount is the number of keys that Redis looks at in one step: few enough not to delay other
+// commands.
 const scanCount = 500
 
-// names goes through all keys and gives those of records to the samples.
+// names goes through all keys, and adds those of records to the samples.
 func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *progress, guests, accounts *sample) (keys int64, err error) {
 	var total int64
 	sizes := make([]int64, len(masters))
@@ -155,8 +156,9 @@ func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *prog
 
 const batch = 100 // records looked into in one round trip
 
-// look asks about the keys of a sample, a batch at a time: ask adds commands, and returns what sees their answers and the
-// memory of the key. Of a record that has gone since nothing is seen.
+// look asks about the keys of a sample, a batch at a time. ask adds commands, and returns a
+// function that is called with the key's memory once they were answered, unless the record has
+// expired meanwhile.
 func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
 	done := 0
 	for keys := range slices.Chunk(of.heap, batch) {
@@ -216,7 +218,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 		return err
 	}
 	n, total := len(bytes), float64(of.total)
-	if n == len(of.heap) && int64(n) == of.total { // all were seen
+	if n == len(of.heap) && int64(n) == of.total { // the sample is complete
 		total = float64(n)
 	}
 	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total), share(withData, n, total),
@@ -265,14 +267,14 @@ func bound(f figure, format func(float64) string) string {
 	return " ± " + format(f.PlusMinus)
 }
 
-// A pace keeps to a number of keys per second.
+// A pace limits the number of keys per second.
 type pace struct {
 	rate  int
 	start time.Time
 	asked int
 }
 
-// wait returns when n more keys may be asked about.
+// wait returns when n more keys may be read.
 func (p *pace) wait(ctx context.Context, n int) error {
 	due := p.start.Add(time.Duration(float64(p.asked) / float64(p.rate) * float64(time.Second)))
 	p.asked += n

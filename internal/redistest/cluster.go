@@ -18,7 +18,8 @@ import (
 
 const slots = 16384
 
-// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas until AddReplicas.
+// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas
+// until AddReplicas.
 type ClusterServers struct {
 	Nodes    []*Server // the masters at first
 	Replicas []*Server // of each of Nodes, in their order
@@ -42,8 +43,8 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 	return c
 }
 
-// StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use [Cluster].
-// Whoever starts a cluster closes it.
+// StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use
+// [Cluster]. Whoever starts a cluster closes it.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
 	return StartShards(dir, 3, args...)
 }
@@ -175,7 +176,8 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 	return nil
 }
 
-// AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others know it.
+// AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others
+// know it.
 func (c *ClusterServers) AddMaster(ctx context.Context) error {
 	if err := c.addNode(); err != nil {
 		return err
@@ -224,7 +226,8 @@ func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
 	return nil
 }
 
-// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that one's replica.
+// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that
+// one's replica.
 func (c *ClusterServers) Rejoin(ctx context.Context, dead int) error {
 	if err := c.Nodes[dead].Restart(); err != nil {
 		return err
@@ -297,8 +300,8 @@ func Slot(key string) int {
 	return int(crc) % slots
 }
 
-// MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli --cluster reshard. No two
-// calls may run at once.
+// MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli
+// --cluster reshard. No two calls may run at once.
 func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil {
@@ -338,8 +341,8 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	return poll(func() error { return c.agree(ctx) })
 }
 
-// OpenSlot begins to move a slot to the node Nodes[to] and goes no further, as a resharding that was interrupted:
-// what is in the slot stays, what is new goes to the other node. MoveSlot ends it.
+// OpenSlot begins to move a slot to the node Nodes[to] and goes no further, as a resharding that
+// was interrupted: what is in the slot stays, what is new goes to the other node. MoveSlot ends it.
 func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil || from == to {
@@ -366,8 +369,8 @@ func inRange(slot int, r string) bool {
 	return err == nil && err2 == nil && first <= slot && slot <= last
 }
 
-// agree reports whether all nodes tell the same of each other's slots and epochs. A slot that is moved on before that
-// may end as nobody's, because then two nodes can choose the same epoch.
+// agree reports whether all nodes tell the same of each other's slots and epochs. A slot that is
+// moved on before that may end as nobody's, because then two nodes can choose the same epoch.
 func (c *ClusterServers) agree(ctx context.Context) error {
 	var first string
 	for i, n := range c.nodes {

@@ -36,11 +36,12 @@ func (c Command) Setup() bool {
 	return false
 }
 
-// Faults is a network that counts and, on demand, loses what passes. Its Dial is a Dialer for redis.Options and
-// redis.ClusterOptions. It is for commands that are sent one at a time, not for pipelines. The zero value loses
-// nothing.
+// Faults is a network that counts and, on demand, loses what passes. Its Dial is a Dialer for
+// redis.Options and redis.ClusterOptions. It is for commands that are sent one at a time, not for
+// pipelines. The zero value loses nothing.
 type Faults struct {
-	// Lose decides for each command. It is called by several goroutines, but never by two at once. nil: Nothing.
+	// Lose decides for each command. It is called by several goroutines, but never by two at once.
+	// nil: Nothing.
 	Lose func(Command) Loss
 
 	mu       sync.Mutex
@@ -51,8 +52,9 @@ type Faults struct {
 	conns    atomic.Int64
 }
 
-// Random returns a function for Lose that loses requests with probability p and replies with probability p, with
-// the same outcome for the same seed and order of commands. Commands of a connection's setup pass.
+// Random returns a function for Lose that loses requests with probability p and replies with
+// probability p, with the same outcome for the same seed and order of commands. Commands of a
+// connection's setup pass.
 func Random(seed uint64, p float64) func(Command) Loss {
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	return func(c Command) Loss {

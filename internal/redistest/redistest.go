@@ -1,5 +1,5 @@
-// Package redistest runs real Redis servers for tests: each on free loopback ports, in a directory of its own,
-// without persistence unless a test asks for it.
+// Package redistest runs real Redis servers for tests: each on free loopback ports, in a directory
+// of its own, without persistence unless a test asks for it.
 package redistest
 
 import (
@@ -41,8 +41,8 @@ type Server struct {
 	clients []interface{ Close() error }
 }
 
-// Single starts a server for this test and ends it with the test. args are options of redis-server, for example
-// "--maxmemory", "4mb"; they may switch persistence on.
+// Single starts a server for this test and ends it with the test. args are options of redis-server,
+// for example "--maxmemory", "4mb"; they may switch persistence on.
 func Single(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s, err := Start(t.TempDir(), args...)
@@ -53,8 +53,8 @@ func Single(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests use [Single].
-// Whoever starts a server closes it.
+// Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests
+// use [Single]. Whoever starts a server closes it.
 func Start(dir string, args ...string) (*Server, error) { return start(dir, nil, args...) }
 
 func start(dir string, first []string, args ...string) (*Server, error) {
@@ -78,8 +78,8 @@ func start(dir string, first []string, args ...string) (*Server, error) {
 	return nil, last
 }
 
-// freePort finds a port for a server and, 10000 above it, for its cluster bus. Both lie below the range from which
-// the kernel takes the ports of outgoing connections.
+// freePort finds a port for a server and, 10000 above it, for its cluster bus. Both lie below the
+// range from which the kernel takes the ports of outgoing connections.
 func freePort() (int, error) {
 	for range 200 {
 		port := 10000 + rand.IntN(12000)
@@ -174,7 +174,8 @@ func (s *Server) Kill() {
 	<-s.exited
 }
 
-// Restart kills the server and starts it again on the same port. Its data are gone unless its options persist them.
+// Restart kills the server and starts it again on the same port. Its data are gone unless its
+// options persist them.
 func (s *Server) Restart() error {
 	s.Kill()
 	return s.run()
