@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// The chart is a panel for each of these works, all on one logarithmic scale. Bars begin at the limit: to the right go
-// those who take longer, to the left those who do not.
+// The chart has a panel for each of these works, all on one logarithmic scale. Bars begin at the
+// limit: contenders that take longer go to the right, others to the left.
 var panels = []struct {
 	cell
 	title string

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// The floors: what no library can go below.
+// The floors: the least that any library needs.
 
 var bare = Contender{
 	Name:  "bare handler",
@@ -49,12 +49,12 @@ var limitRueidis = Contender{
 	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
 }
 
-// newClient returns the go-redis client that all who use go-redis have.
+// newClient returns the go-redis client of all contenders that use go-redis.
 func newClient(addr string) *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
 }
 
-// limitStore is what the limit asks of Redis: one command each.
+// limitStore has the commands of the limit: one for each work.
 type limitStore interface {
 	get(ctx context.Context, key, field string) (string, error)
 	set(ctx context.Context, key, field, value string) error
@@ -131,7 +131,7 @@ func newLimit(store limitStore, close func()) App {
 			}
 		}
 	}
-	mint := func(w http.ResponseWriter) (id string) {
+	newVisitor := func(w http.ResponseWriter) (id string) {
 		b := make([]byte, 16)
 		rand.Read(b)
 		value, err := codec.Encode(name, b)
@@ -144,11 +144,11 @@ func newLimit(store limitStore, close func()) App {
 	}
 	return pages{routes{
 		Visit: func(w http.ResponseWriter, r *http.Request) {
-			mint(w)
+			newVisitor(w)
 			ok(w, r)
 		},
 		First: func(w http.ResponseWriter, r *http.Request) {
-			if err := store.set(r.Context(), "limit:"+mint(w), "theme", theme); err != nil {
+			if err := store.set(r.Context(), "limit:"+newVisitor(w), "theme", theme); err != nil {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			}
 		},

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A load is what wrk saw over TCP, with 16 connections of 16 visitors.
+// A load is what wrk measured over TCP, with 16 connections of 16 visitors.
 type load struct {
 	rate float64 // requests a second
 	p99  time.Duration
@@ -24,7 +24,7 @@ var (
 	badLine  = regexp.MustCompile(`(?:Socket errors|Non-2xx).*`)
 )
 
-// wrk loads what the listener's app serves for some seconds.
+// wrk puts load on the listener's app for some seconds.
 func wrk(dir string, l net.Listener, w Work, visitors []*browser, seconds int) (load, error) {
 	var script strings.Builder
 	fmt.Fprintf(&script, "local requests, i = {}, 0\ninit = function()\n")
@@ -59,7 +59,7 @@ func wrk(dir string, l net.Listener, w Work, visitors []*browser, seconds int) (
 // A loadResult is a contender's rate and p99, in units of the limit's in the same round.
 type loadResult struct{ rate, p99 figure }
 
-// loads runs wrk on each app in turns.
+// loads runs wrk on each app in turn.
 func loads(apps map[string]App, names []string, base string, w Work, rounds, seconds int) (map[string]loadResult, error) {
 	dir, err := os.MkdirTemp("", "wrk")
 	if err != nil {

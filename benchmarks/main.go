@@ -1,5 +1,6 @@
-// Command benchmarks compares package guest with the session libraries for Go, and with handlers written by hand that
-// do the least the work needs. All take part in one run on one Redis, which the command starts and stops itself.
+// Command benchmarks compares package guest with the session libraries for Go, and with handlers
+// written by hand that do the least that the work needs. All take part in one run on one Redis,
+// which the command starts and stops itself.
 //
 //	go run .            # about twenty minutes; prints Markdown
 //	go run . -quick     # about three minutes
@@ -104,7 +105,7 @@ func newSheet() (*sheet, error) {
 		return nil, err
 	}
 	s.rdb = s.server.Client()
-	for _, c := range append([]Contender{guestPatient}, contenders...) {
+	for _, c := range append([]Contender{guestLongBudget}, contenders...) {
 		if s.direct[c.Name], err = c.Open(s.server.Addr); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -138,7 +139,7 @@ func (s *sheet) effort() effort {
 	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }
 
-// works fills the cells: every work with every record, by all who can do it.
+// works fills the cells: every work with every record, by all contenders that can do it.
 func (s *sheet) works() error {
 	for _, w := range measured {
 		for _, r := range w.records() {
@@ -156,8 +157,8 @@ func (s *sheet) works() error {
 	return nil
 }
 
-// strangers races visitors whose cookies this process has not verified lately. Ours remembers those of at most
-// 16,384 visitors: two of those to whom chance gives the same place.
+// strangers races visitors whose cookies this process has not verified lately. Ours remembers those
+// of at most 16,384 visitors: two for each place of a table, which the hash of the ID selects.
 func (s *sheet) strangers() error {
 	const many = 60_000
 	var runners []runner
@@ -171,7 +172,7 @@ func (s *sheet) strangers() error {
 			for i := range next {
 				next[i] = list[i%many]
 			}
-			if n < many { // go on with the others in the next turn
+			if n < many { // continue with the others in the next turn
 				list = append(list[n:], list[:n]...)
 			}
 			return next, nil
@@ -229,7 +230,7 @@ func (s *sheet) traffic(name string, w Work, r Record) (traffic, error) {
 	return s.wires[name].traffic(20, func(i int) error { return do(list[i%len(list)]) })
 }
 
-// once is what happens once, or what only ours can do.
+// once measures what is done once, or what only ours can do.
 func (s *sheet) once() error {
 	s.printf("\n## 200 additions, 16 abreast\n\nOne visitor's tabs add to one cart at once, and each addition succeeds. " +
 		"The table shows what the cart holds then.\n\n")
@@ -340,10 +341,10 @@ func (s *sheet) memory() error {
 		}
 	}
 	var err error
-	if s.provisional, err = line(guestRedis.Name+": provisional and empty", s.direct[guestPatient.Name], Visit); err != nil {
+	if s.provisional, err = line(guestRedis.Name+": provisional and empty", s.direct[guestLongBudget.Name], Visit); err != nil {
 		return err
 	}
-	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestPatient.Name], First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
+	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestLongBudget.Name], First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
 		return err
 	}
 	s.print(table{"", "used_memory", "MEMORY USAGE"}, lines)
@@ -423,7 +424,7 @@ func (s *sheet) scale() error {
 		name  string
 		works []Work
 	}{{"provisional and empty", []Work{Visit}}, {"with 100 B", []Work{First, None}}} {
-		f, err := footprintOf(s.rdb, s.direct[guestPatient.Name], n, kind.works...)
+		f, err := footprintOf(s.rdb, s.direct[guestLongBudget.Name], n, kind.works...)
 		if err != nil {
 			return err
 		}

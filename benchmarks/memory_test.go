@@ -6,10 +6,10 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// used_memory and MEMORY USAGE tell the same of a guest, but for the tables of keys.
+// used_memory and MEMORY USAGE agree about a guest, except for the tables of keys.
 func TestFootprint(t *testing.T) {
 	server := redistest.Single(t)
-	app := open(t, guestPatient, server.Addr)
+	app := open(t, guestLongBudget, server.Addr)
 	for range 3 {
 		f, err := footprintOf(server.Client(), app, 1024, First)
 		if err != nil {

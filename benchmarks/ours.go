@@ -48,13 +48,13 @@ var guestMemory = Contender{
 	},
 }
 
-// guestPatient and guestLazy are not in the tables. They are for filling a Redis and for tests, which take longer than a
-// page would wait when the machine is busy.
-var guestPatient = Contender{
-	Name: "guest on Redis, patient",
+// guestLongBudget and guestLazy are not in the tables. They are for filling a Redis and for tests,
+// which take longer than a page would wait if the machine is busy.
+var guestLongBudget = Contender{
+	Name: "guest on Redis, long store budget",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(patientStore(rdb), guest.OnFirstVisit, func() { rdb.Close() })
+		return newGuest(slowStore(rdb), guest.OnFirstVisit, func() { rdb.Close() })
 	},
 }
 
@@ -62,11 +62,11 @@ var guestLazy = Contender{
 	Name: "guest on Redis, OnFirstWrite",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(patientStore(rdb), guest.OnFirstWrite, func() { rdb.Close() })
+		return newGuest(slowStore(rdb), guest.OnFirstWrite, func() { rdb.Close() })
 	},
 }
 
-func patientStore(rdb redis.UniversalClient) guest.Store {
+func slowStore(rdb redis.UniversalClient) guest.Store {
 	return redisstore.New(rdb, redisstore.Config{ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 }
 

@@ -24,7 +24,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The peers, set up as their documentation says, with the same cookie: Secure, HttpOnly, SameSite=Lax, 30 days.
+// The peers, set up as their documentation says, with the same cookie: Secure, HttpOnly,
+// SameSite=Lax, 30 days.
 
 const sessionName = "session"
 
@@ -112,7 +113,7 @@ func newGorilla(store sessions.Store, id func(*sessions.Session) string, close f
 	}
 	return pages{routes{
 		Visit: ok,
-		None:  ok, // nobody looks
+		None:  ok, // the library does no work
 		First: session(func(w http.ResponseWriter, r *http.Request, s *sessions.Session) error {
 			if _, isCookie := store.(*sessions.CookieStore); isCookie {
 				s.Values["id"] = rand.Text()
@@ -160,7 +161,7 @@ var ginRedis = Contender{
 			return nil, err
 		}
 		raw.SetMaxLength(0)
-		raw.SetKeyPrefix("gin_") // apart from gorilla's
+		raw.SetKeyPrefix("gin_") // so that its keys differ from gorilla's
 		store.Options(ginsessions.Options{Path: "/", MaxAge: int(cookieLife / time.Second), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		return pages{newGin(store), func() { raw.Close() }}, nil
 	},
@@ -187,7 +188,7 @@ func newGin(store ginsessions.Store) http.Handler {
 	}
 	for work, handler := range map[Work]gin.HandlerFunc{
 		Visit: okay,
-		None:  okay, // nobody looks
+		None:  okay, // the library does no work
 		First: set("theme", theme),
 		Blob:  set("blob", blob),
 		ID:    func(c *gin.Context) { c.String(http.StatusOK, ginsessions.Default(c).ID()) },

@@ -34,7 +34,7 @@ func markdown(head table, lines []table) string {
 	return b.String()
 }
 
-// heading is the page's head, with how ours stands against its budgets.
+// heading is the page's head, with a comparison of ours and its budgets.
 func (s *sheet) heading() []byte {
 	version := "?"
 	if text, err := exec.Command("redis-server", "--version").Output(); err == nil {
@@ -81,7 +81,7 @@ func (s *sheet) row(w Work, r Record, c Contender) row {
 	panic(fmt.Sprint("not measured: ", w, r, c.Name))
 }
 
-// budgets says how ours stands against what it is meant to cost.
+// budgets compares ours with its budgets.
 func (s *sheet) budgets() string {
 	var lines []table
 	add := func(what, budget string, have float64, most float64, text string) {
@@ -194,7 +194,7 @@ func cpuText(f figure) string {
 
 func lower(title string) string { return strings.ToLower(title[:1]) + title[1:] }
 
-// count prints what is a whole number, or the mean of such.
+// count prints a whole number, or a mean of whole numbers.
 func count(x float64) string {
 	if x == math.Trunc(x) {
 		return thousands(int(x))

@@ -36,11 +36,11 @@ func OnClaim(db *sql.DB, insert Insert, move func(ctx context.Context, tx *sql.T
 			return err
 		}
 		defer tx.Rollback() // after Commit it does nothing
-		noted, err := tx.ExecContext(ctx, string(insert), r.ID)
+		inserted, err := tx.ExecContext(ctx, string(insert), r.ID)
 		if err != nil {
 			return err
 		}
-		if n, err := noted.RowsAffected(); err != nil || n == 0 {
+		if n, err := inserted.RowsAffected(); err != nil || n == 0 {
 			return err // 0: done before
 		}
 		if err := move(ctx, tx, r); err != nil {

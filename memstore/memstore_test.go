@@ -402,9 +402,9 @@ func TestFull(t *testing.T) {
 // A write that cannot get enough room evicts no guest. One that can evicts no more than it needs.
 func TestEvictsForAReason(t *testing.T) {
 	s := New(Config{MaxBytes: 64 << 10})
-	spare := func() int64 { return s.bytes.Load() - s.held.Load() }
+	evictable := func() int64 { return s.bytes.Load() - s.held.Load() }
 	data := func(n int) guest.Update { return guest.Update{Set: guest.Fields{"a": strings.Repeat("x", n)}} }
-	for i := 0; spare() < 16<<10; i++ {
+	for i := 0; evictable() < 16<<10; i++ {
 		apply(t, s, "empty"+strconv.Itoa(i), emptyGuest)
 	}
 	for i := 0; s.Bytes() < s.max-2<<10; i++ {
@@ -417,7 +417,7 @@ func TestEvictsForAReason(t *testing.T) {
 		}
 	}
 	apply(t, s, "big", data(8<<10))
-	if n := spare(); n < 6<<10 || n > 10<<10 {
+	if n := evictable(); n < 6<<10 || n > 10<<10 {
 		t.Errorf("for 8 KiB all but %d of 16 KiB were evicted", n)
 	}
 	sound(t, s)
@@ -578,7 +578,7 @@ func TestLost(t *testing.T) {
 			"g:theme":   {".i": "1", "theme": "dark"},
 			"g:empty":   {".i": "1"},
 			"g:frozen":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
-			"g:buried":  {".i": "1", ".s": "ba:ann"},
+			"g:claimed": {".i": "1", ".s": "ba:ann"},
 			"a:ann":     {"cart/tea": "1"},
 			"g:dropped": {".i": "1", "cart/tea": "1"},
 		} {

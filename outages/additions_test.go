@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Of many additions a tenth of the requests and a tenth of the replies are lost. The counters hold those that were
-// acknowledged, each once, and of the others only what was reported as uncertain.
+// A tenth of the requests and a tenth of the replies of many additions are lost. The counters hold
+// each acknowledged addition once, and of the others only those that were reported as uncertain.
 func TestAdditions(t *testing.T) {
 	additions := 4_000
 	if *long {
@@ -27,7 +27,7 @@ func TestAdditions(t *testing.T) {
 	srv := redistest.Single(t)
 	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	defer rdb.Close()
-	store := redisstore.New(rdb, redisstore.Config{Prefix: "p", ReadTimeout: patient.ReadTimeout, WriteTimeout: patient.WriteTimeout})
+	store := redisstore.New(rdb, redisstore.Config{Prefix: "p", ReadTimeout: longDeadlines.ReadTimeout, WriteTimeout: longDeadlines.WriteTimeout})
 
 	var mu sync.Mutex
 	var acked, unsure, failed [records]int

@@ -38,10 +38,10 @@ var faults = []fault{
 	{name: "Cluster master killed", place: clusterFailover},
 }
 
-// persistent is a server that keeps what it has acknowledged.
+// persistent returns a server that keeps what it has acknowledged.
 var persistent = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
-// newPlace is a place at one server.
+// newPlace returns a place with one server.
 func newPlace(t testing.TB, addr string, config redisstore.Config) *place {
 	wire := &redistest.Faults{}
 	rdb := redis.NewClient(&redis.Options{Addr: addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
@@ -63,7 +63,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// meanwhile does something again and again until stop is called, which returns when it has ended.
+// meanwhile calls a function again and again until stop is called, which returns when the last call
+// has ended.
 func meanwhile(t testing.TB, f func() error) (start, stop func()) {
 	var wg sync.WaitGroup
 	ended := make(chan struct{})
@@ -85,13 +86,14 @@ func meanwhile(t testing.TB, f func() error) (start, stop func()) {
 	return start, func() { close(ended); wg.Wait() }
 }
 
-// loaded waits until a server that has started has its data, too.
+// loaded waits until a server that has started has loaded its data, too.
 func loaded(t testing.TB, srv *redistest.Server) {
 	admin := srv.Client()
 	eventually(t, "the data are loaded", func() bool { return admin.Exists(context.Background(), "k").Err() == nil })
 }
 
-// down kills the server. go-redis tries a refused port again five times, 100 ms apart, unless it is told not to.
+// down kills the server. go-redis tries a refused port again five times, 100 ms apart, unless
+// configured otherwise.
 func down(dialerRetries int) func(testing.TB) *place {
 	return func(t testing.TB) *place {
 		srv := redistest.Single(t, persistent...)
@@ -112,7 +114,7 @@ func frozen(t testing.TB) *place {
 }
 
 func lossy(t testing.TB) *place {
-	p := newPlace(t, redistest.Single(t).Addr, patient)
+	p := newPlace(t, redistest.Single(t).Addr, longDeadlines)
 	random := redistest.Random(1, 0.1)
 	var mu sync.Mutex
 	bad := false
@@ -172,7 +174,7 @@ func closed(c <-chan struct{}) func() bool {
 func full(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err()) } // noeviction is the default
 	p.mends = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err()) }
 	return p
@@ -181,7 +183,7 @@ func full(t testing.TB) *place {
 func demoted(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() { must(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err()) }
 	p.mends = func() { must(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err()) }
 	return p
@@ -190,7 +192,7 @@ func demoted(t testing.TB) *place {
 func loading(t testing.TB) *place {
 	srv := redistest.Single(t, "--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() {
 		for i := range 500 { // 5 s
 			must(t, admin.Set(t.Context(), fmt.Sprint("other", i), strings.Repeat("x", 1500), 0).Err())
@@ -208,7 +210,7 @@ func loading(t testing.TB) *place {
 	return p
 }
 
-// clusterDown takes one slot away from a Cluster of one node, which then refuses all of them.
+// clusterDown removes one slot from a Cluster of one node, which then refuses all slots.
 func clusterDown(t testing.TB) *place {
 	srv := redistest.Single(t, "--cluster-enabled", "yes")
 	admin := srv.Client()
@@ -219,13 +221,13 @@ func clusterDown(t testing.TB) *place {
 		})
 	}
 	state("ok")
-	p := newClusterPlace(t, []string{srv.Addr}, patient)
+	p := newClusterPlace(t, []string{srv.Addr}, longDeadlines)
 	p.breaks = func() { must(t, admin.ClusterDelSlots(t.Context(), 0).Err()); state("fail") }
 	p.mends = func() { must(t, admin.ClusterAddSlots(t.Context(), 0).Err()); state("ok") }
 	return p
 }
 
-// inUse are the slots of all records.
+// inUse returns the slots of all records.
 func inUse(t testing.TB, c *redistest.ClusterServers) (slots []int) {
 	for _, node := range c.Nodes {
 		for _, key := range node.Client().Keys(t.Context(), "*").Val() {
@@ -235,11 +237,11 @@ func inUse(t testing.TB, c *redistest.ClusterServers) (slots []int) {
 	return slots
 }
 
-// slotHalfMoved leaves the slots of all records open, as a resharding that was interrupted: what makes Redis answer
-// ASK and, to commands of several keys, TRYAGAIN.
+// slotHalfMoved leaves the slots of all records open, like an interrupted resharding: Redis then
+// answers ASK, and to commands with several keys TRYAGAIN.
 func slotHalfMoved(t testing.TB) *place {
 	c := redistest.Cluster(t)
-	p := newClusterPlace(t, c.Addrs(), patient)
+	p := newClusterPlace(t, c.Addrs(), longDeadlines)
 	moved := map[int]int{}
 	p.breaks = func() {
 		for _, slot := range inUse(t, c) {
@@ -259,7 +261,7 @@ func slotHalfMoved(t testing.TB) *place {
 
 func slotsMoving(t testing.TB) *place {
 	c := redistest.Cluster(t)
-	p := newClusterPlace(t, c.Addrs(), patient)
+	p := newClusterPlace(t, c.Addrs(), longDeadlines)
 	var slots []int
 	var n atomic.Int64
 	start, stop := meanwhile(t, func() error {
@@ -277,7 +279,7 @@ func slotsMoving(t testing.TB) *place {
 	return p
 }
 
-// poolExhausted lets the app keep all connections to itself.
+// poolExhausted lets the app take all connections of the pool.
 func poolExhausted(t testing.TB) *place {
 	srv := redistest.Single(t)
 	p := newPlace(t, srv.Addr, redisstore.Config{})
@@ -301,7 +303,7 @@ func poolExhausted(t testing.TB) *place {
 func flushed(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	var n atomic.Int64
 	start, stop := meanwhile(t, func() error { n.Add(1); return admin.ScriptFlush(context.Background()).Err() })
 	p.breaks = start
@@ -310,7 +312,8 @@ func flushed(t testing.TB) *place {
 	return p
 }
 
-// sentinelFailover kills the master. Without WaitReplicas the last acknowledged writes could be lost.
+// sentinelFailover kills the master. Without WaitReplicas the last acknowledged writes could be
+// lost.
 func sentinelFailover(t testing.TB) *place {
 	s := redistest.Sentinel(t, 2, 1)
 	wire := &redistest.Faults{}
@@ -325,7 +328,7 @@ func sentinelFailover(t testing.TB) *place {
 	return p
 }
 
-// failover is trouble that ends by itself, when await returns.
+// failover is a fault that ends by itself, when await returns.
 func failover(t testing.TB, kill func(), await func() error) (breaks func(), enough func() bool, mends func()) {
 	over := make(chan struct{})
 	breaks = func() {
@@ -355,6 +358,6 @@ func clusterFailover(t testing.TB) *place {
 		c.Nodes[dead].Kill()
 	}, func() error { return c.AwaitFailover(context.Background(), dead) })
 	over := p.mends
-	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) } // else there is no replica to wait for
+	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) } // otherwise there is no replica to wait for
 	return p
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Redis dies while OnClaim runs, and comes back without the tail of its append-only file, cut after each of the writes
-// that the claim has made. A receipt that says claimed and is not Pending is true: the guest is buried, and its data are
-// not in an open guest which nobody is going to claim. They are lost only if the merge alone is forgotten, or the visitor's
-// own write (docs/claim.md).
+// A Redis stops while OnClaim runs, and restarts without the tail of its append-only file, which is
+// cut after each of the claim's writes. If the receipt is Claimed and not Pending, that is true:
+// the guest is a tombstone, and its data are not in an open guest that no account will claim. They
+// are lost only if the merge alone is forgotten, or the visitor's own write (docs/claim.md).
 func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 	dir := t.TempDir()
 	server, err := redistest.Start(dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
@@ -95,7 +95,7 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 
 func appendOnlyFile(t *testing.T, dir string) string {
 	t.Helper()
-	for _, pattern := range []string{"appendonlydir/*.incr.aof", "*.aof"} { // since Redis 7, and before
+	for _, pattern := range []string{"appendonlydir/*.incr.aof", "*.aof"} { // since Redis 7, and before it
 		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
 			return found[len(found)-1]
 		}
@@ -104,7 +104,8 @@ func appendOnlyFile(t *testing.T, dir string) string {
 	return ""
 }
 
-// writesAfter returns where each write in the file ends, of those after an offset. What a script does is one write.
+// writesAfter returns the ends of the writes in the file after an offset. A script counts as one
+// write.
 func writesAfter(t *testing.T, file string, from int64) (ends []int64) {
 	t.Helper()
 	log, err := os.ReadFile(file)

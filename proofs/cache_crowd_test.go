@@ -21,7 +21,8 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// cacheShop is an app that stands behind a cache. Its pages speak of caching as apps do: well, badly, not at all.
+// cacheShop is an app behind a cache. Its pages have caching headers as apps have them: good ones,
+// bad ones, none.
 type cacheShop struct {
 	*httptest.Server
 	guests  *guest.Manager
@@ -86,13 +87,13 @@ func newCacheShop(t *testing.T) *cacheShop {
 	return s
 }
 
-// cachedPage is what a page shows of its visitor.
+// cachedPage is what a page shows about its visitor.
 type cachedPage struct {
 	Guest string
 	Cart  map[string]int64
 }
 
-// A crowd remembers who holds what.
+// A crowd remembers which client has which tokens and guests.
 type crowd struct {
 	mu     sync.Mutex
 	holder map[string]int // by token or guest ID: the client
@@ -102,8 +103,9 @@ type crowd struct {
 
 const crowdSize = 1000
 
-// visitThrough sends a thousand visitors through the cache at this address, each on a way of its own over pages of all
-// sorts. No two may ever hold one token, be one guest, or see each other's cart. The cache says HIT in X-Cache-Status.
+// visitThrough sends a thousand visitors through the cache at this address, each in an order of its
+// own over pages of all sorts. No two may ever have one token, be one guest, or see each other's
+// cart. The cache reports a hit with HIT in X-Cache-Status.
 func (s *cacheShop) visitThrough(t *testing.T, base string) *crowd {
 	c := &crowd{holder: map[string]int{}}
 	seed := rand.Uint64()
@@ -127,7 +129,7 @@ func (s *cacheShop) visitThrough(t *testing.T, base string) *crowd {
 	return c
 }
 
-// holds notes that the client has this token or ID.
+// holds records that the client has this token or ID.
 func (c *crowd) holds(t *testing.T, client int, secret string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +206,7 @@ func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport 
 		}
 	}
 
-	// The truth, without a cache between.
+	// The true state, without the cache.
 	req, _ := http.NewRequest("GET", s.URL+"/cart", nil)
 	for _, cookie := range jar.Cookies(home) {
 		req.AddCookie(cookie)
@@ -229,7 +231,7 @@ func (c *crowd) sees(t *testing.T, i int, item, way string, body []byte) map[str
 		return nil
 	}
 	if page.Guest == "" {
-		t.Errorf("%s: client %d is nobody", way, i)
+		t.Errorf("%s: client %d has no guest", way, i)
 	} else {
 		c.holds(t, i, page.Guest)
 	}
@@ -241,7 +243,8 @@ func (c *crowd) sees(t *testing.T, i int, item, way string, body []byte) map[str
 	return page.Cart
 }
 
-// servedFromCache checks that the public page came from the cache, for visitors without a cookie: all but the first few.
+// servedFromCache checks that the public page came from the cache, for visitors without a cookie:
+// all but the first few.
 func (s *cacheShop) servedFromCache(t *testing.T, c *crowd) {
 	t.Logf("the public page without a cookie: %d requests, %d hits, %d at the origin", c.bare, c.hits, s.publics.Load())
 	if c.bare < crowdSize/4 || int64(c.bare) != int64(c.hits)+s.publics.Load() || c.hits < c.bare/2 {

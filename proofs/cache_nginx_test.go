@@ -32,11 +32,12 @@ func documentedNginx(t *testing.T) string {
 	return conf
 }
 
-// startNginx runs the documented configuration in front of the origin, with these changes, and returns its address.
+// startNginx runs the documented configuration in front of the origin, with these changes, and
+// returns its address.
 func startNginx(t *testing.T, origin string, changes ...string) string {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
-		path = "/usr/sbin/nginx" // which is not in everybody's PATH
+		path = "/usr/sbin/nginx" // which is not in every PATH
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal("nginx is not installed: apt-get install nginx-light, or run scripts/test, which does")
@@ -75,7 +76,7 @@ func tryNginx(t *testing.T, path, origin string, changes []string) (base string,
 	}
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // the test's directories are root's alone
+		user = "user root;" // only root can read the test's directories
 	}
 	logFile := filepath.Join(dir, "error.log")
 	conf = fmt.Sprintf(`%s
@@ -108,7 +109,7 @@ scgi_temp_path %[2]s/scgi;
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		nginx.Process.Signal(syscall.SIGTERM) // the master ends its workers
+		nginx.Process.Signal(syscall.SIGTERM) // the master process ends its workers
 		select {
 		case <-exited:
 		case <-time.After(10 * time.Second):
@@ -137,7 +138,8 @@ func pairs(list []string) (pairs [][2]string) {
 	return pairs
 }
 
-// A thousand visitors through the documented nginx, and through one that caches whatever is not forbidden.
+// A thousand visitors through the documented nginx, and through one that caches all that is not
+// forbidden.
 func TestBehindNginx(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -153,8 +155,8 @@ func TestBehindNginx(t *testing.T) {
 	}
 }
 
-// firstRequests are n parallel first requests of one browser, each adding an item; it returns the browser, with the
-// cookies that they brought, which come back in this order.
+// firstRequests sends n parallel first requests of one browser, each of which adds an item. It
+// returns the browser with the cookies that they brought, which it sends back in this order.
 func firstRequests(t *testing.T, base string, n int) *http.Client {
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -187,8 +189,8 @@ func firstRequests(t *testing.T, base string, n int) *http.Client {
 	return &http.Client{Jar: jar, Transport: transport}
 }
 
-// nginx as it is installed takes a response's header of 4 KiB. A browser of HTTP/2 sends dozens of first requests at
-// once, and the responses that make one guest of them must go through.
+// nginx with its default settings accepts a response header of 4 KiB. A browser sends dozens of
+// first requests at once over HTTP/2, and the responses that merge their guests must pass.
 func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	const n = 60
 	base := startNginx(t, newCacheShop(t).URL)
@@ -218,7 +220,7 @@ func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	t.Logf("%d requests until one cookie was left", requests)
 }
 
-// Where nginx's buffers are too small for others than us, docs/caching.md has the settings.
+// If the app's own headers are too large for nginx's buffers, docs/caching.md has the settings.
 func TestNginxsBuffers(t *testing.T) {
 	doc, err := os.ReadFile("../docs/caching.md")
 	if err != nil {
@@ -228,7 +230,7 @@ func TestNginxsBuffers(t *testing.T) {
 	for _, tt := range []struct {
 		name, setting string
 		get           func(base string) (*http.Response, error)
-		status        int // as installed
+		status        int // with the default settings
 	}{
 		{"an app with a large header of its own", "proxy_buffer_size 8k;", func(base string) (*http.Response, error) {
 			return http.Get(base + "/large")

@@ -13,9 +13,10 @@ import (
 	"testing"
 )
 
-// A sharedCache stores whatever RFC 9111 and the targeted fields let any shared cache store, for as long as the test
-// takes, honours Vary, and collapses requests: while one goes to the origin, the others for that URL wait, and are
-// given its response if it may be stored. Else each goes on its own.
+// A sharedCache stores all that RFC 9111 and the targeted fields let any shared cache store, for as
+// long as the test takes. It honours Vary, and collapses requests: while one is sent to the origin,
+// the others for that URL wait, and get its response if it may be stored. Otherwise each is sent by
+// itself.
 type sharedCache struct {
 	origin http.Handler
 
@@ -125,8 +126,8 @@ func TestBehindASharedCache(t *testing.T) {
 	s.servedFromCache(t, s.visitThrough(t, base))
 }
 
-// Many new visitors ask for one URL at once, all of them while the first one's response is on its way. What may be
-// stored they share; an identity they do not.
+// Many new visitors request one URL at once, while the first response is on its way. They share
+// what may be stored, but never an identity.
 func TestCollapsedRequests(t *testing.T) {
 	const visitors = 50
 	s := newCacheShop(t)

@@ -19,10 +19,10 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// cacheKinds are the ways in which an app speaks about caching.
+// cacheKinds are sets of caching headers that apps send.
 var cacheKinds = []struct {
 	name   string
-	public bool // it asks caches that serve others to store the page
+	public bool // it lets shared caches store the page
 	header []string
 }{
 	{"nothing", false, nil},
@@ -55,7 +55,7 @@ var cacheKinds = []struct {
 	{"a private field", false, []string{"CDN-Cache-Control", `max-age=60, private="X-Field"`}},
 }
 
-// said are the headers that an app's word on caching consists of.
+// said are the headers that an app uses for caching.
 func said(h http.Header) map[string][]string {
 	said := maps.Clone(h)
 	for _, other := range []string{"Date", "Content-Length", "Content-Type", "Set-Cookie", tokenHeader, "Vary"} {
@@ -85,7 +85,7 @@ func newCacheSite(t *testing.T, http2 bool) *cacheSite {
 		}
 		kind, _ := strconv.Atoi(r.FormValue("kind"))
 		header := cacheKinds[kind].header
-		if where == "early" { // in place of what is there
+		if where == "early" { // replace what is there
 			for i := 0; i < len(header); i += 2 {
 				w.Header().Del(header[i])
 			}
@@ -131,8 +131,8 @@ func newCacheSite(t *testing.T, http2 bool) *cacheSite {
 	return &cacheSite{start(outside(guests.Middleware(page))), start(outside(page))}
 }
 
-// No response that says anything about a guest's identity may be stored by a cache that serves others; and what the
-// app made public stays as the app said it, word for word, unless the request wrote data or claimed.
+// No shared cache may store a response that carries a guest's identity. The app's headers of a
+// public page stay exactly as they are, unless the request wrote data or claimed.
 func TestNoIdentityInASharedCache(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestNoIdentityInASharedCache(t *testing.T) {
 					for _, write := range []string{"", "yes"} {
 						for _, visitor := range []string{"browser", "native app"} {
 							n := cells / 7
-							status := []int{200, 404}[(n^n>>1)&1] // both can be stored without a word
+							status := []int{200, 404}[(n^n>>1)&1] // both can be stored without caching headers
 							cells += s.visits(t, k, where, write, visitor, status, protocol)
 						}
 					}
@@ -156,7 +156,8 @@ func TestNoIdentityInASharedCache(t *testing.T) {
 
 var accounts int
 
-// visits is one visitor's life: new, returning, known, claiming; and that of one who claims at once.
+// visits are the requests of one visitor, who is new, returning, known and claiming; and of one who
+// claims at once.
 func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, status int, protocol string) (responses int) {
 	kind := cacheKinds[k]
 	var jar http.CookieJar
@@ -176,7 +177,7 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 			accounts++
 			query.Set("claim", fmt.Sprint("account ", accounts))
 			if where == "late" && visit == "claiming" {
-				method = "POST" // a GET of a known visitor is not watched: it must not be made public after the claim
+				method = "POST" // the response to a known visitor's GET is not wrapped: it must not be made public after the claim
 			}
 		}
 		if visit == "claiming when new" {

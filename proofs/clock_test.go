@@ -13,14 +13,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Two nodes whose clocks differ by an hour, and both from Redis's by many years, share guests and claims: a bubble has a
-// clock of its own, which begins in the year 2000, and the Redis outside has the real one.
+// Two nodes share guests and claims although their clocks differ by an hour, and both from Redis's
+// by many years: a bubble has a clock of its own, which begins in the year 2000, and the Redis
+// outside has the real one.
 func TestNodesAnHourApart(t *testing.T) {
 	server := redistest.Single(t)
 	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 	began := time.Now()
 
-	// on runs a request on a node whose clock is so much ahead.
+	// on runs a request on a node whose clock is ahead by this much.
 	on := func(ahead time.Duration, cookies map[string]string, f func(m *guest.Manager, w http.ResponseWriter, r *http.Request)) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -51,7 +52,7 @@ func TestNodesAnHourApart(t *testing.T) {
 	for _, nodes := range [][3]time.Duration{{early, late, early}, {late, early, late}} {
 		jar := map[string]string{}
 		var id, ticket string
-		for i, node := range nodes { // mint, confirm, come back
+		for i, node := range nodes { // first visit, return, next visit
 			on(node, jar, func(m *guest.Manager, _ http.ResponseWriter, r *http.Request) {
 				v := guest.FromContext(r.Context())
 				if i == 0 {

@@ -16,8 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A flood of requests without cookies, 20,000 or with -long a million, from a thousand networks that use many addresses
-// each: Redis holds what Limit lets in, of the size of an empty guest, for ProvisionalTTL; with OnFirstWrite nothing.
+// A flood of requests without cookies, 20,000 or with -long a million, from a thousand networks
+// that use many addresses each: Redis holds only the empty guests that Limit allows, for
+// ProvisionalTTL, and with OnFirstWrite none.
 func TestFlood(t *testing.T) {
 	server := redistest.Single(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})

@@ -18,10 +18,10 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// To whom a guest belongs and what it holds, as a register that several clients use: every history of a guest must be
-// one that such a register could have had.
+// A guest's owner and content form a register that several clients use. Every history of a guest
+// must be one that such a register could have had.
 
-// content is what a guest, or an account that has nothing but it, holds.
+// content is the data of a guest, or of an account that has only this guest's data.
 type content struct {
 	items  [2]int64
 	choice string
@@ -30,7 +30,7 @@ type content struct {
 type register struct {
 	content
 	owner  string // "": open
-	merged bool   // the owner has the content; the guest may have been sealed for it some time before
+	merged bool   // the owner has the content; the guest may have been frozen for it some time before
 }
 
 type input struct {
@@ -40,13 +40,13 @@ type input struct {
 	account string
 }
 
-// unread: if a reply was lost, Add learns what the item amounts to when it asks again, and others may have added to it
-// meanwhile, or a claim taken it away. So where replies are lost, that is an operation of its own.
+// unread: if a reply was lost, Add reads the amount again, and others may have added to it
+// meanwhile, or a claim moved it. So where replies are lost, that read is an operation of its own.
 const unread = -1
 
 type output struct {
-	unknown bool // done once or not at all
-	fresh   bool // the guest was claimed: a write went to a fresh one, a read saw one
+	unknown bool // applied once or not at all
+	fresh   bool // the guest was claimed: a write went to its successor, a read saw it
 	amount  int64
 	refused bool // the guest is another account's
 	content
@@ -132,7 +132,7 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 	case errors.Is(err, guest.ErrUncertain), err != nil && in.op == "claim":
 		out = output{unknown: true}
 		end = math.MaxInt64
-	case err != nil: // nothing was done, nothing was read
+	case err != nil: // nothing was written or read
 		if !errors.Is(err, guest.ErrUnavailable) {
 			h.r.violation("%+v: %v", in, err)
 		}
@@ -144,7 +144,7 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 		h.add(client, input{op: "amount", item: in.item}, out, call, end)
 		out.amount = unread
 	}
-	if in.op == "claim" && !out.refused && !out.unknown { // two steps, and somebody may look between them
+	if in.op == "claim" && !out.refused && !out.unknown { // two steps, and another client may read between them
 		h.add(client, input{op: "merge", account: in.account}, out, call, end)
 	}
 	h.add(client, in, out, call, end)
@@ -157,7 +157,7 @@ func (h *recorder) add(client int, in input, out output, call, end int64) {
 func itemName(i int) string { return fmt.Sprint("item", i) }
 
 func contentOf(ctx context.Context) (c content, err error) {
-	ctx, err = guest.Prefetch(ctx, basket, choice) // one read, so it is of one moment
+	ctx, err = guest.Prefetch(ctx, basket, choice) // one read, so all is of one moment
 	if err != nil {
 		return c, err
 	}
@@ -223,7 +223,7 @@ func (h *recorder) tab(client int, rnd *rand.Rand) {
 }
 
 func (h *recorder) claim(client int, rnd *rand.Rand, account string) {
-	for range rnd.IntN(6) { // so that not all claim at once
+	for range rnd.IntN(6) { // so that the claims do not all start at once
 		h.readAccount(client, h.r.pick(rnd), account)
 	}
 	p := h.r.pick(rnd)
@@ -256,7 +256,7 @@ func (h *recorder) String() string {
 	return s.String()
 }
 
-// histories runs so many guests, and returns what was recorded.
+// histories runs this many guests, and returns what was recorded.
 func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 	recorders := make([]*recorder, guests)
 	next := make(chan int)
@@ -268,7 +268,7 @@ func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 				h := &recorder{r: r, n: n}
 				recorders[n] = h
 				jar := &jar{cookies: map[string]string{}}
-				for range 2 { // the second makes it a returning visitor's
+				for range 2 { // the second request brings the cookie back
 					jar.take(r.pick(rnd).serve("GET", jar.header(), "", func(_ http.ResponseWriter, req *http.Request) {
 						h.key = "g:" + guest.FromContext(req.Context()).GuestID()
 					}))
@@ -297,7 +297,7 @@ func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 	r.net.calmDown()
 	r.recover(ctx)
 	p := r.process(r.backend.clean)
-	for _, h := range recorders { // what is left
+	for _, h := range recorders { // what is left in the end
 		h.read(0, p)
 		h.readAccount(0, p, fmt.Sprint("A", h.n))
 		h.readAccount(0, p, fmt.Sprint("B", h.n))
@@ -352,7 +352,7 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 	t.Logf("seed %d: %d guests, %d operations, %d of them indeterminate; %v; %v", seed, guests, ops, unknown, r.net, time.Since(start).Round(time.Millisecond))
 }
 
-// A register that miscounts once is found out.
+// The check finds a register that miscounts once.
 func TestLinearizableFindsAWrongAmount(t *testing.T) {
 	r := newTorture(t, seedOf(), 0, memoryBackend, nil)
 	tried := 0
@@ -384,11 +384,11 @@ func (r *torture) dump(h *recorder) string {
 	return s.String()
 }
 
-// Broken in these ways, the library must have histories that are not linearizable.
+// With these faults, the library must have histories that are not linearizable.
 func TestLinearizableHasTeeth(t *testing.T) {
 	server := redistest.Single(t)
 	for name, mutate := range mutants {
-		if strings.HasPrefix(name, "merges do not look") { // here nobody else writes to the account
+		if strings.HasPrefix(name, "merges do not check") { // here no other client writes to the account
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// shrink is a rule that drops items: only those with an even amount stay.
+// shrink is a rule that keeps only items with an even amount.
 func shrink(account, guest map[string]int64) map[string]int64 {
 	both := map[string]int64{}
 	for _, side := range []map[string]int64{account, guest} {
@@ -24,8 +24,9 @@ func shrink(account, guest map[string]int64) map[string]int64 {
 	return both
 }
 
-// For any data on both sides and any rule: the account holds what the rule says, or the guest's data if it had none;
-// the receipt counts both sides and the result as they are; and no item is lost that the receipt does not count.
+// For any data on both sides and any rule, the account holds the result of the rule, or the guest's
+// data if it had none. The receipt counts both sides and the result correctly, and also every item
+// that is lost.
 func TestMergeRules(t *testing.T) {
 	rules := map[string]guest.Merge[map[string]int64]{
 		"sum":            guest.EachItem(guest.Sum[int64]),

@@ -26,7 +26,8 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// A database of the app: a table of drafts that guests write, and one that counts how often each was moved.
+// A database of the app: a table of drafts that guests write, and one that counts how often each
+// was moved.
 type database struct {
 	driver, source string
 	insert         guestsql.Insert
@@ -60,7 +61,7 @@ func postgres(t testing.TB) database {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	var as *syscall.SysProcAttr
-	if os.Getuid() == 0 { // it refuses to run as root
+	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
 		u, err := user.Lookup("postgres")
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +100,7 @@ func postgres(t testing.TB) database {
 	return d
 }
 
-// move is the app's part: it moves the guest's drafts and counts that it did.
+// move is the app's part: it moves the guest's drafts and counts the moves.
 func (d database) move(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
 	if _, err := tx.ExecContext(ctx, "UPDATE drafts SET account = "+d.mark(1)+" WHERE guest = "+d.mark(2)+" AND account IS NULL", r.AccountID, r.GuestID); err != nil {
 		return err
@@ -176,7 +177,7 @@ func databases(t *testing.T, f func(t *testing.T, d database)) {
 	}
 }
 
-// Whatever the hook does, the app's rows are moved exactly once and no login fails.
+// Whatever OnClaim does, the app's rows are moved exactly once and no login fails.
 func TestOnClaimMovesRowsOnce(t *testing.T) {
 	server := redistest.Single(t)
 	databases(t, func(t *testing.T, d database) {
@@ -249,8 +250,9 @@ func TestOnClaimMovesRowsOnce(t *testing.T) {
 	})
 }
 
-// A Redis that evicts has forgotten that a guest was claimed, and another account claims it with a copy of its cookie: the
-// rows that the first has are no part of that. The receipt's ID does not help, as it is another claim.
+// A Redis that evicts records may forget that a guest was claimed, and another account claims it
+// with a copy of its cookie. The first account keeps its rows. The receipt's ID does not help, as
+// it is another claim.
 func TestRowsStayWithTheFirstAccountThatClaimedThem(t *testing.T) {
 	server := redistest.Single(t, "--maxmemory-policy", "volatile-ttl")
 	rdb := server.Client()
@@ -308,7 +310,7 @@ func TestOnClaimAndKilledProcesses(t *testing.T) {
 				if _, err := m.Recover(t.Context()); err != nil {
 					t.Error(err)
 				}
-				receipt, err := claimAs(m, cookie, "ann") // where nothing was sealed there was nothing to recover
+				receipt, err := claimAs(m, cookie, "ann") // if the guest was not frozen, there was nothing to recover
 				if err != nil || !receipt.Claimed {
 					t.Errorf("%+v, %v", receipt, err)
 				}
@@ -321,7 +323,7 @@ func TestOnClaimAndKilledProcesses(t *testing.T) {
 	})
 }
 
-// victim claims and kills itself.
+// victim claims and kills its own process.
 func victim(t *testing.T) {
 	at := os.Getenv("PROOFS_KILL")
 	kill := func() {
@@ -355,7 +357,7 @@ func victim(t *testing.T) {
 	fmt.Println("survived:", receipt, err)
 }
 
-// killer ends the process after a number of calls, once the last one was applied.
+// killer ends the process after a number of calls, when the last one has been applied.
 type killer struct {
 	guest.Store
 	left int

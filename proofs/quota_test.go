@@ -22,8 +22,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever a visitor writes, in a thousand random sequences or with -long 10,000 on each store: a record never holds more than
-// its quota, and a write that would is refused as a whole.
+// A record never holds more than its quota, and a write over it is refused as a whole: in a
+// thousand random sequences of writes on each store, or 10,000 with -long.
 func TestQuotas(t *testing.T) {
 	server := redistest.Single(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
@@ -128,8 +128,8 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 	}
 }
 
-// Whatever guests bring and whatever the rules make of it: a claim leaves the account's data within twice the quota, or
-// within what they were before, and the receipt counts what became of each item.
+// With any data of guests and any rules, a claim leaves the account's data within twice the quota,
+// or no larger than before, and the receipt counts what became of each item.
 func TestQuotasInClaims(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
@@ -149,7 +149,7 @@ func quotaHoldsInClaims(t *rapid.T) {
 	}).Draw(t, "rule")
 	whole := rapid.SampledFrom([]guest.Merge[map[string]string]{
 		guest.EachItem(rule), guest.PreferGuest[map[string]string],
-		func(account, guest map[string]string) map[string]string { // makes items that nobody had
+		func(account, guest map[string]string) map[string]string { // adds items that neither side had
 			all := map[string]string{}
 			for _, side := range []map[string]string{account, guest} {
 				for item, text := range side {
@@ -171,7 +171,7 @@ func quotaHoldsInClaims(t *rapid.T) {
 		return m
 	}
 	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"), Bytes: rapid.IntRange(20, 400).Draw(t, "bytes")}
-	m, larger := manager(quota), manager(guest.Quota{Fields: 20, Bytes: 3000}) // it was larger once
+	m, larger := manager(quota), manager(guest.Quota{Fields: 20, Bytes: 3000}) // an earlier, larger quota
 	load := func(key string) (q guest.Quota) {
 		fields, err := store.Get(context.Background(), key)
 		if err != nil {
@@ -184,7 +184,7 @@ func quotaHoldsInClaims(t *rapid.T) {
 	}
 	text, item := rapid.StringMatching(`[a-z]{0,60}`), rapid.SampledFrom([]string{"a", "b", "c/d", "ee"})
 	fill := func(ctx context.Context) {
-		for range rapid.IntRange(0, 8).Draw(t, "writes") { // those over the quota are refused
+		for range rapid.IntRange(0, 8).Draw(t, "writes") { // writes over the quota are refused
 			switch rapid.IntRange(0, 3).Draw(t, "kind") {
 			case 0:
 				theme.Set(ctx, text.Draw(t, "text"))

@@ -25,8 +25,8 @@ func seedOf() uint64 {
 
 const loss = 0.07 // of the requests, and as much of the replies
 
-// While several processes write to guests and claim them, requests and replies are lost, and processes, servers and
-// slots go. In the end every promise was kept. See -long.
+// Several processes write to guests and claim them, while requests and replies are lost, processes
+// and servers stop, and slots move. In the end every promise was kept. See -long.
 func TestTorture(t *testing.T) {
 	server := redistest.Single(t)
 	persistent := redistest.Single(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -60,7 +60,7 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// Broken in these ways, the library must fail.
+// With each of these faults, the library must break a promise.
 func TestTortureHasTeeth(t *testing.T) {
 	for name, mutate := range mutants {
 		t.Run(name, func(t *testing.T) {

@@ -61,9 +61,9 @@ var concurrency = []testCase{
 			if won == "" || won != winner.Load() {
 				t.failf("%v won, but the record says %q", winner.Load(), won)
 			}
-			for i, told := range losers {
-				if strconv.Itoa(i) != won && told != won {
-					t.failf("%s won, but %d was told %q", won, i, told)
+			for i, seen := range losers {
+				if strconv.Itoa(i) != won && seen != won {
+					t.failf("%s won, but %d saw %q", won, i, seen)
 				}
 			}
 		}
@@ -150,7 +150,7 @@ var concurrency = []testCase{
 			start := time.Now()
 			_, err := t.store.Update(ctx, k, guest.Update{Add: map[string]int64{"n": 1}, Once: true})
 			cancel()
-			if took := time.Since(start); took > patience/2 {
+			if took := time.Since(start); took > longestWait/2 {
 				t.says = duty8
 				t.failf("with a deadline of %v a call took %v", d, took)
 			}

@@ -152,7 +152,7 @@ func (t *tester) keepsTTL(u guest.Update, want error) {
 // tooSlow ends the case if the store was too slow with every life.
 func (t *tester) tooSlow(ttl time.Duration) {
 	t.Helper()
-	if ttl > patience {
+	if ttl > longestWait {
 		t.failf("a record with a TTL of %v was gone at once", ttl)
 	}
 }

@@ -179,14 +179,14 @@ func (t *tester) abreast(n int, f func(i int) error) {
 	}
 }
 
-const patience = 10 * time.Second
+const longestWait = 10 * time.Second
 
 // wait polls until ok returns true, and fails the case if it never does.
 func (t *tester) wait(what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(longestWait); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.failf("%s: not within %v", what, patience)
+			t.failf("%s: not within %v", what, longestWait)
 		}
 		runtime.Gosched()
 	}

@@ -67,8 +67,8 @@ func TestAutoHandleHEAD(t *testing.T) {
 		if res := s.browser().get("HEAD", path); len(res.Header["Set-Cookie"]) != 0 {
 			t.Errorf("HEAD %s mints: %v", path, res.Header)
 		}
-		minted := s.browser().get("GET", "/page").Cookies()[0]
-		cookie := minted.Name + "=" + minted.Value
+		created := s.browser().get("GET", "/page").Cookies()[0]
+		cookie := created.Name + "=" + created.Value
 		// The same returning visitor, whose cookie this response confirms, unless the page is
 		// public.
 		head, get := s.browser().get("HEAD", path, "Cookie", cookie), s.browser().get("GET", path, "Cookie", cookie)

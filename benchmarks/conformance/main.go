@@ -1,5 +1,6 @@
-// Command conformance plays adaptertest's scenarios with guest and with alexedwards/scs, the best-known session library
-// for net/http, and prints where they fail. -write puts the report into docs/conformance.md.
+// Command conformance plays adaptertest's scenarios with guest and with alexedwards/scs, the
+// best-known session library for net/http, and prints where they fail. -write puts the report into
+// docs/conformance.md.
 //
 //	cd benchmarks && go run ./conformance
 package main
@@ -23,7 +24,7 @@ import (
 )
 
 func main() {
-	gob.Register(map[string]int64{}) // as scs asks for values of other types
+	gob.Register(map[string]int64{}) // scs requires it for values of other types
 	write := flag.Bool("write", false, "write docs/conformance.md")
 	flag.Parse()
 	report := report(context.Background())
@@ -117,7 +118,7 @@ var scsMount = adaptertest.Mount{
 		for path, h := range routes {
 			mux.Handle(path, h)
 		}
-		if m == nil { // the app without
+		if m == nil { // the app without middleware
 			return adaptertest.Recover(mux)
 		}
 		return adaptertest.Recover(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,15 +14,16 @@ import (
 )
 
 type stats struct {
-	Sample         int           `default:"10000" help:"How many guests, and how many accounts, are looked into; the rest is extrapolated. 0: all."`
-	Rate           int           `default:"20000" help:"Keys per second that Redis is asked about, at most."`
+	Sample         int           `default:"10000" help:"How many guests, and how many accounts, to look into; the rest is extrapolated. 0: all."`
+	Rate           int           `default:"20000" help:"How many keys a second Redis is asked about, at most."`
 	ProvisionalTTL time.Duration `name:"provisional-ttl" default:"1h" help:"Config.ProvisionalTTL of the app."`
 }
 
 func (*stats) Help() string {
-	return `Goes through the names of all keys of all masters, one master after the other, a few hundred at a time, and looks into a sample of
-the records. On a Redis that other apps share their keys are passed too. The bound of the memory supposes that what the sample
-missed is no larger than its largest record. A key that Redis tells twice, while it resizes its table, counts twice.`
+	return `Goes through the names of all keys of all masters, one master after the other, a few hundred at a
+time, and looks into a sample of the records. On a Redis that other apps share, it passes their
+keys, too. The bound of the memory assumes that no record outside the sample is larger than the
+largest in it. A key that Redis returns twice while it resizes its table counts twice.`
 }
 
 type statsInfo struct {

@@ -80,7 +80,7 @@ func items(t *testing.T, b *browser, opts ...connect.ClientOption) (skus []strin
 	return skus
 }
 
-// The first response of a new visitor may be an error: its cookie comes all the same.
+// The first response of a new visitor may be an error. It carries the cookie, too.
 func TestConnectErrorCarriesTheCookie(t *testing.T) {
 	b := newBrowser(t, Connect(newGuests(t)))
 	signIn := connect.NewClient[text, empty](b, b.url+procedureSignIn)
@@ -92,7 +92,8 @@ func TestConnectErrorCarriesTheCookie(t *testing.T) {
 	}
 }
 
-// After the first message of a stream the header is gone. The claim is done, and the cookie that stays is worth nothing.
+// After the first message of a stream the header has been sent. The claim is done, and the cookie
+// that stays has no effect.
 func TestConnectClaimInAStream(t *testing.T) {
 	for name, tt := range map[string]struct {
 		late    bool
@@ -135,7 +136,8 @@ func TestConnectClaimInAStream(t *testing.T) {
 	}
 }
 
-// connect speaks gRPC too. A client without cookies sends back the token of the last response that brought one.
+// connect speaks gRPC, too. A client without cookies sends back the token of the last response that
+// brought one.
 func TestConnectOverGRPC(t *testing.T) {
 	guests := newGuests(t)
 	server := httptest.NewUnstartedServer(Connect(guests))

@@ -60,7 +60,7 @@ func TestChiMount(t *testing.T) {
 	})
 }
 
-// unlogged keeps chi from printing the panics that are on purpose.
+// unlogged keeps chi from printing panics that are part of the test.
 type unlogged struct{}
 
 func (unlogged) Write(int, int, http.Header, time.Duration, any) {}
@@ -132,7 +132,7 @@ func TestGorillaMuxMount(t *testing.T) {
 	})
 }
 
-// Why gorilla/mux is wrapped: its Use leaves out what no route matches.
+// Why gorilla/mux is wrapped: its Use does not see requests that no route matches.
 func TestGorillaMuxUse(t *testing.T) {
 	guests := newGuests(t)
 	router := mux.NewRouter()

@@ -22,7 +22,7 @@ func (b *browser) send(conn *websocket.Conn, sku, want string) {
 }
 
 func (b *browser) exchange(conn *websocket.Conn, sku string) (string, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // for what comes at once
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // for an answer that comes at once
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageText, []byte(sku)); err != nil {
 		return "", err
@@ -38,7 +38,7 @@ func TestWebSocket(t *testing.T) {
 	mux.Handle("POST /", Chi(guests))
 	b := newBrowser(t, mux)
 	if _, res, err := b.dial(); err == nil || res.StatusCode != 403 || len(b.cookies()) != 0 {
-		t.Errorf("a handshake of nobody: %v, %v; cookies %v", res, err, b.cookies())
+		t.Errorf("a handshake without a guest: %v, %v; cookies %v", res, err, b.cookies())
 	}
 
 	b.says("GET", "/", 200, "the page that opens the socket")

@@ -138,8 +138,8 @@ func TestMoving(t *testing.T) {
 			if got := cart(); !maps.Equal(got, map[string]int64{"tea": 2}) {
 				t.Errorf("after taking a cup out: %v", got)
 			}
-			if name != "scs" { // whose session is on the server
-				jar.SetCookies(u, before) // a response that came too late
+			if name != "scs" { // scs keeps its session on the server
+				jar.SetCookies(u, before) // as if the response had come too late
 				do("POST", "/less/tea")
 				if got := cart(); got["tea"] != 1 {
 					t.Errorf("an old cookie again: %v", got)
@@ -156,7 +156,7 @@ func TestMoving(t *testing.T) {
 	}
 }
 
-// Whatever is in the old cookie, the page is served.
+// The page is served with any content of the old cookie.
 func TestOldCookieOfAnyKind(t *testing.T) {
 	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart}})
 	if err != nil {

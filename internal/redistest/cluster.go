@@ -44,7 +44,7 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 }
 
 // StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use
-// [Cluster]. Whoever starts a cluster closes it.
+// [Cluster]. The caller closes the cluster.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
 	return StartShards(dir, 3, args...)
 }
@@ -94,7 +94,7 @@ func (c *ClusterServers) start(shards int) error {
 			return err
 		}
 	}
-	for _, n := range c.nodes { // everybody meets everybody: nobody waits for gossip
+	for _, n := range c.nodes { // every node meets every other, so that none has to wait for gossip
 		if err := c.meet(ctx, n); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 			return err
 		}
 	}
-	// Each master must know all replicas: one that it does not know gets no vote.
+	// Each master must know all replicas: it votes for no replica that it does not know.
 	for _, n := range c.nodes {
 		err := poll(func() error {
 			table, err := n.ClusterNodes(ctx).Result()
@@ -226,8 +226,8 @@ func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
 	return nil
 }
 
-// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that
-// one's replica.
+// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is a
+// replica of that one.
 func (c *ClusterServers) Rejoin(ctx context.Context, dead int) error {
 	if err := c.Nodes[dead].Restart(); err != nil {
 		return err
@@ -252,7 +252,7 @@ func (c *ClusterServers) Owner(ctx context.Context, slot int) (int, error) {
 	return from, err
 }
 
-// owner returns also the IDs of all Nodes.
+// owner also returns the IDs of all Nodes.
 func (c *ClusterServers) owner(ctx context.Context, slot int) (from int, ids []string, err error) {
 	ids = make([]string, len(c.nodes))
 	from = -1
@@ -287,7 +287,7 @@ func (c *ClusterServers) Addrs() []string {
 
 // Slot returns the slot of a key without braces.
 func Slot(key string) int {
-	crc := uint16(0) // CRC16-XMODEM, as the Cluster specification has it
+	crc := uint16(0) // CRC16-XMODEM, as in the Cluster specification
 	for _, b := range []byte(key) {
 		crc ^= uint16(b) << 8
 		for range 8 {
@@ -300,8 +300,8 @@ func Slot(key string) int {
 	return int(crc) % slots
 }
 
-// MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli
-// --cluster reshard. No two calls may run at once.
+// MoveSlot moves a slot to the node Nodes[to] while clients keep working, in the steps of redis-cli
+// --cluster reshard. Two calls must not run at once.
 func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil {
@@ -326,7 +326,7 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 			return err
 		}
 	}
-	// First the new owner, so that at no time nobody has the slot.
+	// First the new owner, so that a node has the slot at any time.
 	order := []int{to, from}
 	for i := range c.nodes {
 		if i != to && i != from {
@@ -341,8 +341,8 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	return poll(func() error { return c.agree(ctx) })
 }
 
-// OpenSlot begins to move a slot to the node Nodes[to] and goes no further, as a resharding that
-// was interrupted: what is in the slot stays, what is new goes to the other node. MoveSlot ends it.
+// OpenSlot begins to move a slot to the node Nodes[to] and stops there, like an interrupted
+// resharding: existing keys stay, new ones go to the other node. MoveSlot completes it.
 func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil || from == to {
@@ -369,8 +369,9 @@ func inRange(slot int, r string) bool {
 	return err == nil && err2 == nil && first <= slot && slot <= last
 }
 
-// agree reports whether all nodes tell the same of each other's slots and epochs. A slot that is
-// moved on before that may end as nobody's, because then two nodes can choose the same epoch.
+// agree returns an error unless all nodes report the same slots and epochs of each other. If a slot
+// is moved again before that, it may end up without an owner, because two nodes can choose the same
+// epoch.
 func (c *ClusterServers) agree(ctx context.Context) error {
 	var first string
 	for i, n := range c.nodes {
@@ -388,7 +389,7 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 			epochs[f[6]] = true
 		}
 		slices.Sort(lines)
-		// Connected or not, that is for each node to say; the rest they must agree on.
+		// Each node reports by itself whether it is connected; on the rest they must agree.
 		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(strings.Join(lines, "\n"))
 		if i == 0 {
 			first = table

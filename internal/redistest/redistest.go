@@ -20,11 +20,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startTimeout is how long a server or a cluster may take to come up. They need a fraction of it.
+// startTimeout is how long a server or a cluster may take to start. They need a fraction of it.
 const startTimeout = 20 * time.Second
 
-// ErrNotInstalled: there is no redis-server in the PATH.
-var ErrNotInstalled = errors.New("redistest: redis-server is not installed: apt-get install redis-server, or run scripts/test, which does")
+// ErrNotInstalled means that there is no redis-server in the PATH.
+var ErrNotInstalled = errors.New("redistest: redis-server is not installed (run apt-get install redis-server, or scripts/test, which does so)")
 
 // Server is one redis-server process.
 type Server struct {
@@ -54,7 +54,7 @@ func Single(t testing.TB, args ...string) *Server {
 }
 
 // Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests
-// use [Single]. Whoever starts a server closes it.
+// use [Single]. The caller closes the server.
 func Start(dir string, args ...string) (*Server, error) { return start(dir, nil, args...) }
 
 func start(dir string, first []string, args ...string) (*Server, error) {
@@ -62,7 +62,7 @@ func start(dir string, first []string, args ...string) (*Server, error) {
 		return nil, ErrNotInstalled
 	}
 	var last error
-	for range 20 { // another process may take a port between our look and the server's bind
+	for range 20 { // another process may take a port between our check and the server's bind
 		port, err := freePort()
 		if err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (s *Server) run() error {
 			return stop{fmt.Errorf("redistest: redis-server ended:\n%s", s.log.Bytes())}
 		default:
 		}
-		c, err := net.DialTimeout("tcp", s.Addr, time.Second) // the client would log each refusal
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second) // the client would log each refused connection
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (s *Server) run() error {
 			err = errors.New("redistest: the port is in use by another server")
 		}
 		var refused redis.Error
-		if errors.As(err, &refused) { // it answers: LOADING, or it wants a password
+		if errors.As(err, &refused) { // it answers: it is loading, or requires a password
 			return nil
 		}
 		return err
@@ -168,7 +168,7 @@ func (s *Server) Close() {
 	s.Kill()
 }
 
-// Kill ends the process at once, as a crash does.
+// Kill ends the process at once, like a crash.
 func (s *Server) Kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
@@ -181,13 +181,13 @@ func (s *Server) Restart() error {
 	return s.run()
 }
 
-// Stop freezes the process: the kernel still takes connections and bytes, nobody answers.
+// Stop freezes the process: the kernel still accepts connections and bytes, but there is no reply.
 func (s *Server) Stop() { s.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Cont lets a frozen process go on.
+// Cont continues a frozen process.
 func (s *Server) Cont() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// stop ends a poll early.
+// stop is an error that ends a poll early.
 type stop struct{ error }
 
 // poll calls f until it succeeds, at most for startTimeout.

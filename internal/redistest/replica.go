@@ -17,7 +17,7 @@ var promptly = []string{"--repl-diskless-sync-delay", "0"}
 // are options of the replica.
 func Replica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
-	// For a master that was started without replicas in mind.
+	// The master may have been started without it.
 	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:], promptly[1]).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +43,8 @@ func startReplica(dir string, master *Server, args ...string) (*Server, error) {
 	return s, nil
 }
 
-// Follow makes the server a replica of master, and waits until it has all of its data. What it had
-// itself is gone.
+// Follow makes the server a replica of master, and waits until it has all of its data. It loses its
+// own data.
 func (s *Server) Follow(ctx context.Context, master *Server) error {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	rdb := s.Client()
@@ -66,7 +66,7 @@ func (s *Server) inSync(ctx context.Context) error {
 	})
 }
 
-// awaitMaster waits until the server takes writes.
+// awaitMaster waits until the server accepts writes.
 func (s *Server) awaitMaster(ctx context.Context) error {
 	rdb := s.Client()
 	return poll(func() error {

@@ -28,9 +28,9 @@ type SentinelServers struct {
 }
 
 // Sentinel starts one master, so many replicas and sentinels for this test, and ends them with the
-// test. args are options of master and replicas. The sentinels believe that a master is gone when
-// it has been silent for 1.5 s: they ping once a second, and with less than that one that was just
-// promoted, and is not pinged yet, counts as silent.
+// test. args are options of master and replicas. The sentinels consider a master down when it has
+// not answered for 1.5 s. They ping once a second; with a shorter limit a master that was just
+// promoted, and not pinged yet, would count as down.
 func Sentinel(t testing.TB, replicas, sentinels int, args ...string) *SentinelServers {
 	t.Helper()
 	s := &SentinelServers{}
@@ -124,8 +124,8 @@ func (s *SentinelServers) Master(ctx context.Context) (*Server, error) {
 	return nil, fmt.Errorf("redistest: the master is %v, which is none of ours", addr)
 }
 
-// AwaitFailover waits until another node than old is the master, takes writes, and has all other
-// nodes that run as replicas.
+// AwaitFailover waits until a node other than old is the master, accepts writes, and has all other
+// running nodes as replicas.
 func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Server, error) {
 	var master *Server
 	err := poll(func() (err error) {
@@ -163,8 +163,8 @@ func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Serv
 	return master, nil
 }
 
-// Rejoin starts the old master again as a replica of the new one, and waits until the sentinels are
-// done with the failover and could do another.
+// Rejoin starts the old master again as a replica of the new one, and waits until the sentinels
+// have finished the failover and could do another one.
 func (s *SentinelServers) Rejoin(ctx context.Context, old, master *Server) error {
 	_, port, _ := net.SplitHostPort(master.Addr)
 	each := func(f func(*redis.SentinelClient) error) error {
@@ -213,8 +213,7 @@ func (s *SentinelServers) Addrs() []string {
 	return addrs
 }
 
-// Client returns a client of the master, whoever that is, with ContextTimeoutEnabled; Close closes
-// it.
+// Client returns a client of the current master, with ContextTimeoutEnabled; Close closes it.
 func (s *SentinelServers) Client() *redis.Client {
 	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true})
 	s.mu.Lock()
