@@ -145,7 +145,8 @@ func (mount Mount) start(http2 bool) *play {
 	if err != nil {
 		panic(err) // the Config is ours
 	}
-	return &play{mount: mount, http2: http2, config: config, guests: m, with: mount.serve(m, http2), without: mount.serve(nil, http2)}
+	return &play{mount: mount, http2: http2, config: config, guests: m, with: mount.serve(m, http2),
+		without: mount.serve(nil, http2)}
 }
 
 func (mount Mount) serve(m *guest.Manager, http2 bool) server {
@@ -185,7 +186,9 @@ func (p *play) play(ctx context.Context, s scenario) Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, eventLimit)
 	defer cancel()
-	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
+	}
 	if s.act != nil {
 		s.act(ctx, p, fault)
 	} else {
@@ -203,9 +206,11 @@ type browser struct {
 func (s server) browser() browser {
 	jar, _ := cookiejar.New(nil) // the error is always nil
 	return browser{s, &http.Client{
-		Jar:           jar,
-		Transport:     s.transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar:       jar,
+		Transport: s.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 }
 
@@ -247,7 +252,8 @@ func (b browser) do(ctx context.Context, method, path string, header ...string) 
 func (p *play) sets(header http.Header) (lines []string) {
 	for _, line := range header["Set-Cookie"] {
 		c, err := http.ParseSetCookie(line)
-		if err == nil && strings.HasPrefix(c.Name, p.mount.Cookie) && c.MaxAge >= 0 && c.Value != "" {
+		if err == nil && strings.HasPrefix(c.Name, p.mount.Cookie) && c.MaxAge >= 0 &&
+			c.Value != "" {
 			lines = append(lines, line)
 		}
 	}

@@ -25,31 +25,48 @@ import (
 // not found.
 func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"/json":          func(w http.ResponseWriter, r *http.Request) { answerJSON(w, map[string]string{"hello": "world"}) },
-		"/redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/json", http.StatusSeeOther) },
-		"/error":         func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusTeapot) },
+		"/json": func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(w, map[string]string{"hello": "world"})
+		},
+		"/redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/json", http.StatusSeeOther)
+		},
+		"/error": func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "no", http.StatusTeapot)
+		},
 		"/panic/outside": func(w http.ResponseWriter, r *http.Request) { panic("on purpose") },
-		"/panic/inside":  Recover(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic("on purpose") })).ServeHTTP,
-		"/empty":         func(w http.ResponseWriter, r *http.Request) {},
-		"/flush":         flushFirst,
-		"/controller":    flushByController,
-		"/sse":           events,
-		"/static/":       http.StripPrefix("/static", http.FileServerFS(Files)).ServeHTTP,
-		"/early":         earlyHints,
-		"/early/public":  func(w http.ResponseWriter, r *http.Request) { hint(w); public(w, r) },
-		"/cached":        notModified,
-		"/cached/add":    func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "cached", 1); notModified(w, r) },
-		"/gzip/json":     gzhttp.GzipHandler(http.HandlerFunc(long)),
-		"/gzip/missing":  gzhttp.GzipHandler(http.HandlerFunc(http.NotFound)),
-		"/gorilla":       gorillaEcho,
-		"/coder":         coderEcho,
-		"/readfrom":      func(w http.ResponseWriter, r *http.Request) { io.Copy(w, strings.NewReader(Text)) },
-		"/abilities":     func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, Abilities(w)) },
+		"/panic/inside": Recover(
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic("on purpose") })).ServeHTTP,
+		"/empty":        func(w http.ResponseWriter, r *http.Request) {},
+		"/flush":        flushFirst,
+		"/controller":   flushByController,
+		"/sse":          events,
+		"/static/":      http.StripPrefix("/static", http.FileServerFS(Files)).ServeHTTP,
+		"/early":        earlyHints,
+		"/early/public": func(w http.ResponseWriter, r *http.Request) { hint(w); public(w, r) },
+		"/cached":       notModified,
+		"/cached/add": func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "cached", 1)
+			notModified(w, r)
+		},
+		"/gzip/json":    gzhttp.GzipHandler(http.HandlerFunc(long)),
+		"/gzip/missing": gzhttp.GzipHandler(http.HandlerFunc(http.NotFound)),
+		"/gorilla":      gorillaEcho,
+		"/coder":        coderEcho,
+		"/readfrom": func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(w, strings.NewReader(Text))
+		},
+		"/abilities": func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, Abilities(w))
+		},
 		"/public":        public,
 		"/public/string": func(w http.ResponseWriter, r *http.Request) { forAll(w); io.WriteString(w, "the same for all") },
-		"/public/flush":  func(w http.ResponseWriter, r *http.Request) { forAll(w); flushFirst(w, r) },
-		"/public/empty":  func(w http.ResponseWriter, r *http.Request) { forAll(w) },
-		"/gone":          gone,
+		"/public/flush": func(w http.ResponseWriter, r *http.Request) {
+			forAll(w)
+			flushFirst(w, r)
+		},
+		"/public/empty": func(w http.ResponseWriter, r *http.Request) { forAll(w) },
+		"/gone":         gone,
 		"/whoami": func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, guest.FromContext(r.Context()).GuestID())
 		},

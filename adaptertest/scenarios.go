@@ -98,12 +98,15 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 			fault("%s: %v", who, a.err)
 			return
 		case a.status != want.status || a.body != want.body:
-			fault("%s: %d %.80q, without the middleware %d %.80q", who, a.status, a.body, want.status, want.body)
+			fault("%s: %d %.80q, without the middleware %d %.80q", who, a.status, a.body,
+				want.status, want.body)
 		case !slices.Equal(infos, wantInfos):
-			fault("%s: informational responses %q, without the middleware %q", who, infos, wantInfos)
+			fault("%s: informational responses %q, without the middleware %q", who, infos,
+				wantInfos)
 		}
 		ours := func(name string, _ []string) bool {
-			return name == "Date" || name == "Vary" || name == "Set-Cookie" || name == "Cache-Control"
+			return name == "Date" || name == "Vary" || name == "Set-Cookie" ||
+				name == "Cache-Control"
 		}
 		got, without := a.header.Clone(), want.header.Clone()
 		maps.DeleteFunc(got, ours)
@@ -116,7 +119,8 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		}
 		for _, name := range want.header["Vary"] {
 			if !mentions(a.header, "Vary", name) {
-				fault("%s: Vary is %q, without the middleware %q", who, a.header["Vary"], want.header["Vary"])
+				fault("%s: Vary is %q, without the middleware %q", who, a.header["Vary"],
+					want.header["Vary"])
 			}
 		}
 	}
@@ -135,9 +139,11 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		fault("a new visitor: the cookie comes with Cache-Control %q", a.header["Cache-Control"])
 	}
 	if due == 0 && !slices.Equal(a.header["Cache-Control"], want.header["Cache-Control"]) {
-		fault("a new visitor: Cache-Control %q, without the middleware %q", a.header["Cache-Control"], want.header["Cache-Control"])
+		fault("a new visitor: Cache-Control %q, without the middleware %q",
+			a.header["Cache-Control"], want.header["Cache-Control"])
 	}
-	if who := b.do(ctx, "GET", "/whoami"); due == 1 && (who.body == "" || b.do(ctx, "GET", "/whoami").body != who.body) {
+	if who := b.do(ctx, "GET", "/whoami"); due == 1 &&
+		(who.body == "" || b.do(ctx, "GET", "/whoami").body != who.body) {
 		fault("a new visitor is not recognised by the cookie: %+v", who)
 	}
 
@@ -147,7 +153,8 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		fault("a known visitor: %d cookies: %q", n, a.header["Set-Cookie"])
 	}
 	if !slices.Equal(a.header["Cache-Control"], want.header["Cache-Control"]) {
-		fault("a known visitor: Cache-Control %q, without the middleware %q", a.header["Cache-Control"], want.header["Cache-Control"])
+		fault("a known visitor: Cache-Control %q, without the middleware %q",
+			a.header["Cache-Control"], want.header["Cache-Control"])
 	}
 }
 

@@ -132,8 +132,10 @@ var clientIsThere, _ = context.WithCancel(context.Background())
 
 func (p pages) Prepare(w Work, query, cookies string) Call {
 	c := &pageCall{handler: p.Handler, base: *(&http.Request{
-		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example", RemoteAddr: "192.0.2.1:1234",
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
+		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example",
+		RemoteAddr: "192.0.2.1:1234",
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+		Body: http.NoBody,
 	}).WithContext(clientIsThere), header: http.Header{}}
 	if cookies != "" {
 		c.base.Header.Set("Cookie", cookies)
@@ -160,9 +162,11 @@ func (c *pageCall) Do() (int, []string, []byte) {
 	return c.status, c.header["Set-Cookie"], c.body.Bytes()
 }
 
-func (c *pageCall) Header() http.Header               { return c.header }
-func (c *pageCall) Write(b []byte) (int, error)       { return c.body.Write(b) }
-func (c *pageCall) WriteString(s string) (int, error) { return c.body.WriteString(s) } // as net/http's own
+func (c *pageCall) Header() http.Header         { return c.header }
+func (c *pageCall) Write(b []byte) (int, error) { return c.body.Write(b) }
+
+// as net/http's own
+func (c *pageCall) WriteString(s string) (int, error) { return c.body.WriteString(s) }
 func (c *pageCall) WriteHeader(status int)            { c.status = status }
 
 // A browser is one visitor's cookies. It may send several requests at once, as tabs do.

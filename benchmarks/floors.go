@@ -40,7 +40,8 @@ var limitRueidis = Contender{
 	Name:  "limit on rueidis",
 	Setup: "the same on rueidis, which sends parallel commands together; no client-side caching",
 	Open: func(addr string) (App, error) {
-		c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
+		c, err := rueidis.NewClient(
+			rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +52,8 @@ var limitRueidis = Contender{
 
 // newClient returns the go-redis client of all contenders that use go-redis.
 func newClient(addr string) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
+	return redis.NewClient(
+		&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
 }
 
 // limitStore has the commands of the limit: one for each work.
@@ -77,7 +79,8 @@ func (g goRedis) get(ctx context.Context, key, field string) (string, error) {
 }
 
 func (g goRedis) set(ctx context.Context, key, field, value string) error {
-	if err := goSet.Run(ctx, g.rdb, []string{key}, field, value, lifeSeconds).Err(); err != redis.Nil {
+	if err := goSet.Run(ctx, g.rdb, []string{key}, field, value,
+		lifeSeconds).Err(); err != redis.Nil {
 		return err
 	}
 	return nil
@@ -109,7 +112,8 @@ func (h rueidisHash) add(ctx context.Context, key, field string) (int64, error) 
 
 func newLimit(store limitStore, close func()) App {
 	const name = "__Host-id"
-	codec := securecookie.New(secret, nil).MaxAge(int(cookieLife / time.Second)).SetSerializer(securecookie.NopEncoder{})
+	codec := securecookie.New(secret, nil).MaxAge(int(cookieLife / time.Second)).SetSerializer(
+		securecookie.NopEncoder{})
 	visitor := func(r *http.Request) (id string, ok bool) {
 		c, err := r.Cookie(name)
 		if err != nil {
@@ -138,7 +142,8 @@ func newLimit(store limitStore, close func()) App {
 		if err != nil {
 			panic(err)
 		}
-		http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(cookieLife / time.Second),
+		http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/",
+			MaxAge: int(cookieLife / time.Second),
 			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		return base64.RawURLEncoding.EncodeToString(b)
 	}

@@ -22,8 +22,9 @@ import (
 )
 
 var (
-	quick  = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
-	write  = flag.Bool("write", false, "write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
+	quick = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
+	write = flag.Bool("write", false,
+		"write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
 	guests = flag.Int("guests", 100_000, "guests to fill Redis and memstore with")
 	flood  = flag.Int("flood", 1_000_000, "empty guests to flood memstore with")
 )
@@ -46,7 +47,8 @@ func run() error {
 		name string
 		do   func() error
 	}{
-		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP}, {"scale", s.scale}, {"set-ups", s.setups},
+		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP},
+		{"scale", s.scale}, {"set-ups", s.setups},
 	} {
 		fmt.Fprintln(os.Stderr, part.name, "…")
 		if err := part.do(); err != nil {
@@ -96,7 +98,8 @@ type row struct {
 }
 
 func newSheet() (*sheet, error) {
-	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{}, wires: map[string]*wire{}, cells: map[cell][]row{}}
+	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{},
+		wires: map[string]*wire{}, cells: map[cell][]row{}}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "benchmarks"); err != nil {
 		return nil, err
@@ -283,16 +286,22 @@ func (s *sheet) ours() error {
 				return err
 			}
 			results, err := race(s.rdb, []runner{{name: limit.Name, calls: adds},
-				{name: what, renew: func(n int) ([]Call, error) { return claims(app, r, existing, n) }}}, 0, 1, e)
+				{name: what, renew: func(n int) ([]Call, error) {
+					return claims(app, r, existing,
+						n)
+				}}}, 0, 1, e)
 			if err != nil {
 				return err
 			}
-			have, err := claimTraffic(s.wires[guestRedis.Name], s.wired[guestRedis.Name], r, existing)
+			have, err := claimTraffic(s.wires[guestRedis.Name], s.wired[guestRedis.Name], r,
+				existing)
 			if err != nil {
 				return err
 			}
 			s.claimTrips = max(s.claimTrips, have.trips)
-			lines = append(lines, table{what, results[1].time.String() + " of the limit's additions", count(have.trips), count(have.commands), wireBytes(have)})
+			lines = append(lines,
+				table{what, results[1].time.String() + " of the limit's additions",
+					count(have.trips), count(have.commands), wireBytes(have)})
 		}
 	}
 	reads, err := calls(s.direct[limit.Name], Read, Small, 1)
@@ -303,7 +312,8 @@ func (s *sheet) ours() error {
 	if err != nil {
 		return err
 	}
-	results, err := race(s.rdb, []runner{{name: limit.Name, calls: reads}, {name: "prefetch", calls: four}}, 0, 1, e)
+	results, err := race(s.rdb,
+		[]runner{{name: limit.Name, calls: reads}, {name: "prefetch", calls: four}}, 0, 1, e)
 	if err != nil {
 		return err
 	}
@@ -311,7 +321,10 @@ func (s *sheet) ours() error {
 	if err != nil {
 		return err
 	}
-	lines = append(lines, table{"Prefetch of four values, then read all four", results[1].time.String() + " of the limit's reads of one", count(have.trips), count(have.commands), wireBytes(have)})
+	lines = append(lines,
+		table{"Prefetch of four values, then read all four",
+			results[1].time.String() + " of the limit's reads of one", count(have.trips),
+			count(have.commands), wireBytes(have)})
 	s.print(table{"", "time", "round trips", "commands", "bytes out / in"}, lines)
 	return nil
 }
@@ -328,7 +341,8 @@ func (s *sheet) memory() error {
 		if err != nil {
 			return f, fmt.Errorf("%s: %w", name, err)
 		}
-		lines = append(lines, table{name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.0f B", f.keys)})
+		lines = append(lines,
+			table{name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.0f B", f.keys)})
 		return f, nil
 	}
 	for _, c := range []Contender{limit, guestRedis, scsRedis, gorillaRedis, ginRedis, fiberRedis} {
@@ -341,10 +355,12 @@ func (s *sheet) memory() error {
 		}
 	}
 	var err error
-	if s.provisional, err = line(guestRedis.Name+": provisional and empty", s.direct[guestLongBudget.Name], Visit); err != nil {
+	if s.provisional, err = line(guestRedis.Name+": provisional and empty",
+		s.direct[guestLongBudget.Name], Visit); err != nil {
 		return err
 	}
-	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestLongBudget.Name], First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
+	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestLongBudget.Name],
+		First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
 		return err
 	}
 	s.print(table{"", "used_memory", "MEMORY USAGE"}, lines)
@@ -413,7 +429,8 @@ func (s *sheet) scale() error {
 		for _, c := range commands {
 			low, high, sum = min(low, c), max(high, c), sum+c
 		}
-		lines = append(lines, table{fmt.Sprint(shardCount), thousands(int(sum)), fmt.Sprintf("%s–%s", thousands(int(low)), thousands(int(high))),
+		lines = append(lines, table{fmt.Sprint(shardCount), thousands(int(sum)),
+			fmt.Sprintf("%s–%s", thousands(int(low)), thousands(int(high))),
 			fmt.Sprintf("%.1f %%", 100*float64(high)/float64(sum))})
 	}
 	s.print(table{"shards", "commands", "a shard", "the busiest has"}, lines)
@@ -428,7 +445,8 @@ func (s *sheet) scale() error {
 		if err != nil {
 			return err
 		}
-		lines = append(lines, table{kind.name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.2f GB", f.at(1e7)/1e9)})
+		lines = append(lines, table{kind.name, fmt.Sprintf("%.0f B", f.perGuest()),
+			fmt.Sprintf("%.2f GB", f.at(1e7)/1e9)})
 	}
 	if err := s.rdb.FlushAll(ctx).Err(); err != nil {
 		return err
@@ -444,7 +462,9 @@ func (s *sheet) scale() error {
 		{"heap a guest", fmt.Sprintf("%.0f B", m.bytes)},
 		{"a read, 16 abreast, in units of one among 1,000 guests", m.readSlow.String()},
 		{"an addition, the same", m.addSlow.String()},
-		{"pauses of the garbage collector meanwhile: 99th percentile, longest", fmt.Sprintf("%v, %v", m.pauseP99.Round(time.Microsecond), m.pauseMax.Round(time.Microsecond))},
+		{"pauses of the garbage collector meanwhile: 99th percentile, longest",
+			fmt.Sprintf("%v, %v", m.pauseP99.Round(time.Microsecond),
+				m.pauseMax.Round(time.Microsecond))},
 		{fmt.Sprintf("a store of 64 MiB with %s guests with data, after %s empty ones came: with data left", thousands(m.before), thousands(m.flood)), thousands(m.left)},
 		{"empty ones left, the rest made room", thousands(m.emptyLeft)},
 	})

@@ -62,7 +62,9 @@ func footprintOf(rdb *redis.Client, app App, n int, works ...Work) (f footprint,
 // at extrapolates to another number of guests. Redis's two tables of keys have 8 bytes for each
 // bucket and double in size, so they do not grow in proportion.
 func (f footprint) at(guests float64) float64 {
-	tables := func(n float64) float64 { return 2 * 8 * math.Pow(2, float64(bits.Len64(uint64(n-1)))) }
+	tables := func(n float64) float64 {
+		return 2 * 8 * math.Pow(2, float64(bits.Len64(uint64(n-1))))
+	}
 	return (f.bytes-tables(float64(f.guests)))/float64(f.guests)*guests + tables(guests)
 }
 

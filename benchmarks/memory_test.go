@@ -22,7 +22,8 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("a guest with 100 B takes %.0f B, at most 450", f.keys)
 		}
 		if same := f.at(1024) / 1024; same < f.perGuest()-0.01 || same > f.perGuest()+0.01 {
-			t.Errorf("extrapolated to as many as were measured: %.1f B, not %.1f", same, f.perGuest())
+			t.Errorf("extrapolated to as many as were measured: %.1f B, not %.1f", same,
+				f.perGuest())
 		}
 	}
 }

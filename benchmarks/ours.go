@@ -22,7 +22,9 @@ var guestRedis = Contender{
 	Setup: "`redisstore.New` on go-redis, the defaults of `guest.Config`; theme and blob are a `Value`, the cart is `Counters`",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(redisstore.New(rdb, redisstore.Config{}), guest.OnFirstVisit, func() { rdb.Close() })
+		return newGuest(redisstore.New(rdb, redisstore.Config{}), guest.OnFirstVisit, func() {
+			rdb.Close()
+		})
 	},
 }
 
@@ -35,7 +37,10 @@ var guestAuto = Contender{
 		if err != nil {
 			return nil, err
 		}
-		return newGuest(redisstore.New(auto, redisstore.Config{}), guest.OnFirstVisit, func() { auto.Close(); rdb.Close() })
+		return newGuest(redisstore.New(auto, redisstore.Config{}), guest.OnFirstVisit, func() {
+			auto.Close()
+			rdb.Close()
+		})
 	},
 	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
 }
@@ -67,7 +72,8 @@ var guestLazy = Contender{
 }
 
 func slowStore(rdb redis.UniversalClient) guest.Store {
-	return redisstore.New(rdb, redisstore.Config{ReadTimeout: time.Minute, WriteTimeout: time.Minute})
+	return redisstore.New(
+		rdb, redisstore.Config{ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 }
 
 func newGuest(store guest.Store, create guest.Create, close func()) (App, error) {
@@ -86,7 +92,8 @@ func newGuest(store guest.Store, create guest.Create, close func()) (App, error)
 		Store:   store,
 		Secrets: [][]byte{secret},
 		Data:    kinds,
-		Account: func(r *http.Request) string { return r.Header.Get("Account") }, // the app's own sign-in
+		// the app's own sign-in
+		Account: func(r *http.Request) string { return r.Header.Get("Account") },
 		Create:  create,
 	})
 	if err != nil {

@@ -24,7 +24,8 @@ func (s *sheet) print(head table, lines []table) { s.body.WriteString(markdown(h
 
 func markdown(head table, lines []table) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), "---|"+strings.Repeat("--:|", len(head)-1))
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "),
+		"---|"+strings.Repeat("--:|", len(head)-1))
 	for _, line := range lines {
 		if strings.HasPrefix(line[0], guestRedis.Name) {
 			line[0] = "**" + line[0] + "**"
@@ -95,16 +96,21 @@ func (s *sheet) budgets() string {
 	cpu := func(r row) float64 { return r.alone.app.median + r.alone.redis.median }
 
 	none := on(None, Small)
-	add("known visitor, data untouched: round trips", "0", none.traffic.trips, 0, count(none.traffic.trips))
-	add("known visitor, data untouched: processor time, in securecookie checks", "≤ 1.3", cpu(none), 1.3, none.alone.app.String())
-	add("the same, if this process does not remember the cookie", "≤ 1.3", s.stranger.app.median, 1.3, s.stranger.app.String())
+	add("known visitor, data untouched: round trips", "0", none.traffic.trips, 0,
+		count(none.traffic.trips))
+	add("known visitor, data untouched: processor time, in securecookie checks", "≤ 1.3", cpu(none),
+		1.3, none.alone.app.String())
+	add("the same, if this process does not remember the cookie", "≤ 1.3", s.stranger.app.median,
+		1.3, s.stranger.app.String())
 	best := math.Inf(1)
 	for _, peer := range []Contender{scsRedis, gorillaRedis, ginRedis, fiberRedis} {
 		best = min(best, s.row(First, Small, peer).alone.time.median)
 	}
 	first := on(First, Small)
-	add("first visit, 100 B saved: round trips", "1", first.traffic.trips, 1, count(first.traffic.trips))
-	add("first visit, 100 B saved: time", "≤ the best peer's, "+ratio(best), first.alone.time.median, best, first.alone.time.String())
+	add("first visit, 100 B saved: round trips", "1", first.traffic.trips, 1,
+		count(first.traffic.trips))
+	add("first visit, 100 B saved: time", "≤ the best peer's, "+ratio(best),
+		first.alone.time.median, best, first.alone.time.String())
 	for _, w := range []Work{Read, Add} {
 		for _, r := range w.records() {
 			one := on(w, r)
@@ -123,17 +129,21 @@ func (s *sheet) budgets() string {
 		w, most, have := b.work, b.most, on(b.work, Small).allocs
 		add(lower(w.title())+": allocations", fmt.Sprintf("≤ %v", most), have, most, count(have))
 	}
-	add("200 additions, 16 abreast: lost", "0", float64(additions-s.survivors), 0, fmt.Sprint(additions-s.survivors))
+	add("200 additions, 16 abreast: lost", "0", float64(additions-s.survivors), 0,
+		fmt.Sprint(additions-s.survivors))
 	add("a claim: round trips", "≤ 7", s.claimTrips, 7, count(s.claimTrips))
 	for _, m := range []struct {
 		what string
 		footprint
 		most float64
 	}{{"provisional and empty", s.provisional, 200}, {"with 100 B", s.kept, 450}} {
-		add("a guest in Redis, "+m.what+": MEMORY USAGE", fmt.Sprintf("≤ %.0f B", m.most), m.keys, m.most, fmt.Sprintf("%.0f B", m.keys))
-		add("a guest in Redis, "+m.what+": used_memory", fmt.Sprintf("≤ %.0f B", m.most), m.perGuest(), m.most, fmt.Sprintf("%.0f B", m.perGuest()))
+		add("a guest in Redis, "+m.what+": MEMORY USAGE", fmt.Sprintf("≤ %.0f B", m.most), m.keys,
+			m.most, fmt.Sprintf("%.0f B", m.keys))
+		add("a guest in Redis, "+m.what+": used_memory", fmt.Sprintf("≤ %.0f B", m.most),
+			m.perGuest(), m.most, fmt.Sprintf("%.0f B", m.perGuest()))
 	}
-	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines) + beyond
+	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines) +
+		beyond
 }
 
 // beyond says what ours does and the others do not.
@@ -169,11 +179,14 @@ Where the visitor is known and no data are touched, the limit is only a secureco
 			s.printf("\n### %s\n\n", title)
 			var lines []table
 			for _, one := range s.cells[cell{w, r}] {
-				lines = append(lines, table{one.name, one.alone.time.String(), one.together.time.String(),
-					one.alone.app.String(), cpuText(one.alone.redis), count(one.allocs), count(one.traffic.trips),
-					count(one.traffic.commands), wireBytes(one.traffic)})
+				lines = append(lines,
+					table{one.name, one.alone.time.String(), one.together.time.String(),
+						one.alone.app.String(), cpuText(one.alone.redis), count(one.allocs),
+						count(one.traffic.trips),
+						count(one.traffic.commands), wireBytes(one.traffic)})
 			}
-			s.print(table{"", "time", "16 abreast", "CPU", "CPU of Redis", "allocations", "round trips", "commands", "bytes out / in"}, lines)
+			s.print(table{"", "time", "16 abreast", "CPU", "CPU of Redis", "allocations",
+				"round trips", "commands", "bytes out / in"}, lines)
 			if w == None && r == Small {
 				s.printf("\nThe visitors here are sixteen who keep coming back. Ours remembers the cookies "+
 					"that it verified last, of at most 16,384 visitors. With 60,000 in turns, most of which it "+

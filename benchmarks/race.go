@@ -38,7 +38,8 @@ type effort struct {
 }
 
 // A turn is what a request took in one turn.
-type turn struct{ wall, app, redis float64 } // nanoseconds: on the clock, of this process's CPU, of Redis's
+// nanoseconds: on the clock, of this process's CPU, of Redis's
+type turn struct{ wall, app, redis float64 }
 
 // A figure is the ratio to the limit, over all rounds.
 type figure struct{ median, low, high float64 } // low and high: the quartiles

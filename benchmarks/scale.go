@@ -34,7 +34,8 @@ func shards(n, guests int) (commands []int64, err error) {
 	for _, addr := range cluster.Addrs() {
 		wires[addr] = &redistest.Faults{}
 	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: poolSize, ContextTimeoutEnabled: true,
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: poolSize,
+		ContextTimeoutEnabled: true,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			w := wires[addr]
 			if w == nil {
@@ -67,7 +68,8 @@ type memoryTest struct {
 	addSlow       figure
 	flood, before int
 	left          int // guests with data that are left after the flood
-	emptyLeft     int // guests of the flood that are left; fewer than came, or the store was never full
+	// guests of the flood that are left; fewer than came, or the store was never full
+	emptyLeft int
 }
 
 func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err error) {
@@ -80,7 +82,8 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 // crowded fills a store and measures it.
 func (m *memoryTest) crowded(rdb *redis.Client, guests int, e effort) error {
 	open := func(max int64, guests int) (App, []*browser, error) {
-		app, err := newGuest(memstore.New(memstore.Config{MaxBytes: max}), guest.OnFirstVisit, func() {})
+		app, err := newGuest(memstore.New(memstore.Config{MaxBytes: max}), guest.OnFirstVisit,
+			func() {})
 		if err != nil {
 			return nil, nil, err
 		}

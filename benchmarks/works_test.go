@@ -31,7 +31,8 @@ func TestWorks(t *testing.T) {
 				expect := func(b *browser, w Work, want string) {
 					t.Helper()
 					if text, err := b.visit(app, w, ""); text != want || err != nil {
-						t.Errorf("%s with %s: %s answers %.40q, %v; want %.40q", c.Name, r, w, text, err, want)
+						t.Errorf("%s with %s: %s answers %.40q, %v; want %.40q", c.Name, r, w, text,
+							err, want)
 					}
 				}
 				expect(one, None, "ok")
@@ -100,12 +101,14 @@ func TestTraffic(t *testing.T) {
 			}
 			have, err := w.traffic(8, func(i int) error { return do(list[i%2]) })
 			if err != nil || have.trips != tt.want || have.commands != tt.want {
-				t.Errorf("%s with %s: %v round trips, %v commands, want %v: %v", tt.work, r, have.trips, have.commands, tt.want, err)
+				t.Errorf("%s with %s: %v round trips, %v commands, want %v: %v", tt.work, r,
+					have.trips, have.commands, tt.want, err)
 			}
 			bytes[r] = have.out + have.in
 		}
 		if tt.work != Prefetch && tt.work.known() && bytes[Small] != bytes[Large] {
-			t.Errorf("%s: %v bytes with the small record, %v with the large one", tt.work, bytes[Small], bytes[Large])
+			t.Errorf("%s: %v bytes with the small record, %v with the large one", tt.work,
+				bytes[Small], bytes[Large])
 		}
 	}
 	for _, r := range []Record{Small, Large} {
@@ -156,7 +159,8 @@ func TestWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	have, err := w.traffic(3, func(int) error { return rdb.Get(t.Context(), "k").Err() })
-	want := traffic{1, 1, float64(len("*2\r\n$3\r\nget\r\n$1\r\nk\r\n")), float64(len("$100\r\n\r\n") + 100)}
+	want := traffic{1, 1, float64(len("*2\r\n$3\r\nget\r\n$1\r\nk\r\n")),
+		float64(len("$100\r\n\r\n") + 100)}
 	if err != nil || have != want {
 		t.Errorf("GET: %+v, %v; want %+v", have, err, want)
 	}
@@ -206,7 +210,8 @@ func BenchmarkWork(b *testing.B) {
 				if !c.holds(w, r) {
 					continue
 				}
-				name := fmt.Sprintf("%s/record=%s/with=%s", strings.TrimPrefix(string(w), "/"), r, c.Name)
+				name := fmt.Sprintf("%s/record=%s/with=%s", strings.TrimPrefix(string(w), "/"), r,
+					c.Name)
 				b.Run(strings.ReplaceAll(name, " ", "_"), func(b *testing.B) {
 					app := open(b, c, server.Addr)
 					list, err := calls(app, w, r, 1)

@@ -29,7 +29,8 @@ const (
 // rolled back; the claim stays Pending and is tried again. Let move leave rows alone that belong to
 // an account already: if Redis has lost a guest's record, another account can claim the guest,
 // under another ID.
-func OnClaim(db *sql.DB, insert Insert, move func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error) func(context.Context, guest.Receipt) error {
+func OnClaim(db *sql.DB, insert Insert,
+	move func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error) func(context.Context, guest.Receipt) error {
 	return func(ctx context.Context, r guest.Receipt) error {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {

@@ -35,7 +35,8 @@ func New(t testing.TB, kinds ...guest.Kind) *guest.Manager {
 // Guest returns a copy of r sent by a guest of m, whose cookie has come back before; setup gives it
 // data. r keeps its own cookies. The test fails if setup does, or if Config.Admit or Config.Account
 // of m do not allow a guest.
-func Guest(t testing.TB, m *guest.Manager, r *http.Request, setup ...func(context.Context) error) *http.Request {
+func Guest(t testing.TB, m *guest.Manager, r *http.Request,
+	setup ...func(context.Context) error) *http.Request {
 	t.Helper()
 	r = r.Clone(r.Context())
 	var cookies []*http.Cookie
@@ -63,7 +64,8 @@ func Guest(t testing.TB, m *guest.Manager, r *http.Request, setup ...func(contex
 
 // Member returns a copy of r sent by a user who is signed in to this account; setup gives the
 // account data. The result of Config.Account for r does not matter.
-func Member(t testing.TB, m *guest.Manager, r *http.Request, accountID string, setup ...func(context.Context) error) *http.Request {
+func Member(t testing.TB, m *guest.Manager, r *http.Request, accountID string,
+	setup ...func(context.Context) error) *http.Request {
 	t.Helper()
 	ctx := m.As(r.Context(), accountID)
 	fill(t, ctx, setup)

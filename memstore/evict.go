@@ -53,7 +53,8 @@ func (s *Store) leave(sh *shard, r *record) {
 // been taken from the budget.
 func (s *Store) replace(sh *shard, r *record, f fields, size, expires int64) {
 	empty := len(f) > 0 && expires != never && f.empty()
-	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires { // the record keeps its place
+	// the record keeps its place
+	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires {
 		s.held.Add(size - r.size)
 		r.fields, r.size = f, size
 		return
@@ -126,7 +127,8 @@ func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
 	if s.suffices(size) && s.free(own, own, grown, now, true) {
 		return true
 	}
-	for _, evict := range []bool{false, true, true} { // a second time if another write has taken what this one freed
+	// a second time if another write has taken what this one freed
+	for _, evict := range []bool{false, true, true} {
 		if evict && !s.suffices(size) {
 			return false
 		}

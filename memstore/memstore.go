@@ -23,7 +23,8 @@ import (
 )
 
 // ErrFull means that the store is full of records that it may not evict. Nothing was written.
-var ErrFull = errors.New("memstore: full of guests with data (raise Config.MaxBytes, or keep guests in Redis with redisstore)")
+var ErrFull = errors.New(
+	"memstore: full of guests with data (raise Config.MaxBytes, or keep guests in Redis with redisstore)")
 
 // Config says how much a [Store] may keep.
 type Config struct {
@@ -107,7 +108,8 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 }
 
 // update runs with the shard locked. To make room it also needs s.room.
-func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (guest.Result, error) {
+func (s *Store) update(sh *shard, key string, u *guest.Update,
+	makeRoom bool) (guest.Result, error) {
 	now := time.Now()
 	ms := now.UnixMilli()
 	s.sweep(sh, ms)
@@ -121,7 +123,8 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 		res.Now = time.UnixMilli(ms)
 	}
 	if !r.fields.meet(u.If) || !u.NotAfter.IsZero() && time.UnixMilli(ms).After(u.NotAfter) {
-		res.Fields = r.fields.pick(slices.AppendSeq(slices.Clone(u.Return), maps.Keys(u.If)), u.ReturnAll)
+		res.Fields = r.fields.pick(slices.AppendSeq(slices.Clone(u.Return), maps.Keys(u.If)),
+			u.ReturnAll)
 		return res, nil
 	}
 	f, err := r.fields.apply(u, ms)
@@ -142,7 +145,8 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 	}
 	expires := r.expires
 	if u.TTL > 0 && (!u.KeepTTL || !r.stored()) { // rounded up: the record lives at least that long
-		if until := now.Add(u.TTL).Add(time.Millisecond - 1).UnixMilli(); until > expires || !r.stored() {
+		if until := now.Add(u.TTL).Add(time.Millisecond - 1).UnixMilli(); until > expires ||
+			!r.stored() {
 			expires = until
 		}
 	}

@@ -32,7 +32,9 @@ type field struct{ name, value string }
 
 // find returns where the field is, or would be.
 func (f fields) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(f, name, func(f field, name string) int { return strings.Compare(f.name, name) })
+	return slices.BinarySearchFunc(f, name, func(f field, name string) int {
+		return strings.Compare(f.name, name)
+	})
 }
 
 func (f fields) get(name string) (string, bool) {
@@ -74,7 +76,8 @@ func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	if u.Drop {
 		return nil, nil
 	}
-	next := append(make(fields, 0, len(f)+len(u.Default)+len(u.Set)+len(u.Add)+min(len(u.Stamp), 1)), f...)
+	next := append(make(fields, 0, len(f)+len(u.Default)+len(u.Set)+len(u.Add)+min(len(u.Stamp),
+		1)), f...)
 	for name, value := range u.Default {
 		if _, ok := f.find(name); !ok {
 			next.set(name, value)
@@ -161,7 +164,8 @@ func (f fields) exceed(q guest.Quota, before fields) bool {
 	}
 	n, bytes := f.load()
 	hadFields, hadBytes := before.load()
-	return q.Fields > 0 && n > q.Fields && n > hadFields || q.Bytes > 0 && bytes > q.Bytes && bytes > hadBytes
+	return q.Fields > 0 && n > q.Fields && n > hadFields || q.Bytes > 0 && bytes > q.Bytes &&
+		bytes > hadBytes
 }
 
 // load returns the fields and bytes that count against a quota.

@@ -59,13 +59,16 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 		wg.Go(func() {
 			for n := 0; !closed(stop)(); n++ {
 				key, field := where(w, n)
-				_, err := store.Update(ctx, key, guest.Update{Add: map[string]int64{field: 1}, Once: true})
-				results[w] = append(results[w], result{err == nil, errors.Is(err, guest.ErrUncertain)})
+				_, err := store.Update(ctx, key,
+					guest.Update{Add: map[string]int64{field: 1}, Once: true})
+				results[w] = append(results[w],
+					result{err == nil, errors.Is(err, guest.ErrUncertain)})
 				if err == nil {
 					acked.Add(1)
 				}
 				if errors.Is(err, redisstore.ErrOpen) {
-					pause := time.NewTimer(10 * time.Millisecond) // otherwise nearly all attempts fall into the outage
+					// otherwise nearly all attempts fall into the outage
+					pause := time.NewTimer(10 * time.Millisecond)
 					<-pause.C
 				}
 			}
@@ -118,7 +121,8 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 		}
 	}
 	t.Logf("%d kills, each %v until a write was acknowledged again: of %d acknowledged writes %d are lost; %d of %d attempts were uncertain, %d of those are there",
-		kills, (outage / time.Duration(kills)).Round(time.Millisecond), acked.Load(), lost, unsure, total, there)
+		kills, (outage / time.Duration(kills)).Round(time.Millisecond), acked.Load(), lost, unsure,
+		total, there)
 	if wait > 0 && lost > 0 {
 		t.Errorf("%d acknowledged writes are lost", lost)
 	}
@@ -137,12 +141,16 @@ func TestCutOff(t *testing.T) {
 			admin := replica.Client()
 			ctx := context.Background()
 			eventually(t, "the replica is in sync", func() bool {
-				return strings.Contains(admin.Info(ctx, "replication").Val(), "master_link_status:up")
+				return strings.Contains(admin.Info(ctx, "replication").Val(),
+					"master_link_status:up")
 			})
 			rdb := master.Client()
-			store := redisstore.New(rdb, redisstore.Config{Prefix: "p", WriteTimeout: longDeadlines.WriteTimeout, WaitReplicas: wait, WaitTimeout: 10 * time.Millisecond})
+			store := redisstore.New(
+				rdb, redisstore.Config{Prefix: "p", WriteTimeout: longDeadlines.WriteTimeout,
+					WaitReplicas: wait, WaitTimeout: 10 * time.Millisecond})
 			add := func(field string) error {
-				_, err := store.Update(ctx, "k", guest.Update{Add: map[string]int64{field: 1}, Once: true})
+				_, err := store.Update(ctx, "k",
+					guest.Update{Add: map[string]int64{field: 1}, Once: true})
 				return err
 			}
 			eventually(t, "a write that the replica has", func() bool {
@@ -168,9 +176,11 @@ func TestCutOff(t *testing.T) {
 			if err != nil && err != redis.Nil {
 				t.Fatal(err)
 			}
-			t.Logf("of %d writes %d were acknowledged, %d uncertain; %d are there", writes, acked, unsure, there)
+			t.Logf("of %d writes %d were acknowledged, %d uncertain; %d are there", writes, acked,
+				unsure, there)
 			if wait > 0 && (acked != 0 || unsure != writes) {
-				t.Errorf("without the replica, %d writes were acknowledged and %d uncertain", acked, unsure)
+				t.Errorf("without the replica, %d writes were acknowledged and %d uncertain", acked,
+					unsure)
 			}
 		})
 	}

@@ -44,14 +44,16 @@ var persistent = []string{"--appendonly", "yes", "--appendfsync", "always"}
 // newPlace returns a place with one server.
 func newPlace(t testing.TB, addr string, config redisstore.Config) *place {
 	wire := &redistest.Faults{}
-	rdb := redis.NewClient(&redis.Options{Addr: addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewClient(
+		&redis.Options{Addr: addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	return &place{rdb: rdb, wire: wire, config: config}
 }
 
 func newClusterPlace(t testing.TB, addrs []string, config redisstore.Config) *place {
 	wire := &redistest.Faults{}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewClusterClient(
+		&redis.ClusterOptions{Addrs: addrs, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	return &place{rdb: rdb, wire: wire, config: config}
 }
@@ -89,7 +91,9 @@ func meanwhile(t testing.TB, f func() error) (start, stop func()) {
 // loaded waits until a server that has started has loaded its data, too.
 func loaded(t testing.TB, srv *redistest.Server) {
 	admin := srv.Client()
-	eventually(t, "the data are loaded", func() bool { return admin.Exists(context.Background(), "k").Err() == nil })
+	eventually(t, "the data are loaded", func() bool {
+		return admin.Exists(context.Background(), "k").Err() == nil
+	})
 }
 
 // down kills the server. go-redis tries a refused port again five times, 100 ms apart, unless
@@ -98,7 +102,9 @@ func down(dialerRetries int) func(testing.TB) *place {
 	return func(t testing.TB) *place {
 		srv := redistest.Single(t, persistent...)
 		p := &place{wire: &redistest.Faults{}}
-		p.rdb = redis.NewClient(&redis.Options{Addr: srv.Addr, Dialer: p.wire.Dial, ContextTimeoutEnabled: true, DialerRetries: dialerRetries})
+		p.rdb = redis.NewClient(
+			&redis.Options{Addr: srv.Addr, Dialer: p.wire.Dial, ContextTimeoutEnabled: true,
+				DialerRetries: dialerRetries})
 		t.Cleanup(func() { p.rdb.Close() })
 		p.breaks = srv.Kill
 		p.mends = func() { must(t, srv.Restart()); loaded(t, srv) }
@@ -175,7 +181,8 @@ func full(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
 	p := newPlace(t, srv.Addr, longDeadlines)
-	p.breaks = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err()) } // noeviction is the default
+	// noeviction is the default
+	p.breaks = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err()) }
 	p.mends = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err()) }
 	return p
 }
@@ -190,12 +197,14 @@ func demoted(t testing.TB) *place {
 }
 
 func loading(t testing.TB) *place {
-	srv := redistest.Single(t, "--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
+	srv := redistest.Single(t, "--key-load-delay", "10000",
+		"--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
 	admin := srv.Client()
 	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() {
 		for i := range 500 { // 5 s
-			must(t, admin.Set(t.Context(), fmt.Sprint("other", i), strings.Repeat("x", 1500), 0).Err())
+			must(t, admin.Set(t.Context(), fmt.Sprint("other", i), strings.Repeat("x", 1500),
+				0).Err())
 		}
 		must(t, admin.Save(t.Context()).Err())
 		must(t, srv.Restart())
@@ -305,7 +314,10 @@ func flushed(t testing.TB) *place {
 	admin := srv.Client()
 	p := newPlace(t, srv.Addr, longDeadlines)
 	var n atomic.Int64
-	start, stop := meanwhile(t, func() error { n.Add(1); return admin.ScriptFlush(context.Background()).Err() })
+	start, stop := meanwhile(t, func() error {
+		n.Add(1)
+		return admin.ScriptFlush(context.Background()).Err()
+	})
 	p.breaks = start
 	p.enough = func() bool { return n.Load() >= 1000 }
 	p.mends = func() { stop(); t.Logf("flushed %d times", n.Load()) }
@@ -317,8 +329,9 @@ func flushed(t testing.TB) *place {
 func sentinelFailover(t testing.TB) *place {
 	s := redistest.Sentinel(t, 2, 1)
 	wire := &redistest.Faults{}
-	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: redistest.MasterName, SentinelAddrs: s.Addrs(),
-		Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewFailoverClient(
+		&redis.FailoverOptions{MasterName: redistest.MasterName, SentinelAddrs: s.Addrs(),
+			Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	p := &place{rdb: rdb, wire: wire, config: redisstore.Config{WaitReplicas: 1}}
 	p.breaks, p.enough, p.mends = failover(t, s.Nodes[0].Kill, func() error {
@@ -329,7 +342,8 @@ func sentinelFailover(t testing.TB) *place {
 }
 
 // failover is a fault that ends by itself, when await returns.
-func failover(t testing.TB, kill func(), await func() error) (breaks func(), enough func() bool, mends func()) {
+func failover(t testing.TB, kill func(),
+	await func() error) (breaks func(), enough func() bool, mends func()) {
 	over := make(chan struct{})
 	breaks = func() {
 		kill()
@@ -358,6 +372,7 @@ func clusterFailover(t testing.TB) *place {
 		c.Nodes[dead].Kill()
 	}, func() error { return c.AwaitFailover(context.Background(), dead) })
 	over := p.mends
-	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) } // otherwise there is no replica to wait for
+	// otherwise there is no replica to wait for
+	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) }
 	return p
 }

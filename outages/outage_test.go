@@ -15,7 +15,8 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-var long = flag.Bool("long", false, "one fault at a time, more pages and kills, 20,000 additions, and the losses of failovers: some minutes")
+var long = flag.Bool("long", false,
+	"one fault at a time, more pages and kills, 20,000 additions, and the losses of failovers: some minutes")
 
 func init() { redis.SetLogger(&logging.VoidLogger{}) } // broken connections are what we test
 
@@ -121,7 +122,8 @@ func (f fault) test(t *testing.T) {
 	wg.Wait()
 	slices.Sort(took)
 	n := len(took)
-	report += fmt.Sprintf(", then of %d pages (%d whole, %d with the breaker open) half within %s, 99 of 100 within %s, all within %s",
+	report += fmt.Sprintf(
+		", then of %d pages (%d whole, %d with the breaker open) half within %s, 99 of 100 within %s, all within %s",
 		n, whole, open, ms(took[n/2]), ms(took[n*99/100]), ms(took[n-1]))
 
 	// While the breaker is open, no command is sent. One visitor at a time, so that all on the wire
@@ -135,13 +137,15 @@ func (f fault) test(t *testing.T) {
 			if p.open() {
 				open = append(open, p.took)
 				if after.Commands != before.Commands || after.Conns != before.Conns {
-					t.Errorf("with the breaker open, %d commands were sent", after.Commands-before.Commands)
+					t.Errorf("with the breaker open, %d commands were sent",
+						after.Commands-before.Commands)
 				}
 			}
 			return len(open) == 100
 		})
 		m := median(open)
-		report += fmt.Sprintf("; while open %s (%+.2f ms, %.2f times healthy)", ms(m), float64(m-healthy)/1e6, float64(m)/float64(healthy))
+		report += fmt.Sprintf("; while open %s (%+.2f ms, %.2f times healthy)", ms(m),
+			float64(m-healthy)/1e6, float64(m)/float64(healthy))
 	}
 
 	broken = false

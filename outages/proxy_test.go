@@ -31,7 +31,8 @@ func through(poisons ...string) func(testing.TB) *place {
 }
 
 func proxyTo(t testing.TB, addr string) *toxiproxy.Proxy {
-	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "redis", "127.0.0.1:0", addr)
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil),
+		zerolog.Nop()), "redis", "127.0.0.1:0", addr)
 	must(t, proxy.Start())
 	t.Cleanup(proxy.Stop)
 	return proxy

@@ -95,7 +95,8 @@ func newSite(t testing.TB, store guest.Store) *site {
 		json.NewEncoder(w).Encode(page{Amount: n, Read: outcomeOf(err)})
 	})
 	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(page{Added: outcomeOf(theme.Set(r.Context(), r.FormValue("theme")))})
+		json.NewEncoder(w).Encode(
+			page{Added: outcomeOf(theme.Set(r.Context(), r.FormValue("theme")))})
 	})
 	handler := guests.Middleware(mux)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -268,7 +269,10 @@ func (v *visitor) visit() page {
 func (v *visitor) settle(name string) {
 	v.site.t.Helper()
 	eventually(v.site.t, "a calm site", func() bool { return v.visit().whole() })
-	eventually(v.site.t, "the cookie comes back", func() bool { p := v.visit(); return p.whole() && len(p.Calls) == 2 })
+	eventually(v.site.t, "the cookie comes back", func() bool {
+		p := v.visit()
+		return p.whole() && len(p.Calls) == 2
+	})
 	eventually(v.site.t, "a theme", func() bool {
 		return v.fetch("POST", "/theme", url.Values{"theme": {name}}).Added == done
 	})
@@ -279,11 +283,16 @@ func (v *visitor) settle(name string) {
 func (v *visitor) verify() {
 	v.site.t.Helper()
 	var p page
-	eventually(v.site.t, "the cart", func() bool { p = v.fetch("GET", "/cart", nil); return p.Read == done })
+	eventually(v.site.t, "the cart", func() bool {
+		p = v.fetch("GET", "/cart", nil)
+		return p.Read == done
+	})
 	if p.Amount < v.acked || p.Amount > v.acked+v.uncertain {
-		v.site.t.Errorf("the cart holds %d; %d additions were acknowledged, %d uncertain", p.Amount, v.acked, v.uncertain)
+		v.site.t.Errorf("the cart holds %d; %d additions were acknowledged, %d uncertain", p.Amount,
+			v.acked, v.uncertain)
 	}
-	eventually(v.site.t, "a whole page", func() bool { return v.visit().whole() }) // checks theme and guest
+	// checks theme and guest
+	eventually(v.site.t, "a whole page", func() bool { return v.visit().whole() })
 }
 
 // eventually polls until f holds.

@@ -25,16 +25,19 @@ import (
 // bad ones, none.
 type cacheShop struct {
 	*httptest.Server
-	guests  *guest.Manager
-	publics atomic.Int64 // requests for the public page that came through the cache without a cookie
+	guests *guest.Manager
+	// requests for the public page that came through the cache without a cookie
+	publics atomic.Int64
 }
 
 func newCacheShop(t *testing.T) *cacheShop {
 	s := &cacheShop{}
 	var err error
 	s.guests, err = guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
-		Data: []guest.Kind{basket}, Cookie: guest.Cookie{Insecure: true}, Logger: slog.New(slog.DiscardHandler),
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
+		Data:    []guest.Kind{basket}, Cookie: guest.Cookie{Insecure: true},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -139,13 +142,17 @@ func (c *crowd) holds(t *testing.T, client int, secret string) {
 	c.holder[secret] = client
 }
 
-func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport http.RoundTripper, rnd *rand.Rand) {
+func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport http.RoundTripper,
+	rnd *rand.Rand) {
 	jar, _ := cookiejar.New(nil)
 	client := &http.Client{Jar: jar, Transport: transport}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	home, _ := url.Parse(base)
 	item := fmt.Sprintf("item%d", i)
-	ways := []string{"GET /public", "GET /cart", "GET /etag", "GET /aged", "GET /old", "POST /add", "GET /static/style.css", "GET /static/none", "GET /moved", "GET /missing"}
+	ways := []string{"GET /public", "GET /cart", "GET /etag", "GET /aged", "GET /old", "POST /add",
+		"GET /static/style.css", "GET /static/none", "GET /moved", "GET /missing"}
 	rnd.Shuffle(len(ways), func(a, b int) { ways[a], ways[b] = ways[b], ways[a] })
 	if rnd.IntN(2) == 0 {
 		ways[0] = "GET /public"
@@ -246,8 +253,11 @@ func (c *crowd) sees(t *testing.T, i int, item, way string, body []byte) map[str
 // servedFromCache checks that the public page came from the cache, for visitors without a cookie:
 // all but the first few.
 func (s *cacheShop) servedFromCache(t *testing.T, c *crowd) {
-	t.Logf("the public page without a cookie: %d requests, %d hits, %d at the origin", c.bare, c.hits, s.publics.Load())
-	if c.bare < crowdSize/4 || int64(c.bare) != int64(c.hits)+s.publics.Load() || c.hits < c.bare/2 {
-		t.Errorf("%d requests for the public page, %d of them hits, %d at the origin", c.bare, c.hits, s.publics.Load())
+	t.Logf("the public page without a cookie: %d requests, %d hits, %d at the origin", c.bare,
+		c.hits, s.publics.Load())
+	if c.bare < crowdSize/4 || int64(c.bare) != int64(c.hits)+s.publics.Load() ||
+		c.hits < c.bare/2 {
+		t.Errorf("%d requests for the public page, %d of them hits, %d at the origin", c.bare,
+			c.hits, s.publics.Load())
 	}
 }

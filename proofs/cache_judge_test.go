@@ -25,8 +25,10 @@ func storedBy(req *http.Request, res *http.Response) (caches []string) {
 	lines := res.Header.Values("Cache-Control")
 	all := strings.Join(lines, ", ")
 	ask("RFC 9111", read(all))
-	if strings.Contains(strings.ToLower(all), "must-understand") { // section 5.2.2.3: no-store is for caches that do not understand it
-		ask("RFC 9111, must-understand", read(strings.NewReplacer("no-store", "ignored").Replace(strings.ToLower(all))))
+	// section 5.2.2.3: no-store is for caches that do not understand it
+	if strings.Contains(strings.ToLower(all), "must-understand") {
+		ask("RFC 9111, must-understand",
+			read(strings.NewReplacer("no-store", "ignored").Replace(strings.ToLower(all))))
 	}
 	if len(lines) > 1 {
 		for _, line := range lines {
@@ -34,7 +36,8 @@ func storedBy(req *http.Request, res *http.Response) (caches []string) {
 		}
 	}
 	for name, values := range res.Header {
-		h := read(strings.Join(values, ", ")) // RFC 9213, section 2.1: in place of Cache-Control and Expires
+		// RFC 9213, section 2.1: in place of Cache-Control and Expires
+		h := read(strings.Join(values, ", "))
 		h.Del("Expires")
 		switch lower := strings.ToLower(name); {
 		case lower == "x-accel-expires":
@@ -42,8 +45,10 @@ func storedBy(req *http.Request, res *http.Response) (caches []string) {
 				h.Set("Cache-Control", "max-age="+seconds)
 				ask("nginx", h)
 			}
-		case lower == "surrogate-control", lower == "edge-control", strings.HasSuffix(lower, "-cache-control"):
-			if _, err := cacheobject.ParseResponseCacheControl(h.Get("Cache-Control")); err == nil { // otherwise it is ignored
+		case lower == "surrogate-control", lower == "edge-control",
+			strings.HasSuffix(lower, "-cache-control"):
+			// otherwise it is ignored
+			if _, err := cacheobject.ParseResponseCacheControl(h.Get("Cache-Control")); err == nil {
 				ask("the one that "+name+" is for", h)
 			}
 		}
@@ -95,11 +100,14 @@ func TestCacheJudge(t *testing.T) {
 		{[]string{"Cache-Control", `ext="a, no-store, b"`}, true},
 		{[]string{"Cache-Control", `private="X-Field"`}, true},
 		{[]string{"Cache-Control", "private, no-store", "CDN-Cache-Control", "max-age=60"}, true},
-		{[]string{"Cache-Control", "private, no-store", "ExampleCDN-Cache-Control", "max-age=60"}, true},
-		{[]string{"Cache-Control", "private, no-store", "X-LiteSpeed-Cache-Control", "public"}, true},
+		{[]string{"Cache-Control", "private, no-store", "ExampleCDN-Cache-Control", "max-age=60"},
+			true},
+		{[]string{"Cache-Control", "private, no-store", "X-LiteSpeed-Cache-Control", "public"},
+			true},
 		{[]string{"Cache-Control", "private, no-store", "Surrogate-Control", "max-age=60"}, true},
 		{[]string{"Cache-Control", "private, no-store", "X-Accel-Expires", "60"}, true},
-		{[]string{"Cache-Control", "private, no-store", "X-Accel-Expires", "0", "CDN-Cache-Control", "no-store"}, false},
+		{[]string{"Cache-Control", "private, no-store", "X-Accel-Expires", "0", "CDN-Cache-Control",
+			"no-store"}, false},
 	} {
 		res := &http.Response{StatusCode: 200, Header: http.Header{}}
 		for i := 0; i < len(tt.header); i += 2 {

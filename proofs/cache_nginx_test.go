@@ -55,7 +55,8 @@ func startNginx(t *testing.T, origin string, changes ...string) string {
 	return ""
 }
 
-func tryNginx(t *testing.T, path, origin string, changes []string) (base string, log []byte, err error) {
+func tryNginx(t *testing.T, path, origin string,
+	changes []string) (base string, log []byte, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -146,7 +147,8 @@ func TestBehindNginx(t *testing.T) {
 		changes []string
 	}{
 		{"as documented", nil},
-		{"proxy_cache_valid any", []string{"proxy_cache shop;", "proxy_cache shop; proxy_cache_valid any 1m;"}},
+		{"proxy_cache_valid any",
+			[]string{"proxy_cache shop;", "proxy_cache shop; proxy_cache_valid any 1m;"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newCacheShop(t)
@@ -167,7 +169,8 @@ func firstRequests(t *testing.T, base string, n int) *http.Client {
 	for i := range n {
 		all.Go(func() {
 			<-start
-			res, err := (&http.Client{Transport: transport}).PostForm(base+"/add", url.Values{"item": {fmt.Sprint("item", i)}})
+			res, err := (&http.Client{Transport: transport}).PostForm(base+"/add",
+				url.Values{"item": {fmt.Sprint("item", i)}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -200,7 +203,8 @@ func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	requests := 0
 	for left := n; left > 1 || len(page.Cart) < n; left = len(client.Jar.Cookies(home)) {
 		if requests++; requests > n {
-			t.Fatalf("after %d requests: %d cookies, %d items in the cart, want 1 and %d", n, left, len(page.Cart), n)
+			t.Fatalf("after %d requests: %d cookies, %d items in the cart, want 1 and %d", n, left,
+				len(page.Cart), n)
 		}
 		res, err := client.Get(base + "/cart")
 		if err != nil {
@@ -232,12 +236,14 @@ func TestNginxsBuffers(t *testing.T) {
 		get           func(base string) (*http.Response, error)
 		status        int // with the default settings
 	}{
-		{"an app with a large header of its own", "proxy_buffer_size 8k;", func(base string) (*http.Response, error) {
-			return http.Get(base + "/large")
-		}, http.StatusBadGateway},
-		{"more first requests than a header has room for", "large_client_header_buffers 4 32k;", func(base string) (*http.Response, error) {
-			return firstRequests(t, base, 70).Get(base + "/cart")
-		}, http.StatusBadRequest},
+		{"an app with a large header of its own", "proxy_buffer_size 8k;",
+			func(base string) (*http.Response, error) {
+				return http.Get(base + "/large")
+			}, http.StatusBadGateway},
+		{"more first requests than a header has room for", "large_client_header_buffers 4 32k;",
+			func(base string) (*http.Response, error) {
+				return firstRequests(t, base, 70).Get(base + "/cart")
+			}, http.StatusBadRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if !strings.Contains(string(doc), tt.setting) {

@@ -42,7 +42,8 @@ func newSharedCache(t *testing.T, origin string) (*sharedCache, string) {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
 		Transport: &http.Transport{MaxIdleConnsPerHost: 50},
 	}
-	c := &sharedCache{origin: proxy, stored: map[string][]storedResponse{}, asked: map[string]chan struct{}{}}
+	c := &sharedCache{origin: proxy, stored: map[string][]storedResponse{},
+		asked: map[string]chan struct{}{}}
 	s := httptest.NewServer(c)
 	t.Cleanup(s.Close)
 	return c, s.URL
@@ -103,7 +104,8 @@ func (c *sharedCache) find(url string, request http.Header) *storedResponse {
 		same := true
 		for name := range strings.SplitSeq(strings.Join(s.header.Values("Vary"), ","), ",") {
 			name = strings.TrimSpace(name)
-			same = same && name != "*" && strings.Join(s.request.Values(name), ",") == strings.Join(request.Values(name), ",")
+			same = same && name != "*" && strings.Join(s.request.Values(name), ",") == strings.Join(
+				request.Values(name), ",")
 		}
 		if same {
 			return &c.stored[url][i]
@@ -164,7 +166,8 @@ func TestCollapsedRequests(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		if want := map[string]int{"/cart": 2 * visitors, "/public": 0}[path]; len(seen.holder) != want {
+		if want := map[string]int{"/cart": 2 * visitors,
+			"/public": 0}[path]; len(seen.holder) != want {
 			t.Errorf("%s: %d tokens and guests, want %d", path, len(seen.holder), want)
 		}
 	}

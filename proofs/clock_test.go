@@ -29,8 +29,10 @@ func TestNodesAnHourApart(t *testing.T) {
 			rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
 			defer rdb.Close()
 			m, err := guest.New(guest.Config{
-				Store:   redisstore.New(rdb, redisstore.Config{ReadTimeout: time.Hour, WriteTimeout: time.Hour}),
-				Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart}, Cookie: guest.Cookie{Insecure: true}, ClaimTimeout: time.Hour,
+				Store: redisstore.New(
+					rdb, redisstore.Config{ReadTimeout: time.Hour, WriteTimeout: time.Hour}),
+				Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
+				Cookie: guest.Cookie{Insecure: true}, ClaimTimeout: time.Hour,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -40,7 +42,8 @@ func TestNodesAnHourApart(t *testing.T) {
 				r.AddCookie(&http.Cookie{Name: name, Value: value})
 			}
 			w := httptest.NewRecorder()
-			m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(m, w, r) })).ServeHTTP(w, r)
+			m.Middleware(http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) { f(m, w, r) })).ServeHTTP(w, r)
 			for _, c := range w.Result().Cookies() {
 				if cookies[c.Name] = c.Value; c.MaxAge < 0 {
 					delete(cookies, c.Name)
@@ -74,7 +77,8 @@ func TestNodesAnHourApart(t *testing.T) {
 		var first guest.Receipt
 		on(nodes[1], jar, func(m *guest.Manager, w http.ResponseWriter, r *http.Request) {
 			var err error
-			if first, err = m.Claim(w, r, id); err != nil || !first.Claimed || first.Kinds[0].GuestTotal != 3 {
+			if first, err = m.Claim(w, r, id); err != nil || !first.Claimed ||
+				first.Kinds[0].GuestTotal != 3 {
 				t.Errorf("%+v, %v", first, err)
 			}
 		})

@@ -29,8 +29,9 @@ type content struct {
 
 type register struct {
 	content
-	owner  string // "": open
-	merged bool   // the owner has the content; the guest may have been frozen for it some time before
+	owner string // "": open
+	// the owner has the content; the guest may have been frozen for it some time before
+	merged bool
 }
 
 type input struct {
@@ -68,7 +69,8 @@ func (r register) step(in input, out output) (legal bool, next register) {
 			return out.unknown || claimed && out.amount == 1, r
 		}
 		r.items[in.item]++
-		return out.unknown || !claimed && (out.amount == r.items[in.item] || out.amount == unread), r
+		return out.unknown ||
+			!claimed && (out.amount == r.items[in.item] || out.amount == unread), r
 
 	case "amount":
 		return out.amount == r.items[in.item] || claimed && out.amount == 0, r
@@ -144,14 +146,16 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 		h.add(client, input{op: "amount", item: in.item}, out, call, end)
 		out.amount = unread
 	}
-	if in.op == "claim" && !out.refused && !out.unknown { // two steps, and another client may read between them
+	// two steps, and another client may read between them
+	if in.op == "claim" && !out.refused && !out.unknown {
 		h.add(client, input{op: "merge", account: in.account}, out, call, end)
 	}
 	h.add(client, in, out, call, end)
 }
 
 func (h *recorder) add(client int, in input, out output, call, end int64) {
-	h.history = append(h.history, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: call, Return: end})
+	h.history = append(h.history, porcupine.Operation{ClientId: client, Input: in, Output: out,
+		Call: call, Return: end})
 }
 
 func itemName(i int) string { return fmt.Sprint("item", i) }
@@ -171,13 +175,15 @@ func contentOf(ctx context.Context) (c content, err error) {
 }
 
 // request does something with the guest's first cookie.
-func (h *recorder) request(p *process, method string, do func(ctx context.Context, out *output) error) (out output, err error) {
+func (h *recorder) request(p *process, method string,
+	do func(ctx context.Context, out *output) error) (out output, err error) {
 	p.serve(method, h.cookies, "", func(_ http.ResponseWriter, req *http.Request) {
 		err = do(req.Context(), &out)
 		v := guest.FromContext(req.Context())
 		out.fresh = "g:"+v.GuestID() != h.key
 		if out.fresh != v.Replaced() {
-			h.r.violation("guest %d: Replaced is %v, and the guest is %s instead of %s", h.n, v.Replaced(), v.GuestID(), h.key)
+			h.r.violation("guest %d: Replaced is %v, and the guest is %s instead of %s", h.n,
+				v.Replaced(), v.GuestID(), h.key)
 		}
 	})
 	return out, err
@@ -214,7 +220,9 @@ func (h *recorder) tab(client int, rnd *rand.Rand) {
 		case 2:
 			in.op, in.choice = "choose", fmt.Sprintf("%d.%d", client, i)
 			h.record(client, in, func() (output, error) {
-				return h.request(p, "POST", func(ctx context.Context, _ *output) error { return choice.Set(ctx, in.choice) })
+				return h.request(p, "POST", func(ctx context.Context, _ *output) error {
+					return choice.Set(ctx, in.choice)
+				})
 			})
 		case 3:
 			h.read(client, p)
@@ -251,7 +259,8 @@ func (h *recorder) String() string {
 		if o.Return == math.MaxInt64 {
 			end = "?"
 		}
-		fmt.Fprintf(&s, "   client %d %d-%s %s\n", o.ClientId, o.Call, end, registerModel.DescribeOperation(o.Input, o.Output))
+		fmt.Fprintf(&s, "   client %d %d-%s %s\n", o.ClientId, o.Call, end,
+			registerModel.DescribeOperation(o.Input, o.Output))
 	}
 	return s.String()
 }
@@ -269,9 +278,10 @@ func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 				recorders[n] = h
 				jar := &jar{cookies: map[string]string{}}
 				for range 2 { // the second request brings the cookie back
-					jar.take(r.pick(rnd).serve("GET", jar.header(), "", func(_ http.ResponseWriter, req *http.Request) {
-						h.key = "g:" + guest.FromContext(req.Context()).GuestID()
-					}))
+					jar.take(r.pick(rnd).serve("GET", jar.header(), "",
+						func(_ http.ResponseWriter, req *http.Request) {
+							h.key = "g:" + guest.FromContext(req.Context()).GuestID()
+						}))
 				}
 				h.cookies = jar.header()
 				var wg sync.WaitGroup
@@ -338,7 +348,8 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 		t.Errorf("seed %d: %s", seed, broken)
 	}
 	if bad := illegal(t, recorders); len(bad) > 0 {
-		t.Errorf("seed %d: %d histories are not linearizable. The first one:\n%v%v", seed, len(bad), bad[0], r.dump(bad[0]))
+		t.Errorf("seed %d: %d histories are not linearizable. The first one:\n%v%v", seed, len(bad),
+			bad[0], r.dump(bad[0]))
 	}
 	ops, unknown := 0, 0
 	for _, h := range recorders {
@@ -349,7 +360,8 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 			}
 		}
 	}
-	t.Logf("seed %d: %d guests, %d operations, %d of them indeterminate; %v; %v", seed, guests, ops, unknown, r.net, time.Since(start).Round(time.Millisecond))
+	t.Logf("seed %d: %d guests, %d operations, %d of them indeterminate; %v; %v", seed, guests, ops,
+		unknown, r.net, time.Since(start).Round(time.Millisecond))
 }
 
 // The check finds a register that miscounts once.
@@ -377,7 +389,8 @@ func TestLinearizableFindsAWrongAmount(t *testing.T) {
 // dump shows the records of a guest.
 func (r *torture) dump(h *recorder) string {
 	var s strings.Builder
-	for _, key := range []string{h.key, accountKey(fmt.Sprint("A", h.n)), accountKey(fmt.Sprint("B", h.n))} {
+	for _, key := range []string{h.key, accountKey(fmt.Sprint("A", h.n)),
+		accountKey(fmt.Sprint("B", h.n))} {
 		fields, err := r.backend.clean.Get(context.Background(), key)
 		fmt.Fprintf(&s, "   %s: %q %v\n", key, fields, err)
 	}
@@ -388,7 +401,8 @@ func (r *torture) dump(h *recorder) string {
 func TestLinearizableHasTeeth(t *testing.T) {
 	server := redistest.Single(t)
 	for name, mutate := range mutants {
-		if strings.HasPrefix(name, "merges do not check") { // here no other client writes to the account
+		// here no other client writes to the account
+		if strings.HasPrefix(name, "merges do not check") {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

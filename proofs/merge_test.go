@@ -40,10 +40,12 @@ func TestMergeRules(t *testing.T) {
 	for name, rule := range rules {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
 			cart := guest.NewCounters("cart", rule)
-			side := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "a/b", "é"}), rapid.Int64Range(-5, 5).Filter(func(n int64) bool { return n != 0 }), 0, 6)
+			side := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "a/b", "é"}),
+				rapid.Int64Range(-5, 5).Filter(func(n int64) bool { return n != 0 }), 0, 6)
 			account, visitor := side.Draw(t, "account"), side.Draw(t, "guest")
 			m, err := guest.New(guest.Config{
-				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
+				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)},
+				Data: []guest.Kind{cart},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +106,8 @@ func TestMergeRules(t *testing.T) {
 				ResultItems: len(got), ResultTotal: total(got),
 			}
 			if receipt.Kinds[0] != said || preview.Kinds[0] != said {
-				t.Fatalf("receipt %+v\npreview %+v\nwant    %+v", receipt.Kinds[0], preview.Kinds[0], said)
+				t.Fatalf("receipt %+v\npreview %+v\nwant    %+v", receipt.Kinds[0],
+					preview.Kinds[0], said)
 			}
 			again, err := m.Claim(httptest.NewRecorder(), repeat, "ann")
 			if err != nil || !again.Replayed || again.Kinds[0] != said {

@@ -58,17 +58,23 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 }
 
 func newPrivateSite(t *testing.T, server *redistest.Server, log *syncBuffer) *privateSite {
-	s := &privateSite{t: t, rdb: redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})}
+	s := &privateSite{t: t,
+		rdb: redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})}
 	t.Cleanup(func() { s.rdb.Close() })
 	var err error
 	s.m, err = guest.New(guest.Config{
 		Store:   redisstore.New(s.rdb, redisstore.Config{}),
 		Secrets: [][]byte{[]byte(privateSecret)},
-		Data:    []guest.Kind{privateColour, privateCart, privateEmail, privateAddress, privateBirth},
+		Data: []guest.Kind{privateColour, privateCart, privateEmail, privateAddress,
+			privateBirth},
 		Account: func(r *http.Request) string { return r.Header.Get("User") },
-		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true}, AutoClaim: func(*http.Request) bool { return false },
+		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true},
+		AutoClaim: func(*http.Request) bool {
+			return false
+		},
 		OnClaim: func(context.Context, guest.Receipt) error { return s.hook },
-		Logger:  slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})),
+		Logger: slog.New(slog.NewTextHandler(
+			log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +83,8 @@ func newPrivateSite(t *testing.T, server *redistest.Server, log *syncBuffer) *pr
 }
 
 // request sends a request with these cookies, and returns those of the response.
-func (s *privateSite) request(cookies, user string, page func(w http.ResponseWriter, r *http.Request) error) (set string) {
+func (s *privateSite) request(cookies, user string,
+	page func(w http.ResponseWriter, r *http.Request) error) (set string) {
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Cookie", cookies)
 	if user != "" {
@@ -185,9 +192,11 @@ func TestPrivacy(t *testing.T) {
 
 	// A value that was moved, cut or changed in Redis cannot be decrypted.
 	key := s.rdb.Keys(t.Context(), "guest:a:*").Val()[0]
-	email, street := s.rdb.HGet(t.Context(), key, "email").Val(), s.rdb.HGet(t.Context(), key, "address/home").Val()
+	email, street := s.rdb.HGet(t.Context(), key, "email").Val(),
+		s.rdb.HGet(t.Context(), key, "address/home").Val()
 	for name, value := range map[string]string{
-		"another field's": street, "cut": email[:len(email)-1], "cut to nothing": email[:1], "cut to a nonce": email[:25], "changed": email[:30] + "x" + email[31:],
+		"another field's": street, "cut": email[:len(email)-1], "cut to nothing": email[:1],
+		"cut to a nonce": email[:25], "changed": email[:30] + "x" + email[31:],
 	} {
 		must(s.rdb.HSet(t.Context(), key, "email", value).Err())
 		if got, err := privateEmail.Get(as); got != "" || err == nil {
@@ -205,7 +214,8 @@ func TestPrivacy(t *testing.T) {
 	}
 	// Two tombstones are left, so that the cookies of the claimed and of the forgotten guest stay
 	// without effect.
-	if left := s.dump(); strings.Count(left, "\n") != 2 || !strings.Contains(left, "guest:g:"+guests[len(guests)-1]) {
+	if left := s.dump(); strings.Count(left, "\n") != 2 ||
+		!strings.Contains(left, "guest:g:"+guests[len(guests)-1]) {
 		t.Errorf("left: %s", left)
 	}
 }
@@ -271,7 +281,8 @@ func TestLogsTellNothing(t *testing.T) {
 		s.request("", "", func(w http.ResponseWriter, r *http.Request) error {
 			_, err := s.m.ClaimTicket(w, r, "private ticket", "private audience", privateAccount)
 			_, err2 := s.m.Claim(w, r, strings.Repeat(privateAccount, 100))
-			return errors.Join(err, err2, privateAddress.Set(r.Context(), "private\x00item", "private"),
+			return errors.Join(err, err2,
+				privateAddress.Set(r.Context(), "private\x00item", "private"),
 				privateColour.Set(r.Context(), strings.Repeat("private", 20_000)),
 				privateCart.Set(r.Context(), "private", 1<<60))
 		})

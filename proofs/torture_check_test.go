@@ -151,7 +151,8 @@ func (a *audit) common(sums map[string]int64) {
 	}
 	for item, n := range counts {
 		if sum := sums[item]; sum < n[acked] || sum > n[acked]+n[uncertain] {
-			a.r.violation("%s is %d after %d acknowledged and %d uncertain additions", item, sum, n[acked], n[uncertain])
+			a.r.violation("%s is %d after %d acknowledged and %d uncertain additions", item, sum,
+				n[acked], n[uncertain])
 		}
 	}
 }
@@ -176,7 +177,8 @@ func (a *audit) writes(b *browser, items map[string]map[string]int64) (faults []
 		for key, n := range items[w.item] {
 			total += n
 			if key != home {
-				faults = append(faults, fmt.Sprintf("%s is in %s instead of %s: %v", w.item, key, home, w))
+				faults = append(faults, fmt.Sprintf("%s is in %s instead of %s: %v", w.item, key,
+					home, w))
 			}
 		}
 		if total > 1 || total < 1 && w.result == acked || total > 0 && w.result == refused {
@@ -197,8 +199,10 @@ func (a *audit) choice(b *browser, w *write, home string) (faults []string) {
 		faults = append(faults, fmt.Sprintf("%s has it: %v", home, w))
 	case have == w.value:
 		for _, next := range b.writes {
-			if next.item == "" && next.result == acked && next.landed == w.landed && next.begin > w.end {
-				faults = append(faults, fmt.Sprintf("%s has the choice of %v, not of %v", home, w, next))
+			if next.item == "" && next.result == acked && next.landed == w.landed &&
+				next.begin > w.end {
+				faults = append(faults, fmt.Sprintf("%s has the choice of %v, not of %v", home, w,
+					next))
 			}
 		}
 	}
@@ -207,7 +211,9 @@ func (a *audit) choice(b *browser, w *write, home string) (faults []string) {
 
 // claims: one account has the guest, and all callers got the same answer.
 func (a *audit) claims(b *browser) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	home, g := a.home(b.origin), a.records[b.origin]
 	receipts := map[string]guest.Receipt{}
 	for _, c := range b.claims {
@@ -231,7 +237,8 @@ func (a *audit) claims(b *browser) (faults []string) {
 			if home == accountKey(c.account) || home == b.origin {
 				fault("%s was refused with %v, and the guest is in %s", c.account, c.err, home)
 			}
-		case !c.receipt.Pending || !errors.Is(c.err, guest.ErrUnavailable) && !errors.Is(c.err, errHook) && !strings.Contains(c.err.Error(), "OnClaim is still running"):
+		case !c.receipt.Pending || !errors.Is(c.err, guest.ErrUnavailable) && !errors.Is(c.err,
+			errHook) && !strings.Contains(c.err.Error(), "OnClaim is still running"):
 			fault("the claim by %s failed with %v: %+v", c.account, c.err, c.receipt)
 		}
 	}
@@ -246,7 +253,9 @@ func (a *audit) claims(b *browser) (faults []string) {
 	if !strings.HasPrefix(home, "a:") {
 		return faults
 	}
-	wrote := slices.ContainsFunc(b.writes, func(w *write) bool { return w.landed == b.origin && w.result == acked })
+	wrote := slices.ContainsFunc(b.writes, func(w *write) bool {
+		return w.landed == b.origin && w.result == acked
+	})
 	// If there are few claims, the account remembers all of them.
 	if marked := markersOf(a.records[home]); wrote && !marked[g[".i"]] && len(marked) < 8 {
 		fault("%s has no marker %q", home, g[".i"])
@@ -259,7 +268,9 @@ func (a *audit) claims(b *browser) (faults []string) {
 
 // cookies: that of a claimed guest reads nothing, that of an open one reads what it has.
 func (a *audit) cookies(b *browser) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	read := func(cookies string) (items map[string]int64, chosen string, replaced bool) {
 		p := a.r.process(a.r.backend.clean) // it has no memory of earlier requests
 		p.serve("GET", cookies, "", func(_ http.ResponseWriter, req *http.Request) {
@@ -285,7 +296,8 @@ func (a *audit) cookies(b *browser) (faults []string) {
 		home := a.home(g)
 		if strings.HasPrefix(home, "a:") {
 			if len(items) > 0 || chosen != "" || !replaced {
-				fault("the cookie of a claimed guest reads %v, %q (replaced: %v)", items, chosen, replaced)
+				fault("the cookie of a claimed guest reads %v, %q (replaced: %v)", items, chosen,
+					replaced)
 			}
 			continue
 		}
@@ -298,7 +310,8 @@ func (a *audit) cookies(b *browser) (faults []string) {
 	for tab, cookies := range b.left {
 		items, _, _ := read(cookies)
 		for _, w := range b.writes {
-			if w.tab == tab && w.landed != b.origin && w.result == acked && w.item != "" && strings.HasPrefix(a.home(w.landed), "g:") && items[w.item] == 0 {
+			if w.tab == tab && w.landed != b.origin && w.result == acked && w.item != "" &&
+				strings.HasPrefix(a.home(w.landed), "g:") && items[w.item] == 0 {
 				a.r.orphans++
 			}
 		}
@@ -309,7 +322,8 @@ func (a *audit) cookies(b *browser) (faults []string) {
 // show returns all that is known of a browser.
 func (a *audit) show(b *browser) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "guest %s, accounts %s (%s) and %s (%s)\n", b.origin, b.account, accountKey(b.account), b.other, accountKey(b.other))
+	fmt.Fprintf(&s, "guest %s, accounts %s (%s) and %s (%s)\n", b.origin, b.account,
+		accountKey(b.account), b.other, accountKey(b.other))
 	keys := map[string]bool{b.origin: true, accountKey(b.account): true, accountKey(b.other): true}
 	for _, w := range b.writes {
 		keys[w.landed] = true
@@ -351,5 +365,6 @@ func (r *torture) String() string {
 		}
 	}
 	return fmt.Sprintf("%d guests; writes: %d acknowledged, %d uncertain, %d refused, %d of tabs came late; claims: %d, %d done, %d refused, %d pending, %d by a process that died; %d recovered; %d orphaned",
-		len(r.browsers), writes[acked], writes[uncertain], writes[refused], landed, claims, won, lost, pending, died, r.recovered, r.orphans)
+		len(r.browsers), writes[acked], writes[uncertain], writes[refused], landed, claims, won,
+		lost, pending, died, r.recovered, r.orphans)
 }

@@ -118,7 +118,8 @@ func (r *torture) onClaim(_ context.Context, receipt guest.Receipt) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if first, again := r.hooked[receipt.ID]; again && fmt.Sprint(first) != fmt.Sprint(receipt) {
-		r.broken = append(r.broken, fmt.Sprintf("OnClaim was called with %+v, then with %+v", first, receipt))
+		r.broken = append(r.broken, fmt.Sprintf("OnClaim was called with %+v, then with %+v", first,
+			receipt))
 	}
 	r.hooked[receipt.ID] = receipt
 	if r.rnd.IntN(10) == 0 {
@@ -195,7 +196,8 @@ func (w *write) String() string {
 	if w.item == "" {
 		what = "chooses " + w.value
 	}
-	return fmt.Sprintf("tab %d %s at %d-%d in %s: %v (%v)", w.tab, what, w.begin, w.end, w.landed, [...]string{"refused", "acknowledged", "uncertain"}[w.result], w.err)
+	return fmt.Sprintf("tab %d %s at %d-%d in %s: %v (%v)", w.tab, what, w.begin, w.end, w.landed,
+		[...]string{"refused", "acknowledged", "uncertain"}[w.result], w.err)
 }
 
 // A claiming is one call of Claim.
@@ -238,7 +240,8 @@ func (r *torture) pick(rnd *rand.Rand) *process { return r.procs[rnd.IntN(len(r.
 // browse runs one browser.
 func (r *torture) browse(ctx context.Context, n int) {
 	rnd := rand.New(rand.NewPCG(r.seed, uint64(n)))
-	b := &browser{r: r, n: n, follow: rnd.IntN(3) == 0, given: map[string]string{}, due: map[int][]string{}}
+	b := &browser{r: r, n: n, follow: rnd.IntN(3) == 0, given: map[string]string{},
+		due: map[int][]string{}}
 	b.account, b.other = fmt.Sprint("A", n), fmt.Sprint("B", n)
 	if n/3%2 == 0 {
 		b.account = fmt.Sprint("A", n/3*3) // one user with three devices
@@ -257,7 +260,8 @@ func (r *torture) browse(ctx context.Context, n int) {
 	b.write(ctx, rnd, 0, "")
 	b.jars[1] = b.jars[0]
 	p := r.pick(rnd)
-	b.jars[0].take(p.serve("GET", b.jars[0].header(), "", func(http.ResponseWriter, *http.Request) {}))
+	b.jars[0].take(p.serve("GET", b.jars[0].header(), "",
+		func(http.ResponseWriter, *http.Request) {}))
 	b.old = b.jars[0].header()
 	if rnd.IntN(2) == 0 {
 		b.jars[1] = &jar{cookies: maps.Clone(b.jars[0].cookies)}
@@ -340,18 +344,19 @@ func (b *browser) write(ctx context.Context, rnd *rand.Rand, tab int, user strin
 		stream = true
 	}
 	jar := b.jars[tab]
-	cookies := p.serve(method, jar.header(), user, func(res http.ResponseWriter, req *http.Request) {
-		if stream {
-			res.(http.Flusher).Flush()
-		}
-		w.do(req.Context(), b.r)
-		v := guest.FromContext(req.Context())
-		if account, id := v.AccountID(), v.GuestID(); account != "" {
-			w.landed = accountKey(account)
-		} else if id != "" {
-			w.landed = "g:" + id
-		}
-	})
+	cookies := p.serve(method, jar.header(), user,
+		func(res http.ResponseWriter, req *http.Request) {
+			if stream {
+				res.(http.Flusher).Flush()
+			}
+			w.do(req.Context(), b.r)
+			v := guest.FromContext(req.Context())
+			if account, id := v.AccountID(), v.GuestID(); account != "" {
+				w.landed = accountKey(account)
+			} else if id != "" {
+				w.landed = "g:" + id
+			}
+		})
 	jar.take(cookies)
 
 	b.mu.Lock()
@@ -461,7 +466,8 @@ func (r *torture) recover(ctx context.Context) {
 		if n == 0 && err == nil {
 			// Only outbox entries of claims that froze no guest are left. They are removed after
 			// ten minutes.
-			if _, err = r.process(&later{r.backend.clean, 11 * time.Minute}).guests.Recover(ctx); err != nil {
+			if _, err = r.process(
+				&later{r.backend.clean, 11 * time.Minute}).guests.Recover(ctx); err != nil {
 				r.violation("Recover: %v", err)
 			}
 			return
@@ -470,9 +476,11 @@ func (r *torture) recover(ctx context.Context) {
 	r.violation("Recover does not come to an end")
 }
 
-func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) *torture {
+func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *network) backend,
+	mutate func(string, *guest.Update)) *torture {
 	r := &torture{
-		t: t, seed: seed, net: newNetwork(seed, loss), mutate: mutate, rnd: rand.New(rand.NewPCG(seed, 0)),
+		t: t, seed: seed, net: newNetwork(seed, loss), mutate: mutate,
+		rnd:    rand.New(rand.NewPCG(seed, 0)),
 		hooked: map[string]guest.Receipt{}, moved: map[string]bool{},
 	}
 	r.backend = open(t, r.net)
@@ -483,7 +491,8 @@ func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *
 }
 
 // run runs a torture and returns the broken promises.
-func run(t testing.TB, seed uint64, target int, loss float64, limit time.Duration, open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) []string {
+func run(t testing.TB, seed uint64, target int, loss float64, limit time.Duration,
+	open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) []string {
 	start := time.Now()
 	r := newTorture(t, seed, loss, open, mutate)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

@@ -61,24 +61,28 @@ func (n *network) calmDown() {
 func (n *network) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fmt.Sprintf("%d requests and %d replies lost of %d", n.count[redistest.Request], n.count[redistest.Reply], n.count[0]+n.count[1]+n.count[2])
+	return fmt.Sprintf("%d requests and %d replies lost of %d", n.count[redistest.Request],
+		n.count[redistest.Reply], n.count[0]+n.count[1]+n.count[2])
 }
 
 // A backend is where a torture keeps its records.
 type backend struct {
-	store   func() guest.Store                               // one for each process, through the bad network
-	clean   guest.Store                                      // through a good one
-	disturb func(ctx context.Context, r *torture) (done int) // runs until ctx ends; nil: no disturbance
-	what    string                                           // the name of the disturbance
-	prefix  string                                           // of its keys in a Cluster
+	// one for each process, through the bad network
+	store func() guest.Store
+	clean guest.Store // through a good one
+	// runs until ctx ends; nil: no disturbance
+	disturb func(ctx context.Context, r *torture) (done int)
+	what    string // the name of the disturbance
+	prefix  string // of its keys in a Cluster
 }
 
 var prefixes atomic.Int64
 
 func storeConfig() redisstore.Config {
 	return redisstore.Config{
-		Prefix:      fmt.Sprint("torture", prefixes.Add(1)),
-		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, // generous, as a busy machine is not what we test
+		Prefix: fmt.Sprint("torture", prefixes.Add(1)),
+		// generous, as a busy machine is not what we test
+		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 	}
 }
 
@@ -110,7 +114,8 @@ func clusterBackend(cluster *redistest.ClusterServers) func(t testing.TB, n *net
 			t.Cleanup(func() { rdb.Close() })
 			return redisstore.New(rdb, cfg)
 		}
-		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil), prefix: cfg.Prefix + ":"}
+		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil),
+			prefix: cfg.Prefix + ":"}
 	}
 }
 
@@ -170,7 +175,8 @@ func resharded(cluster *redistest.ClusterServers) func(testing.TB, *network) bac
 					continue
 				}
 				// Not ctx, or a slot might stay half moved.
-				if err := cluster.MoveSlot(t.Context(), slot, rnd.IntN(len(cluster.Nodes))); err != nil {
+				if err := cluster.MoveSlot(t.Context(), slot,
+					rnd.IntN(len(cluster.Nodes))); err != nil {
 					t.Errorf("after %d slots: %v", done, err)
 					return done
 				}
@@ -235,7 +241,8 @@ func (l *lossy) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	return nil, errLost
 }
 
-func (l *lossy) Update(ctx context.Context, key string, u guest.Update) (res guest.Result, err error) {
+func (l *lossy) Update(ctx context.Context, key string,
+	u guest.Update) (res guest.Result, err error) {
 	var done, unknown bool
 	for range attempts {
 		loss := l.arrives()

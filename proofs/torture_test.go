@@ -12,8 +12,10 @@ import (
 )
 
 var (
-	long = flag.Bool("long", false, "torture the library with 104,000 writes, and look at 4,000 histories: about a minute")
-	seed = flag.Uint64("seed", 0, "repeat what a test did and lost, if not its timing, with the seed that it has printed; 0: a random one")
+	long = flag.Bool("long", false,
+		"torture the library with 104,000 writes, and look at 4,000 histories: about a minute")
+	seed = flag.Uint64("seed", 0,
+		"repeat what a test did and lost, if not its timing, with the seed that it has printed; 0: a random one")
 )
 
 func seedOf() uint64 {
@@ -54,7 +56,8 @@ func TestTorture(t *testing.T) {
 			}
 			broken := run(t, seedOf(), target, loss, limit, form.open, nil)
 			if len(broken) > 0 {
-				t.Errorf("%d promises broken:\n%s", len(broken), strings.Join(broken[:min(3, len(broken))], "\n\n"))
+				t.Errorf("%d promises broken:\n%s", len(broken),
+					strings.Join(broken[:min(3, len(broken))], "\n\n"))
 			}
 		})
 	}
@@ -66,7 +69,8 @@ func TestTortureHasTeeth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first := seedOf()
 			for try := range uint64(10) {
-				if broken := run(t, first+try, 500, loss, time.Minute, memoryBackend, mutate); len(broken) > 0 {
+				if broken := run(t, first+try, 500, loss, time.Minute, memoryBackend,
+					mutate); len(broken) > 0 {
 					t.Logf("caught: %d promises broken: %s", len(broken), firstLine(broken[0]))
 					return
 				}

@@ -18,7 +18,9 @@ var concurrency = []testCase{
 	{"additions abreast", duty2, func(t *tester) {
 		const each = 20
 		k := t.key("k")
-		u := guest.Update{Add: map[string]int64{"n": 1, "m": -1}, Once: true, Return: []string{"n", "m"}} // shared by all
+		// shared by all
+		u := guest.Update{Add: map[string]int64{"n": 1, "m": -1}, Once: true,
+			Return: []string{"n", "m"}}
 		var seen sync.Map
 		t.abreast(abreast, func(int) error {
 			for range each {
@@ -45,7 +47,8 @@ var concurrency = []testCase{
 			losers := make([]string, abreast)
 			t.abreast(abreast, func(i int) error {
 				me := strconv.Itoa(i)
-				res, err := t.store.Update(t.Context(), k, guest.Update{If: guest.Fields{"won": ""}, Set: guest.Fields{"won": me}})
+				res, err := t.store.Update(t.Context(), k,
+					guest.Update{If: guest.Fields{"won": ""}, Set: guest.Fields{"won": me}})
 				if err != nil {
 					return err
 				}
@@ -80,7 +83,8 @@ var concurrency = []testCase{
 					return fmt.Errorf("the field holds %q: %w", have, err)
 				}
 				next := strconv.Itoa(n + 1)
-				res, err := t.store.Update(t.Context(), k, guest.Update{If: guest.Fields{"n": have}, Set: guest.Fields{"n": next}})
+				res, err := t.store.Update(t.Context(), k,
+					guest.Update{If: guest.Fields{"n": have}, Set: guest.Fields{"n": next}})
 				if err != nil {
 					return err
 				}
@@ -136,19 +140,24 @@ var concurrency = []testCase{
 				t.failf("after %d additions of 1, each once, the sum is %q", i+1, have)
 			}
 		}
-		t.unmet(k, guest.Update{If: guest.Fields{"n": "1"}, Add: map[string]int64{"n": 1}, Once: true}, guest.Fields{"n": "40"})
-		t.refused(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 1}, Once: true}, guest.ErrQuota)
-		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 2}, Once: true})
+		t.unmet(k, guest.Update{If: guest.Fields{"n": "1"}, Add: map[string]int64{"n": 1},
+			Once: true}, guest.Fields{"n": "40"})
+		t.refused(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 1},
+			Once: true}, guest.ErrQuota)
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 2},
+			Once: true})
 		t.apply(k, guest.Update{Drop: true, Once: true})
 		t.holds(k, nil)
 	}},
 	{"answers in time", duty4, func(t *tester) { // and truthfully, whenever the deadline passes
 		k := t.key("k")
 		var done, uncertain int
-		for _, d := range []time.Duration{50 * time.Microsecond, 300 * time.Microsecond, 2 * time.Millisecond} {
+		for _, d := range []time.Duration{50 * time.Microsecond, 300 * time.Microsecond,
+			2 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), d)
 			start := time.Now()
-			_, err := t.store.Update(ctx, k, guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+			_, err := t.store.Update(ctx, k,
+				guest.Update{Add: map[string]int64{"n": 1}, Once: true})
 			cancel()
 			if took := time.Since(start); took > longestWait/2 {
 				t.says = duty8
@@ -168,7 +177,8 @@ var concurrency = []testCase{
 			return err == nil
 		})
 		if n, _ := strconv.Atoi(have["n"]); n < done || n > done+uncertain {
-			t.failf("%d additions were done and %d uncertain, but the sum is %d", done, uncertain, n)
+			t.failf("%d additions were done and %d uncertain, but the sum is %d", done,
+				uncertain, n)
 		}
 	}},
 }

@@ -19,7 +19,8 @@ func shortLives(yield func(time.Duration) bool) {
 var lifetime = []testCase{
 	{"ttl", duty7, func(t *tester) {
 		k := t.key("k")
-		t.lives(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: 100 * time.Millisecond})
+		t.lives(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"},
+			TTL: 100 * time.Millisecond})
 	}},
 	{"ttl lengthens", duty7, func(t *tester) {
 		k := t.key("k")
@@ -76,7 +77,8 @@ var lifetime = []testCase{
 		for short := range shortLives {
 			t.apply(k, guest.Update{Drop: true})
 			t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: short})
-			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "2"}, Add: map[string]int64{"n": 1}}).Applied {
+			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "2"},
+				Add: map[string]int64{"n": 1}}).Applied {
 				t.gone(k)
 				return
 			}
@@ -88,18 +90,21 @@ var lifetime = []testCase{
 		k, made := t.key("k"), t.key("made")
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}})
 		t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, Once: true, TTL: short, KeepTTL: true})
-		t.apply(made, guest.Update{Set: guest.Fields{"a": "1"}, Once: true, TTL: short, KeepTTL: true})
+		t.apply(made, guest.Update{Set: guest.Fields{"a": "1"}, Once: true, TTL: short,
+			KeepTTL: true})
 		t.gone(made)
 		t.pass(2 * short)
 		t.holds(k, guest.Fields{"a": "1", "b": "2"})
 	}},
 	{"kept ttl is not lengthened", duty7, func(t *tester) {
-		for _, first := range []guest.Fields{{"a": "1"}, {".a": "1"}} { // one that counts, and one that does not
+		// one that counts, and one that does not
+		for _, first := range []guest.Fields{{"a": "1"}, {".a": "1"}} {
 			k := t.key("k" + slices.Collect(maps.Keys(first))[0])
 			for short := range shortLives {
 				t.apply(k, guest.Update{Drop: true})
 				t.apply(k, guest.Update{Set: first, TTL: short})
-				if t.update(k, guest.Update{If: first, Set: guest.Fields{"b": "2"}, TTL: time.Hour, KeepTTL: true}).Applied {
+				if t.update(k, guest.Update{If: first, Set: guest.Fields{"b": "2"}, TTL: time.Hour,
+					KeepTTL: true}).Applied {
 					t.gone(k)
 					break
 				}
@@ -107,7 +112,8 @@ var lifetime = []testCase{
 			}
 		}
 	}},
-	{"ttl in the same step", duty7, func(t *tester) { // if a fault falls between a write and its TTL, the record lives for ever
+	// if a fault falls between a write and its TTL, the record lives for ever
+	{"ttl in the same step", duty7, func(t *tester) {
 		k := t.key("k")
 		for range 20 {
 			t.apply(k, guest.Update{Add: map[string]int64{"n": 1}, TTL: 2 * time.Millisecond})
@@ -123,10 +129,12 @@ var lifetime = []testCase{
 		t.keepsTTL(guest.Update{NotAfter: time.Unix(1, 0), Set: guest.Fields{"b": "1"}}, nil)
 	}},
 	{"ttl over quota", duty5, func(t *tester) {
-		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1", "c": "1"}, Quota: guest.Quota{Fields: 1}}, guest.ErrQuota)
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1", "c": "1"},
+			Quota: guest.Quota{Fields: 1}}, guest.ErrQuota)
 	}},
 	{"ttl of invalid input", duty6, func(t *tester) {
-		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1"}, Add: map[string]int64{"a": 1}}, guest.ErrInvalid)
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1"}, Add: map[string]int64{"a": 1}},
+			guest.ErrInvalid)
 	}},
 }
 

@@ -37,7 +37,8 @@ var random = []testCase{
 			want, answer, wantErr := model(records[n], u, res.Now)
 			same := res.Applied == (want != nil) && maps.Equal(res.Fields, answer)
 			if wantErr != nil { // if both are due, the store may return either error
-				same = errors.Is(err, wantErr) || wantErr == guest.ErrInvalid && errors.Is(err, guest.ErrQuota)
+				same = errors.Is(err, wantErr) || wantErr == guest.ErrInvalid &&
+					errors.Is(err, guest.ErrQuota)
 			}
 			if !same || wantErr == nil && err != nil {
 				t.failf("update %d with STORETEST_SEED=%d: the answer is %+v, %v\nwant applied %t, %q, %v\nof %+v\nto %q",
@@ -47,7 +48,8 @@ var random = []testCase{
 				records[n] = want
 			}
 			if have := t.get(key); !maps.Equal(have, records[n]) {
-				t.failf("update %d with STORETEST_SEED=%d: the record holds %q, want %q\nafter %+v", i, seed, have, records[n], u)
+				t.failf("update %d with STORETEST_SEED=%d: the record holds %q, want %q\nafter %+v",
+					i, seed, have, records[n], u)
 			}
 		}
 	}},
@@ -55,7 +57,8 @@ var random = []testCase{
 
 // model returns the record after an update, nil if there is none, and the update's result. It
 // shares no code with a store.
-func model(record guest.Fields, u guest.Update, now time.Time) (after, answer guest.Fields, err error) {
+func model(record guest.Fields, u guest.Update,
+	now time.Time) (after, answer guest.Fields, err error) {
 	answer = guest.Fields{}
 	for name, want := range u.If {
 		if record[name] != want {
@@ -116,7 +119,8 @@ func model(record guest.Fields, u guest.Update, now time.Time) (after, answer gu
 func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	one := func(words ...string) string { return words[r.IntN(len(words))] }
 	value := func() string {
-		return one("1", "-1", "7", "x", "1.5", "9007199254740992", "-9007199254740991", "\x00\xff", strings.Repeat("y", 1+r.IntN(12)))
+		return one("1", "-1", "7", "x", "1.5", "9007199254740992", "-9007199254740991", "\x00\xff",
+			strings.Repeat("y", 1+r.IntN(12)))
 	}
 	names := []string{"a", "b", "c", "cart/x", "cart/y", "cart/", "cart", ".m", ".n"}
 	u := guest.Update{

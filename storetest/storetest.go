@@ -32,7 +32,8 @@ func Run(t *testing.T, open func(t *testing.T) guest.Store) {
 
 // RunIn is Run, but calls bubble to run each case and its open. With synctest.Test as bubble, a
 // store that uses time.Now and no network is tested without waiting.
-func RunIn(t *testing.T, bubble func(*testing.T, func(*testing.T)), open func(t *testing.T) guest.Store) {
+func RunIn(t *testing.T, bubble func(*testing.T, func(*testing.T)),
+	open func(t *testing.T) guest.Store) {
 	t.Run("contract", func(t *testing.T) { // ends when its parallel subtests have
 		for _, c := range cases() {
 			t.Run(c.name, func(t *testing.T) {
@@ -51,7 +52,8 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency, callers, keys, births, random} {
+	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency,
+		callers, keys, births, random} {
 		all = append(all, some...)
 	}
 	return all
@@ -91,7 +93,8 @@ func (t *tester) key(name string) string {
 
 func (t *tester) dropAll() {
 	for key := range t.used {
-		t.store.Update(context.Background(), key, guest.Update{Drop: true, Reserve: true}) // clean up: the result does not matter
+		// clean up: the result does not matter
+		t.store.Update(context.Background(), key, guest.Update{Drop: true, Reserve: true})
 	}
 }
 
@@ -152,7 +155,8 @@ func (t *tester) refused(key string, u guest.Update, want error) {
 	before := t.get(key)
 	res, err := t.store.Update(t.Context(), key, u)
 	if !errors.Is(err, want) {
-		t.failf("the error is %v, want one that wraps %q\nof %+v\nthe record held %q", err, want, u, before)
+		t.failf("the error is %v, want one that wraps %q\nof %+v\nthe record held %q", err, want, u,
+			before)
 	}
 	if res.Applied {
 		t.failf("an update with an error says that it was applied: %+v", u)

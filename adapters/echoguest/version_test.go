@@ -71,20 +71,24 @@ func TestAutoHandleHEAD(t *testing.T) {
 		cookie := created.Name + "=" + created.Value
 		// The same returning visitor, whose cookie this response confirms, unless the page is
 		// public.
-		head, get := s.browser().get("HEAD", path, "Cookie", cookie), s.browser().get("GET", path, "Cookie", cookie)
+		head, get := s.browser().get("HEAD", path, "Cookie", cookie),
+			s.browser().get("GET", path, "Cookie", cookie)
 		lines := 2
 		if path == "/public" {
 			lines = 0
 		}
 		if len(head.Header["Set-Cookie"]) != lines || len(get.Header["Set-Cookie"]) != lines {
-			t.Errorf("%s: cookies of HEAD %q, of GET %q, want %d", path, head.Header["Set-Cookie"], get.Header["Set-Cookie"], lines)
+			t.Errorf("%s: cookies of HEAD %q, of GET %q, want %d", path, head.Header["Set-Cookie"],
+				get.Header["Set-Cookie"], lines)
 		}
 		if path == "/page" && head.ContentLength != int64(len("page")) {
 			t.Errorf("HEAD %s: Content-Length %d", path, head.ContentLength)
 		}
 		for _, name := range []string{"Cache-Control", "Vary"} {
-			if h, g := strings.Join(head.Header[name], ","), strings.Join(get.Header[name], ","); h != g || head.StatusCode != get.StatusCode {
-				t.Errorf("%s: HEAD %d %s %q, GET %d %q", path, head.StatusCode, name, h, get.StatusCode, g)
+			if h, g := strings.Join(head.Header[name], ","),
+				strings.Join(get.Header[name], ","); h != g || head.StatusCode != get.StatusCode {
+				t.Errorf("%s: HEAD %d %s %q, GET %d %q", path, head.StatusCode, name, h,
+					get.StatusCode, g)
 			}
 		}
 	}

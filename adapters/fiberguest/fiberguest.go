@@ -152,7 +152,8 @@ type local struct{ key, value any }
 func withLocals(c fiber.Ctx) context.Context {
 	var l locals
 	c.RequestCtx().VisitUserValuesAll(func(key, value any) {
-		if s, ok := value.(string); ok { // it may be part of a buffer, such as an account's ID from a header
+		// it may be part of a buffer, such as an account's ID from a header
+		if s, ok := value.(string); ok {
 			value = strings.Clone(s)
 		}
 		l.values = append(l.values, local{key, value})
@@ -178,7 +179,8 @@ func response(c fiber.Ctx, bounded bool) *fasthttp.ResponseHeader {
 	case bounded: // for example by an outer timeout, which may be sending it
 		return nil
 	}
-	if late := c.RequestCtx().LastTimeoutErrorResponse(); late != nil { // of an inner timeout, whose handler still runs
+	// of an inner timeout, whose handler still runs
+	if late := c.RequestCtx().LastTimeoutErrorResponse(); late != nil {
 		return &late.Header
 	}
 	return nil

@@ -40,7 +40,8 @@ func Middleware(m *guest.Manager) gin.HandlerFunc {
 		if again {
 			return
 		}
-		if status := c.Writer.Status(); status == http.StatusNotModified { // Gin sends it without calling any writer
+		// Gin sends it without calling any writer
+		if status := c.Writer.Status(); status == http.StatusNotModified {
 			x.Commit(status)
 		}
 		x.End()

@@ -52,8 +52,10 @@ type browser struct {
 func newBrowser(s *httptest.Server) browser {
 	jar, _ := cookiejar.New(nil) // the error is always nil
 	return browser{&http.Client{
-		Jar:           jar,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar: jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}, s.URL}
 }
 
@@ -122,36 +124,62 @@ func TestEveryWayToAnswer(t *testing.T) {
 	e.GET("/whoami", whoami)
 	e.POST("/405", whoami)
 	ways := map[string]gin.HandlerFunc{
-		"/string":         func(c *gin.Context) { c.String(http.StatusOK, "hello") },
-		"/json":           func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"hello": "world"}) },
-		"/write":          func(c *gin.Context) { c.Writer.Write([]byte("hello")) },
-		"/writestring":    func(c *gin.Context) { c.Writer.WriteString("hello") },
-		"/empty":          func(c *gin.Context) {},
-		"/status":         func(c *gin.Context) { c.Status(http.StatusAccepted) },
-		"/204":            func(c *gin.Context) { c.JSON(http.StatusNoContent, nil) },
-		"/writeheadernow": func(c *gin.Context) { c.Writer.WriteHeaderNow(); c.Header("Cache-Control", "no-cache") },
-		"/abort":          func(c *gin.Context) { c.AbortWithStatus(http.StatusForbidden) },
-		"/abort/json":     func(c *gin.Context) { c.AbortWithStatusJSON(http.StatusForbidden, gin.H{}) },
-		"/abort/error":    func(c *gin.Context) { c.AbortWithError(http.StatusForbidden, errors.New("no")) },
-		"/error":          func(c *gin.Context) { c.Error(errTeapot) },
-		"/panic":          func(c *gin.Context) { panic("on purpose") },
-		"/flush":          func(c *gin.Context) { c.Writer.Flush(); c.Header("Cache-Control", "no-cache") },
-		"/controller":     func(c *gin.Context) { http.NewResponseController(c.Writer).Flush() },
-		"/stream":         func(c *gin.Context) { c.Stream(func(io.Writer) bool { return false }) },
-		"/redirect":       func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/string") },
-		"/file":           func(c *gin.Context) { c.File(file) },
-		"/attachment":     func(c *gin.Context) { c.FileAttachment(file, "hi.txt") },
-		"/fs":             func(c *gin.Context) { c.FileFromFS("hello.txt", http.FS(adaptertest.Files)) },
+		"/string":      func(c *gin.Context) { c.String(http.StatusOK, "hello") },
+		"/json":        func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"hello": "world"}) },
+		"/write":       func(c *gin.Context) { c.Writer.Write([]byte("hello")) },
+		"/writestring": func(c *gin.Context) { c.Writer.WriteString("hello") },
+		"/empty":       func(c *gin.Context) {},
+		"/status":      func(c *gin.Context) { c.Status(http.StatusAccepted) },
+		"/204":         func(c *gin.Context) { c.JSON(http.StatusNoContent, nil) },
+		"/writeheadernow": func(c *gin.Context) {
+			c.Writer.WriteHeaderNow()
+			c.Header("Cache-Control", "no-cache")
+		},
+		"/abort": func(c *gin.Context) { c.AbortWithStatus(http.StatusForbidden) },
+		"/abort/json": func(c *gin.Context) {
+			c.AbortWithStatusJSON(http.StatusForbidden, gin.H{})
+		},
+		"/abort/error": func(c *gin.Context) {
+			c.AbortWithError(http.StatusForbidden, errors.New("no"))
+		},
+		"/error": func(c *gin.Context) { c.Error(errTeapot) },
+		"/panic": func(c *gin.Context) { panic("on purpose") },
+		"/flush": func(c *gin.Context) {
+			c.Writer.Flush()
+			c.Header("Cache-Control", "no-cache")
+		},
+		"/controller": func(c *gin.Context) { http.NewResponseController(c.Writer).Flush() },
+		"/stream":     func(c *gin.Context) { c.Stream(func(io.Writer) bool { return false }) },
+		"/redirect":   func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/string") },
+		"/file":       func(c *gin.Context) { c.File(file) },
+		"/attachment": func(c *gin.Context) { c.FileAttachment(file, "hi.txt") },
+		"/fs": func(c *gin.Context) {
+			c.FileFromFS("hello.txt", http.FS(adaptertest.Files))
+		},
 		"/reader": func(c *gin.Context) {
 			c.DataFromReader(http.StatusOK, 5, "text/plain", strings.NewReader("hello"), nil)
 		},
-		"/copy":              func(c *gin.Context) { io.Copy(c.Writer, strings.NewReader("hello")) },
-		"/early":             func(c *gin.Context) { early(c); c.String(http.StatusOK, "hello") },
-		"/early/empty":       func(c *gin.Context) { early(c) },
-		"/handlecontext":     func(c *gin.Context) { c.Request.URL.Path = "/string"; e.HandleContext(c) },
-		"/handlecontext/204": func(c *gin.Context) { c.Request.URL.Path = "/204"; e.HandleContext(c) },
-		"/handlecontext/404": func(c *gin.Context) { c.Request.URL.Path = "/404"; e.HandleContext(c) },
-		"/101":               func(c *gin.Context) { c.Status(http.StatusSwitchingProtocols); c.Writer.WriteHeaderNow() },
+		"/copy": func(c *gin.Context) {
+			io.Copy(c.Writer, strings.NewReader("hello"))
+		},
+		"/early":       func(c *gin.Context) { early(c); c.String(http.StatusOK, "hello") },
+		"/early/empty": func(c *gin.Context) { early(c) },
+		"/handlecontext": func(c *gin.Context) {
+			c.Request.URL.Path = "/string"
+			e.HandleContext(c)
+		},
+		"/handlecontext/204": func(c *gin.Context) {
+			c.Request.URL.Path = "/204"
+			e.HandleContext(c)
+		},
+		"/handlecontext/404": func(c *gin.Context) {
+			c.Request.URL.Path = "/404"
+			e.HandleContext(c)
+		},
+		"/101": func(c *gin.Context) {
+			c.Status(http.StatusSwitchingProtocols)
+			c.Writer.WriteHeaderNow()
+		},
 		"/hijack": func(c *gin.Context) {
 			conn, _, err := c.Writer.Hijack()
 			if err != nil {
@@ -182,14 +210,19 @@ func TestEveryWayToAnswer(t *testing.T) {
 				{"written", 1, "private, no-store"},
 			} {
 				r := newBrowser(s).do(t, "GET", path+"?page="+tt.page)
-				cookies, cache, vary := r.header["Set-Cookie"], r.header["Cache-Control"], r.header["Vary"]
-				if len(cookies) != tt.cookies || !slices.Equal(cache, []string{tt.cache}) || !slices.Equal(vary, []string{"Cookie"}) {
-					t.Errorf("%s: %d, cookies %q, Cache-Control %q, Vary %q", tt.page, r.status, cookies, cache, vary)
+				cookies, cache, vary := r.header["Set-Cookie"], r.header["Cache-Control"],
+					r.header["Vary"]
+				if len(cookies) != tt.cookies || !slices.Equal(cache, []string{tt.cache}) ||
+					!slices.Equal(vary, []string{"Cookie"}) {
+					t.Errorf("%s: %d, cookies %q, Cache-Control %q, Vary %q", tt.page, r.status,
+						cookies, cache, vary)
 				}
 			}
 			r := old.do(t, "GET", path+"?page=vary")
-			if vary := r.header["Vary"]; !slices.Equal(vary, []string{"Accept", "Cookie"}) || r.header["Set-Cookie"] != nil {
-				t.Errorf("a known visitor: %d, Vary %q, cookies %q", r.status, vary, r.header["Set-Cookie"])
+			if vary := r.header["Vary"]; !slices.Equal(vary, []string{"Accept", "Cookie"}) ||
+				r.header["Set-Cookie"] != nil {
+				t.Errorf("a known visitor: %d, Vary %q, cookies %q", r.status, vary,
+					r.header["Set-Cookie"])
 			}
 		})
 	}
@@ -213,7 +246,8 @@ func TestMadePublicFromOutside(t *testing.T) {
 	s := serve(t, e)
 	for _, when := range []string{"before", "after"} {
 		r := newBrowser(s).do(t, "GET", "/?when="+when)
-		if r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public || r.header.Get("Vary") != "Cookie" {
+		if r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public ||
+			r.header.Get("Vary") != "Cookie" {
 			t.Errorf("%s: %v", when, r.header)
 		}
 	}
@@ -229,7 +263,8 @@ func TestNoRoute(t *testing.T) {
 		c.String(http.StatusNotFound, "nothing here: %v", err)
 	})
 	r := newBrowser(serve(t, e)).do(t, "GET", "/nowhere")
-	if r.status != http.StatusNotFound || r.body != "nothing here: <nil>" || len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
+	if r.status != http.StatusNotFound || r.body != "nothing here: <nil>" ||
+		len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -307,7 +342,8 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	if bobs.body != "<nil>" {
 		t.Errorf("%+v", bobs)
 	}
-	if cart, err := Cart.All(m.AsGuest(t.Context(), id)); err != nil || len(cart) != 2 || cart[id] != 1 || cart["copied"] != 1 {
+	if cart, err := Cart.All(m.AsGuest(t.Context(), id)); err != nil || len(cart) != 2 ||
+		cart[id] != 1 || cart["copied"] != 1 {
 		t.Errorf("the goroutine's guest has %v, %v", cart, err)
 	}
 
@@ -322,7 +358,8 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 		t.Errorf("the account has %v, %v", cart, err)
 	}
 	bobsID := bob.do(t, "GET", "/whoami").body
-	if cart, err := Cart.All(m.AsGuest(t.Context(), bobsID)); err != nil || len(cart) != 1 || cart["mine"] != 2 {
+	if cart, err := Cart.All(m.AsGuest(t.Context(), bobsID)); err != nil || len(cart) != 1 ||
+		cart["mine"] != 2 {
 		t.Errorf("the other guest has %v, %v", cart, err)
 	}
 }
@@ -356,7 +393,8 @@ func TestClaim(t *testing.T) {
 			t.Errorf("%s: %+v", path, r)
 		}
 		r := b.do(t, "POST", path+"?user="+user)
-		if r.body != "true" || len(r.header["Set-Cookie"]) != 1 || !strings.Contains(r.header.Get("Set-Cookie"), "Max-Age=0") {
+		if r.body != "true" || len(r.header["Set-Cookie"]) != 1 ||
+			!strings.Contains(r.header.Get("Set-Cookie"), "Max-Age=0") {
 			t.Errorf("%s: %+v", path, r)
 		}
 		if n, err := Cart.Get(m.As(t.Context(), user), "tea"); n != 1 || err != nil {
@@ -384,7 +422,8 @@ func TestMiddlewareThatReplaces(t *testing.T) {
 		answer(c, c.Request.Context().Value(key{}), err)
 	})
 	r := newBrowser(serve(t, e)).do(t, "POST", "/add")
-	if r.body != "theirs" || len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
+	if r.body != "theirs" || len(r.header["Set-Cookie"]) != 1 ||
+		r.header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -435,9 +474,11 @@ func TestARequestWithinTheRequest(t *testing.T) {
 	e.Use(ginguest.Middleware(m))
 	e.GET("/whoami", whoami)
 	e.GET("/batch", func(c *gin.Context) {
-		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(c.Request.Context(), "GET", "/whoami", nil)
+		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(c.Request.Context(), "GET",
+			"/whoami", nil)
 		e.ServeHTTP(w, r)
-		if id := ginguest.Visitor(c).GuestID(); id == "" || w.Body.String() != id || w.Header()["Set-Cookie"] != nil {
+		if id := ginguest.Visitor(c).GuestID(); id == "" || w.Body.String() != id ||
+			w.Header()["Set-Cookie"] != nil {
 			t.Errorf("within the request of %q: %q, %v", id, w.Body, w.Header())
 		}
 		c.Header("Cache-Control", public)
@@ -477,7 +518,8 @@ func TestMountedMoreThanOnce(t *testing.T) {
 		if again := b.do(t, "GET", "/group/whoami"); again.body != r.body {
 			t.Errorf("%s: %q, then %q", name, r.body, again.body)
 		}
-		if r := newBrowser(s).do(t, "GET", "/group/public"); r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public {
+		if r := newBrowser(s).do(t, "GET", "/group/public"); r.header["Set-Cookie"] != nil ||
+			r.header.Get("Cache-Control") != public {
 			t.Errorf("%s: %v", name, r.header)
 		}
 	}

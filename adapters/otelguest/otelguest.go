@@ -48,13 +48,19 @@ func New(cfg Config) (guest.Hooks, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
-	meter := instruments{meter: cfg.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))}
-	created := meter.counter("guest.created", "{guest}", "New guests: the token was sent, or data were stored.")
-	returned := meter.counter("guest.returned", "{guest}", "Guests whose cookie came back for the first time.")
-	firstWrites := meter.counter("guest.first_writes", "{guest}", "Guests that stored their first data.")
-	refused := meter.counter("guest.refused", "{refusal}", "Tokens and claims that were turned away.")
+	meter := instruments{
+		meter: cfg.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))}
+	created := meter.counter("guest.created", "{guest}",
+		"New guests: the token was sent, or data were stored.")
+	returned := meter.counter("guest.returned", "{guest}",
+		"Guests whose cookie came back for the first time.")
+	firstWrites := meter.counter("guest.first_writes", "{guest}",
+		"Guests that stored their first data.")
+	refused := meter.counter("guest.refused", "{refusal}",
+		"Tokens and claims that were turned away.")
 	claims := meter.counter("guest.claims", "{claim}", "Claims, by outcome.")
-	stuck := meter.counter("guest.claims.stuck", "{failure}", "Times that Recover failed to finish a claim over 24 hours old.")
+	stuck := meter.counter("guest.claims.stuck", "{failure}",
+		"Times that Recover failed to finish a claim over 24 hours old.")
 	duration := meter.duration()
 	if meter.err != nil {
 		return guest.Hooks{}, meter.err
@@ -67,7 +73,8 @@ func New(cfg Config) (guest.Hooks, error) {
 	claim := func(ctx context.Context, outcome string) {
 		event(ctx, claims, "guest.claim", attribute.String("guest.claim.outcome", outcome))
 	}
-	calls := storeCalls{cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)), duration, cfg.System}
+	calls := storeCalls{cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
+		duration, cfg.System}
 	return guest.Hooks{
 		Created:    func(ctx context.Context) { created.Add(ctx, 1) },
 		Returned:   func(ctx context.Context) { returned.Add(ctx, 1) },

@@ -21,18 +21,24 @@ import (
 // prometheus.WrapRegistererWith returns. If the Registerer returns an error, New returns it, and
 // nothing is registered.
 func New(reg prometheus.Registerer) (guest.Hooks, error) {
-	created := counter("guest_created_total", "New guests: the token was sent, or data were stored.")
+	created := counter("guest_created_total",
+		"New guests: the token was sent, or data were stored.")
 	returned := counter("guest_returned_total", "Guests whose cookie came back for the first time.")
 	firstWrites := counter("guest_first_writes_total", "Guests that stored their first data.")
-	refused := counters("guest_refused_total", "Tokens and claims that were turned away, by reason.", "reason")
-	claims := counters("guest_claims_total", "Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
-	stuck := counter("guest_stuck_claims_total", "Times that Recover failed to finish a claim over 24 hours old.")
+	refused := counters("guest_refused_total",
+		"Tokens and claims that were turned away, by reason.", "reason")
+	claims := counters("guest_claims_total",
+		"Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
+	stuck := counter("guest_stuck_claims_total",
+		"Times that Recover failed to finish a claim over 24 hours old.")
 	calls := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "guest_store_call_duration_seconds",
-		Help:    "Duration of store calls, including failed ones.",
-		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6, 1, 2},
+		Name: "guest_store_call_duration_seconds",
+		Help: "Duration of store calls, including failed ones.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6,
+			1, 2},
 	}, []string{"op"})
-	failures := counters("guest_store_call_errors_total", "Store calls that failed, by class of error.", "op", "error")
+	failures := counters("guest_store_call_errors_total",
+		"Store calls that failed, by class of error.", "op", "error")
 
 	// Every series exists from the start, so that the first event is an increase.
 	for _, reason := range reasons {
@@ -47,7 +53,8 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 			failures.WithLabelValues(op, class)
 		}
 	}
-	if err := register(reg, created, returned, firstWrites, refused, claims, stuck, calls, failures); err != nil {
+	if err := register(reg, created, returned, firstWrites, refused, claims, stuck, calls,
+		failures); err != nil {
 		return guest.Hooks{}, err
 	}
 
@@ -61,8 +68,10 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 				claims.WithLabelValues("refused").Inc()
 			}
 		},
-		Claimed: func(_ context.Context, r guest.Receipt) { claims.WithLabelValues(outcome(r)).Inc() },
-		Stuck:   func(context.Context, guest.Receipt, error) { stuck.Inc() },
+		Claimed: func(_ context.Context, r guest.Receipt) {
+			claims.WithLabelValues(outcome(r)).Inc()
+		},
+		Stuck: func(context.Context, guest.Receipt, error) { stuck.Inc() },
 		StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
 			calls.WithLabelValues(op).Observe(d.Seconds())
 			if err != nil {
@@ -76,12 +85,14 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 // method of a memstore.Store.
 func Lost(reg prometheus.Registerer, lost func() int64) error {
 	return register(reg, prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "guest_lost_total", Help: "Guests that expired with data that no account had claimed.",
+		Name: "guest_lost_total",
+		Help: "Guests that expired with data that no account had claimed.",
 	}, func() float64 { return float64(lost()) }))
 }
 
 var (
-	reasons  = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
+	reasons = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous,
+		guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
 	outcomes = []string{"claimed", "replayed", "pending", "refused"}
 	classes  = []string{"quota", "invalid", "uncertain", "canceled", "timeout", "unavailable"}
 )

@@ -86,13 +86,17 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	pages := http.NewServeMux()
-	pages.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	pages.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	})
 	pages.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
 			http.Error(w, "not now", http.StatusServiceUnavailable)
 		}
 	})
-	pages.HandleFunc("POST /login/{user}", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, r.PathValue("user")) })
+	pages.HandleFunc("POST /login/{user}", func(w http.ResponseWriter, r *http.Request) {
+		guests.Claim(w, r, r.PathValue("user"))
+	})
 	mux := http.NewServeMux()
 	mux.Handle("/", guests.Middleware(pages))
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -181,7 +185,8 @@ func (s *site) play() {
 	ann.send("POST", "/login/ann") // get fails: pending
 	s.store.down.Store(false)
 
-	ann.send("POST", "/login/ann") // read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
+	// read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
+	ann.send("POST", "/login/ann")
 	again := s.visitor()
 	again.cookies(thief.cookies()...)
 	again.send("POST", "/login/ann") // get, get: replayed
@@ -238,7 +243,9 @@ func TestNoNewSeries(t *testing.T) {
 	}
 	before := series(registry)
 	ctx := t.Context()
-	for _, reason := range []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket} {
+	for _, reason := range []string{guest.RefusedToken, guest.RefusedCookies,
+		guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed,
+		guest.RefusedTicket} {
 		hooks.Refused(ctx, reason)
 	}
 	for i, r := range []guest.Receipt{{}, {Replayed: true}, {Pending: true}} {
@@ -247,7 +254,8 @@ func TestNoNewSeries(t *testing.T) {
 		hooks.Stuck(ctx, r, errDown)
 	}
 	for _, op := range []string{"get", "update"} {
-		for _, err := range []error{nil, guest.ErrQuota, guest.ErrInvalid, guest.ErrUncertain, context.Canceled, os.ErrDeadlineExceeded, errDown} {
+		for _, err := range []error{nil, guest.ErrQuota, guest.ErrInvalid, guest.ErrUncertain,
+			context.Canceled, os.ErrDeadlineExceeded, errDown} {
 			hooks.StoreCall(ctx, op, 1, err)
 		}
 	}
@@ -258,7 +266,9 @@ func TestNoNewSeries(t *testing.T) {
 
 func TestRegisteredTwice(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(prometheus.NewCounter(prometheus.CounterOpts{Name: "guest_claims_total", Help: "another"})); err != nil {
+	if err := registry.Register(
+		prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "guest_claims_total", Help: "another"})); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the first try leaves nothing registered
@@ -330,7 +340,8 @@ func TestLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := registry.Gather()
-	if err != nil || len(all) != 1 || all[0].GetName() != "guest_lost_total" || all[0].Metric[0].Counter.GetValue() != 7 {
+	if err != nil || len(all) != 1 || all[0].GetName() != "guest_lost_total" ||
+		all[0].Metric[0].Counter.GetValue() != 7 {
 		t.Errorf("%v, %v", all, err)
 	}
 	if err := promguest.Lost(registry, func() int64 { return 7 }); err == nil {

@@ -87,7 +87,8 @@ kind, and removes outbox entries of claims that are done or never began. It leav
 a rule or an OnClaim, unless you give --rule and --without-onclaim. It is safe to run while the app runs.`
 }
 
-var errOnClaim = errors.New("the app's OnClaim is due (let the app's Recover call it, or give --without-onclaim if it has none)")
+var errOnClaim = errors.New(
+	"the app's OnClaim is due (let the app's Recover call it, or give --without-onclaim if it has none)")
 
 func (c *recovery) Run(s *session) error {
 	for kind, rule := range c.Rule {
@@ -162,8 +163,9 @@ func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (
 		return false, err
 	}
 	var kinds []guest.Kind
-	var due []string                  // kinds whose rule was needed but not given
-	if p.State != guest.ClaimMerged { // a claim that has only started is not merged either; but its guest may be about to be frozen
+	var due []string // kinds whose rule was needed but not given
+	// a claim that has only started is not merged either; but its guest may be about to be frozen
+	if p.State != guest.ClaimMerged {
 		if kinds, err = c.kinds(s, probe, p, &due); err != nil {
 			return false, err
 		}
@@ -197,7 +199,8 @@ const longestTTL = 400 * 24 * time.Hour
 
 // kinds declares the kinds that are stored for the frozen guest, with the operator's rules.
 // Encrypted data must be readable on both sides, or a merge would drop them.
-func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due *[]string) (kinds []guest.Kind, err error) {
+func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim,
+	due *[]string) (kinds []guest.Kind, err error) {
 	source, err := m.Inspect().Guest(s.ctx, p.GuestID)
 	if err != nil {
 		return nil, err
@@ -239,7 +242,8 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 		}
 		switch {
 		case !whole(k) || other.Data != nil && !whole(other) || encrypted:
-			return nil, fmt.Errorf("--rule %s=%s: %s does not hold only whole numbers", k.Name, rule, k.Name)
+			return nil, fmt.Errorf("--rule %s=%s: %s does not hold only whole numbers", k.Name,
+				rule, k.Name)
 		case k.PerItem:
 			return guest.NewCounters(k.Name, guest.EachItem(numbers)), nil
 		}
@@ -273,7 +277,8 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 
 // perItem is guest.EachItem. Without a rule it refuses even if no item is on both sides, since the
 // app's own rule may not work item by item.
-func perItem(merge guest.Merge[json.RawMessage], refuse bool) guest.Merge[map[string]json.RawMessage] {
+func perItem(merge guest.Merge[json.RawMessage],
+	refuse bool) guest.Merge[map[string]json.RawMessage] {
 	if refuse {
 		return func(_, _ map[string]json.RawMessage) map[string]json.RawMessage {
 			merge(nil, nil)

@@ -47,7 +47,8 @@ func (s *session) open() (redis.UniversalClient, guest.Store, error) {
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return nil, nil, fmt.Errorf("the store cannot be reached: %w", err)
 	}
-	return rdb, redisstore.New(rdb, redisstore.Config{Prefix: s.Prefix, ReadTimeout: timeout, WriteTimeout: timeout}), nil
+	return rdb, redisstore.New(
+		rdb, redisstore.Config{Prefix: s.Prefix, ReadTimeout: timeout, WriteTimeout: timeout}), nil
 }
 
 // client takes the username and password of the environment if the URL has none.
@@ -85,7 +86,8 @@ func (c *connection) client() (redis.UniversalClient, error) {
 }
 
 // errURL repeats no part of the URL, as any part may be the password.
-var errURL = usage{errors.New("--redis is not a URL that go-redis accepts (write redis://host:port/db, with special characters of the password percent-encoded, or put the password into GUEST_REDIS_PASSWORD)")}
+var errURL = usage{errors.New(
+	"--redis is not a URL that go-redis accepts (write redis://host:port/db, with special characters of the password percent-encoded, or put the password into GUEST_REDIS_PASSWORD)")}
 
 func or(a, b string) string {
 	if a != "" {
@@ -104,13 +106,15 @@ func (c *connection) secrets() (secrets [][]byte, err error) {
 		}
 		text, where = string(b), c.SecretsFile
 	}
-	for i, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }) {
+	for i, word := range strings.FieldsFunc(
+		text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }) {
 		secret, err := base64.StdEncoding.DecodeString(word)
 		if err != nil {
 			return nil, usagef("secret %d of %s is not base64", i+1, where)
 		}
 		if len(secret) < 32 {
-			return nil, usagef("secret %d of %s has %d bytes; at least 32 are needed", i+1, where, len(secret))
+			return nil, usagef("secret %d of %s has %d bytes; at least 32 are needed", i+1, where,
+				len(secret))
 		}
 		secrets = append(secrets, secret)
 	}

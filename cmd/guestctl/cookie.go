@@ -84,11 +84,13 @@ func (c *cookie) names() []string {
 // read finds the guest cookies in what the operator pasted.
 func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo) {
 	text = strings.Trim(text, " \t\r\n")
-	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") || strings.EqualFold(head, "Set-Cookie")) {
+	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") ||
+		strings.EqualFold(head, "Set-Cookie")) {
 		text = rest
 	}
 	for pair := range strings.SplitSeq(text, ";") {
-		pair = strings.Trim(pair, " \t") // as the middleware does: other spaces are part of the name
+		// as the middleware does: other spaces are part of the name
+		pair = strings.Trim(pair, " \t")
 		name, value, _ := strings.Cut(pair, "=")
 		switch {
 		case strings.Trim(value, "=") == "": // no name: at most base64 that ends in =
@@ -120,7 +122,8 @@ func (c *cookie) unnamed(inspect guest.Inspector, value string) cookieInfo {
 	var info cookieInfo
 	for _, name := range c.names() {
 		info = cookieInfo{Name: name, TokenInfo: inspect.Token(name, value)}
-		if info.Verdict == guest.TokenForged { // it may be a provisional cookie, whose name has the first six characters of the ID
+		// it may be a provisional cookie, whose name has the first six characters of the ID
+		if info.Verdict == guest.TokenForged {
 			provisional := name + "." + info.GuestID[:6]
 			if i := inspect.Token(provisional, value); i.Verdict != guest.TokenForged {
 				info = cookieInfo{Name: provisional, TokenInfo: i}
@@ -160,7 +163,8 @@ func explain(t *tabwriter.Writer, info cookieInfo) {
 	row(t, "issued", stamp(info.Issued))
 	row(t, "expires", stamp(info.Expires))
 	if info.Provisional {
-		row(t, "provisional", "yes: the browser has not sent it back before; the guest's record expires after Config.ProvisionalTTL")
+		row(t, "provisional",
+			"yes: the browser has not sent it back before; the guest's record expires after Config.ProvisionalTTL")
 	} else {
 		row(t, "provisional", "no")
 	}

@@ -73,7 +73,8 @@ func TestOperationsDocs(t *testing.T) {
 			command, want, _ := strings.Cut(strings.TrimSuffix(step, "\n"), "\n")
 			bash := exec.Command("bash", "-c", strings.ReplaceAll(command, guestOfDocs, id))
 			bash.Dir = dir
-			bash.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"), "GUEST_REDIS=redis://" + server.Addr,
+			bash.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"),
+				"GUEST_REDIS=redis://" + server.Addr,
 				"GUEST_SECRETS_FILE=secrets.txt", race}
 			out, _ := bash.CombinedOutput() // another test checks exit codes
 			got := strings.ReplaceAll(strings.TrimRight(string(out), "\n"), id, guestOfDocs)

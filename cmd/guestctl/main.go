@@ -62,14 +62,16 @@ Exit codes: 0 done, or the answer is yes; 1 the answer is no: a cookie that is n
 
 func main() {
 	var c commandLine
-	parser := kong.Must(&c, kong.Name("guestctl"), kong.Description(description), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	parser := kong.Must(&c, kong.Name("guestctl"), kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	parsed, err := parser.Parse(guardIDs(os.Args[1:]))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guestctl:", err)
 		os.Exit(exitUsage)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err = parsed.Run(&session{ctx: ctx, connection: &c.connection, json: c.JSON, in: bufio.NewReader(os.Stdin), out: os.Stdout, err: os.Stderr})
+	err = parsed.Run(&session{ctx: ctx, connection: &c.connection, json: c.JSON,
+		in: bufio.NewReader(os.Stdin), out: os.Stdout, err: os.Stderr})
 	stop()
 	var no negative
 	if err != nil && !errors.As(err, &no) {
@@ -114,7 +116,8 @@ func exitCode(err error) int {
 // not read as a flag.
 func guardIDs(args []string) []string {
 	for i := 1; i < len(args); i++ {
-		if id := args[i]; args[i-1] == "guest" && len(id) == 22 && id[0] == '-' && !strings.Contains(id, "=") {
+		if id := args[i]; args[i-1] == "guest" && len(id) == 22 && id[0] == '-' &&
+			!strings.Contains(id, "=") {
 			return append(slices.Concat(args[:i], args[i+1:]), "--", id)
 		}
 	}

@@ -123,7 +123,8 @@ func (p *progress) show(done, total int64) {
 	}
 	p.percent = percent
 	full := percent * barWidth / 100
-	fmt.Fprintf(p.w, "\r%s [%s%s] %3d %%", p.what, strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), percent)
+	fmt.Fprintf(p.w, "\r%s [%s%s] %3d %%", p.what, strings.Repeat("=", full),
+		strings.Repeat(" ", barWidth-full), percent)
 }
 
 func (p *progress) end() {

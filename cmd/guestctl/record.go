@@ -63,7 +63,8 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 		return r, nil, err
 	}
 	for _, p := range all {
-		if u.Type == "guest" && (p.GuestID == u.ID || p.SiblingID == u.ID) || u.Type == "account" && p.AccountID == u.ID {
+		if u.Type == "guest" && (p.GuestID == u.ID || p.SiblingID == u.ID) ||
+			u.Type == "account" && p.AccountID == u.ID {
 			r.Pending = append(r.Pending, p)
 		}
 	}
@@ -165,7 +166,8 @@ func (c *show) table(t *tabwriter.Writer, r record) {
 func outcomes(kinds []guest.KindReceipt) string {
 	var s []string
 	for _, k := range kinds {
-		s = append(s, fmt.Sprintf("%s %s (%d of the guest, %d of the account, %d now)", k.Name, k.Outcome, k.GuestItems, k.AccountItems, k.ResultItems))
+		s = append(s, fmt.Sprintf("%s %s (%d of the guest, %d of the account, %d now)", k.Name,
+			k.Outcome, k.GuestItems, k.AccountItems, k.ResultItems))
 	}
 	return strings.Join(s, ", ")
 }
@@ -193,7 +195,8 @@ func (c *export) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	x := exported{r.Type, r.ID, r.State, r.Expires, map[string]json.RawMessage{}, []string{}, r.Pending}
+	x := exported{r.Type, r.ID, r.State, r.Expires, map[string]json.RawMessage{}, []string{},
+		r.Pending}
 	for _, k := range r.Kinds {
 		if k.Data == nil {
 			x.NotDecrypted = append(x.NotDecrypted, k.Name)
@@ -232,12 +235,17 @@ func (c *erase) Run(s *session) error {
 	switch {
 	case r.Type == "guest" && (r.State == guest.StateFrozen || r.State == guest.StateClaimed):
 		fmt.Fprintln(s.err, "guestctl: this guest was claimed, so its data are its owner's (erase the account)")
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
 	case r.isEmpty():
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing is stored, so nothing was erased") }), negative{})
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing is stored, so nothing was erased") }),
+			negative{})
 	}
-	if !c.Yes && !s.confirm(fmt.Sprintf("Erase all that is stored for %s %s, for good?", c.Type, plain(c.ID))) {
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
+	if !c.Yes && !s.confirm(fmt.Sprintf("Erase all that is stored for %s %s, for good?", c.Type,
+		plain(c.ID))) {
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
 	}
 	m, err := s.manager(func(cfg *guest.Config) { cfg.Store = store })
 	if err != nil {

@@ -104,7 +104,9 @@ func mastersOf(ctx context.Context, rdb redis.UniversalClient) ([]*redis.Client,
 			masters = append(masters, node)
 			return nil
 		})
-		slices.SortFunc(masters, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
+		slices.SortFunc(masters, func(a, b *redis.Client) int {
+			return strings.Compare(a.Options().Addr, b.Options().Addr)
+		})
 		return masters, err
 	}
 	return nil, fmt.Errorf("no list of the masters of a %T", rdb)
@@ -115,7 +117,8 @@ func mastersOf(ctx context.Context, rdb redis.UniversalClient) ([]*redis.Client,
 const scanCount = 500
 
 // names goes through all keys, and adds those of records to the samples.
-func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *progress, guests, accounts *sample) (keys int64, err error) {
+func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *progress, guests,
+	accounts *sample) (keys int64, err error) {
 	var total int64
 	sizes := make([]int64, len(masters))
 	for i, m := range masters {
@@ -160,7 +163,8 @@ const batch = 100 // records looked into in one round trip
 // look asks about the keys of a sample, a batch at a time. ask adds commands, and returns a
 // function that is called with the key's memory once they were answered, unless the record has
 // expired meanwhile.
-func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
+func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample,
+	ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
 	done := 0
 	for keys := range slices.Chunk(of.heap, batch) {
 		if err := pace.wait(s.ctx, len(keys)); err != nil {
@@ -192,11 +196,13 @@ func isData(field string) bool {
 	return !strings.HasPrefix(field, ".") && !strings.HasPrefix(field, "!")
 }
 
-func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, g *guestStats) error {
+func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample,
+	g *guestStats) error {
 	var open, provisional, withData, frozen, tombstones int
 	var bytes []float64
 	err := look(s, rdb, pace, bar, of, func(pipe redis.Pipeliner, key string) func(int64) {
-		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key), pipe.PTTL(s.ctx, key)
+		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key),
+			pipe.PTTL(s.ctx, key)
 		return func(memory int64) {
 			bytes = append(bytes, float64(memory))
 			switch state := state.Val(); {
@@ -222,12 +228,14 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 	if n == len(of.heap) && int64(n) == of.total { // the sample is complete
 		total = float64(n)
 	}
-	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total), share(withData, n, total),
+	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total),
+		share(withData, n, total),
 		share(frozen, n, total), share(tombstones, n, total), sum(bytes, total)}
 	return nil
 }
 
-func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, a *accountStats) error {
+func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress,
+	of *sample, a *accountStats) error {
 	var bytes []float64
 	err := look(s, rdb, pace, bar, of, func(redis.Pipeliner, string) func(int64) {
 		return func(memory int64) { bytes = append(bytes, float64(memory)) }
@@ -242,7 +250,8 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 	g, a := info.Guests, info.Accounts
 	row(t, "guests", count(float64(g.Count)))
 	row(t, "  open", number(g.Open))
-	row(t, "    provisional", number(g.Provisional), "end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
+	row(t, "    provisional", number(g.Provisional),
+		"end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
 	row(t, "  frozen", number(g.Frozen), "being claimed")
 	row(t, "  tombstones", number(g.Tombstones), "claimed or forgotten")
 	row(t, "  with data", number(g.WithData))
@@ -255,7 +264,8 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 		masters = fmt.Sprint(info.Masters, " masters")
 	}
 	t.Flush()
-	row(t, fmt.Sprintf("Went through %s keys of %s, looked into %s guests and %s accounts.", count(float64(info.Keys)), masters, count(float64(g.Sampled)), count(float64(a.Sampled))))
+	row(t, fmt.Sprintf("Went through %s keys of %s, looked into %s guests and %s accounts.",
+		count(float64(info.Keys)), masters, count(float64(g.Sampled)), count(float64(a.Sampled))))
 	if int64(g.Sampled) < g.Count || int64(a.Sampled) < a.Count {
 		row(t, "± is the bound of the extrapolation: 99 of 100 such samples are within it.")
 	}

@@ -48,7 +48,8 @@ func (b *browser) says(method, path string, status int, want string) *http.Respo
 	return b.answers(method, path, "", "", status, want)
 }
 
-func (b *browser) answers(method, path, contentType, body string, status int, want string) *http.Response {
+func (b *browser) answers(method, path, contentType, body string, status int,
+	want string) *http.Response {
 	b.Helper()
 	req, err := http.NewRequestWithContext(b.Context(), method, b.url+path, strings.NewReader(body))
 	if err != nil {

@@ -22,7 +22,8 @@ func (b *browser) send(conn *websocket.Conn, sku, want string) {
 }
 
 func (b *browser) exchange(conn *websocket.Conn, sku string) (string, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // for an answer that comes at once
+	// for an answer that comes at once
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageText, []byte(sku)); err != nil {
 		return "", err
@@ -52,7 +53,8 @@ func TestWebSocket(t *testing.T) {
 	b.send(conn, "tea", "3")
 
 	b.says("POST", "/login?user=ann&password=tulip", 200, "hello ann")
-	if _, err := b.exchange(conn, "tea"); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
+	if _, err := b.exchange(conn,
+		"tea"); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
 		t.Errorf("a message after the claim: %v", err)
 	}
 	hasCart(t, guests, "ann", "tea", 3)

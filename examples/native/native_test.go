@@ -29,7 +29,8 @@ type device struct {
 
 func (d *device) runs(want string, command ...string) {
 	d.Helper()
-	out, err := exec.Command(d.binary, append([]string{"-addr", d.addr, "-dir", d.dir}, command...)...).CombinedOutput()
+	out, err := exec.Command(d.binary,
+		append([]string{"-addr", d.addr, "-dir", d.dir}, command...)...).CombinedOutput()
 	if got := strings.TrimSpace(string(out)); got != want || err != nil {
 		d.Errorf("%v: %s, %v; want %s", command, got, err, want)
 	}
@@ -136,7 +137,8 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func newClient(t *testing.T, app http.Handler) *client {
-	return &client{server: "http://shop.test", file: filepath.Join(t.TempDir(), "token"), http: http.Client{Transport: direct{app}}}
+	return &client{server: "http://shop.test", file: filepath.Join(t.TempDir(), "token"),
+		http: http.Client{Transport: direct{app}}}
 }
 
 func (c *client) says(t *testing.T, method, path, want string) {

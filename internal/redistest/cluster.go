@@ -51,7 +51,9 @@ func StartCluster(dir string, args ...string) (*ClusterServers, error) {
 
 // StartShards is StartCluster with that many masters.
 func StartShards(dir string, shards int, args ...string) (*ClusterServers, error) {
-	c := &ClusterServers{dir: dir, args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)}
+	c := &ClusterServers{dir: dir,
+		args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"},
+			args...)}
 	if err := c.start(shards); err != nil {
 		c.Close()
 		return nil, err
@@ -90,7 +92,8 @@ func (c *ClusterServers) start(shards int) error {
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
-		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards, (i+1)*slots/shards-1).Err(); err != nil {
+		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards,
+			(i+1)*slots/shards-1).Err(); err != nil {
 			return err
 		}
 	}
@@ -105,7 +108,8 @@ func (c *ClusterServers) start(shards int) error {
 			if err != nil {
 				return err
 			}
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
+			if !strings.Contains(info, "cluster_state:ok") ||
+				!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
 			//lint:ignore SA1019 CLUSTER SHARDS is Redis 7's
@@ -114,7 +118,8 @@ func (c *ClusterServers) start(shards int) error {
 				return err
 			}
 			if len(ranges) != shards {
-				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", len(ranges), shards)
+				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", len(ranges),
+					shards)
 			}
 		}
 		return nil
@@ -151,7 +156,8 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 		if err := c.meet(ctx, rdb); err != nil {
 			return err
 		}
-		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil { // once it knows its master
+		// once it knows its master
+		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil {
 			return err
 		}
 	}
@@ -191,10 +197,12 @@ func (c *ClusterServers) AddMaster(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if strings.Contains(table, "handshake") || strings.Count(table, "master") < len(c.nodes) {
+			if strings.Contains(table, "handshake") ||
+				strings.Count(table, "master") < len(c.nodes) {
 				return errors.New("redistest: a node does not know all masters:\n" + table)
 			}
-			if info, err := n.ClusterInfo(ctx).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
+			if info, err := n.ClusterInfo(ctx).Result(); err != nil ||
+				!strings.Contains(info, "cluster_state:ok") {
 				return fmt.Errorf("redistest: a node does not serve: %v\n%s", err, info)
 			}
 		}
@@ -322,7 +330,8 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 		if len(keys) == 0 {
 			break
 		}
-		if err := c.nodes[from].Migrate(ctx, host, port, keys[0], 0, startTimeout).Err(); err != nil {
+		if err := c.nodes[from].Migrate(ctx, host, port, keys[0], 0,
+			startTimeout).Err(); err != nil {
 			return err
 		}
 	}
@@ -334,7 +343,8 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 		}
 	}
 	for _, i := range order {
-		if err := c.nodes[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[to]).Err(); err != nil {
+		if err := c.nodes[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE",
+			ids[to]).Err(); err != nil {
 			return err
 		}
 	}
@@ -352,7 +362,8 @@ func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
 }
 
 func (c *ClusterServers) openSlot(ctx context.Context, slot, from, to int, ids []string) error {
-	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err(); err != nil {
+	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING",
+		ids[from]).Err(); err != nil {
 		return err
 	}
 	return c.nodes[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err()
@@ -390,7 +401,8 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 		}
 		slices.Sort(lines)
 		// Each node reports by itself whether it is connected; on the rest they must agree.
-		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(strings.Join(lines, "\n"))
+		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(
+			strings.Join(lines, "\n"))
 		if i == 0 {
 			first = table
 		}
@@ -403,7 +415,8 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 
 // Client returns a client with ContextTimeoutEnabled; Close closes it.
 func (c *ClusterServers) Client() *redis.ClusterClient {
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true})
+	rdb := redis.NewClusterClient(
+		&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clients = append(c.clients, rdb)

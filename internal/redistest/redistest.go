@@ -24,7 +24,8 @@ import (
 const startTimeout = 20 * time.Second
 
 // ErrNotInstalled means that there is no redis-server in the PATH.
-var ErrNotInstalled = errors.New("redistest: redis-server is not installed (run apt-get install redis-server, or scripts/test, which does so)")
+var ErrNotInstalled = errors.New(
+	"redistest: redis-server is not installed (run apt-get install redis-server, or scripts/test, which does so)")
 
 // Server is one redis-server process.
 type Server struct {
@@ -67,7 +68,8 @@ func start(dir string, first []string, args ...string) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, first: first, args: args}
+		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir,
+			first: first, args: args}
 		if last = s.run(); last == nil {
 			return s, nil
 		}
@@ -117,8 +119,9 @@ func (s *Server) run() error {
 		close(exited)
 	}(s.cmd, s.exited)
 
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, DialerRetries: 1, MaxRetries: -1, DisableIdentity: true,
-		DialTimeout: time.Second, ReadTimeout: time.Second})
+	rdb := redis.NewClient(
+		&redis.Options{Addr: s.Addr, DialerRetries: 1, MaxRetries: -1, DisableIdentity: true,
+			DialTimeout: time.Second, ReadTimeout: time.Second})
 	defer rdb.Close()
 	err := poll(func() error {
 		select {
@@ -126,14 +129,16 @@ func (s *Server) run() error {
 			return stop{fmt.Errorf("redistest: redis-server ended:\n%s", s.log.Bytes())}
 		default:
 		}
-		c, err := net.DialTimeout("tcp", s.Addr, time.Second) // the client would log each refused connection
+		// the client would log each refused connection
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 		if err != nil {
 			return err
 		}
 		c.Close()
 		info, err := rdb.Info(context.Background(), "server").Result()
 		// Another server on this port would answer as well.
-		if err == nil && !bytes.Contains([]byte(info), fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
+		if err == nil && !bytes.Contains([]byte(info),
+			fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
 			err = errors.New("redistest: the port is in use by another server")
 		}
 		var refused redis.Error

@@ -18,7 +18,8 @@ var promptly = []string{"--repl-diskless-sync-delay", "0"}
 func Replica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
 	// The master may have been started without it.
-	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:], promptly[1]).Err(); err != nil {
+	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:],
+		promptly[1]).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s, err := startReplica(t.TempDir(), master, args...)

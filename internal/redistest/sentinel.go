@@ -92,7 +92,8 @@ func (s *SentinelServers) watched(ctx context.Context, replicas int) error {
 		defer rdb.Close()
 		err := poll(func() error {
 			state, err := rdb.Master(ctx, MasterName).Result()
-			if err == nil && (state["num-slaves"] != fmt.Sprint(replicas) || state["num-other-sentinels"] != fmt.Sprint(len(s.Sentinels)-1)) {
+			if err == nil && (state["num-slaves"] != fmt.Sprint(replicas) ||
+				state["num-other-sentinels"] != fmt.Sprint(len(s.Sentinels)-1)) {
 				err = fmt.Errorf("redistest: a sentinel does not know all: %v", state)
 			}
 			return err
@@ -148,7 +149,8 @@ func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Serv
 		rdb := node.Client()
 		err := poll(func() error {
 			info, err := rdb.Info(ctx, "replication").Result()
-			if err == nil && !(strings.Contains(info, "master_host:"+host) && strings.Contains(info, "master_port:"+port)) {
+			if err == nil && !(strings.Contains(info, "master_host:"+host) &&
+				strings.Contains(info, "master_port:"+port)) {
 				err = errors.New("redistest: a replica does not follow the new master:\n" + info)
 			}
 			return err
@@ -215,7 +217,9 @@ func (s *SentinelServers) Addrs() []string {
 
 // Client returns a client of the current master, with ContextTimeoutEnabled; Close closes it.
 func (s *SentinelServers) Client() *redis.Client {
-	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true})
+	rdb := redis.NewFailoverClient(
+		&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs(),
+			ContextTimeoutEnabled: true})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = append(s.clients, rdb)

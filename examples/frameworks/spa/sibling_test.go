@@ -42,7 +42,8 @@ var planted = []struct {
 	{mainName + "=MAIN" + forAll, false},
 	{provisionalName + "=PROVISIONAL" + forAll, false},
 	{" \t" + mainName + " =MAIN" + forAll, false},
-	{mainName + "=MAIN; Path=/; Secure; HttpOnly", false}, // evil's own cookie, which only evil gets
+	// evil's own cookie, which only evil gets
+	{mainName + "=MAIN; Path=/; Secure; HttpOnly", false},
 	{"js:" + mainName + "=MAIN; Domain=shop.test; Path=/; Secure", false},
 	{"js:" + provisionalName + "=PROVISIONAL; Path=/; Secure", false},
 
@@ -100,9 +101,10 @@ var planted = []struct {
 // reads nothing of it.
 func TestASiblingSubdomainTakesNoGuest(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		t.Run(fmt.Sprint("before the visitor comes to the shop, HTTP/2 ", http2), func(t *testing.T) {
-			siblingTakesNoGuest(t, http2, false, "=MAIN")
-		})
+		t.Run(fmt.Sprint("before the visitor comes to the shop, HTTP/2 ", http2),
+			func(t *testing.T) {
+				siblingTakesNoGuest(t, http2, false, "=MAIN")
+			})
 		t.Run(fmt.Sprint("from a visitor with a cart, HTTP/2 ", http2), func(t *testing.T) {
 			siblingTakesNoGuest(t, http2, true, "=PROVISIONAL")
 		})
@@ -112,8 +114,9 @@ func TestASiblingSubdomainTakesNoGuest(t *testing.T) {
 func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 	address := guest.NewValue("address", guest.PreferGuest[string]).Encrypted()
 	guests, err := guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("change me: 32 random bytes or more")},
-		Data: []guest.Kind{Cart, address},
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("change me: 32 random bytes or more")},
+		Data:    []guest.Kind{Cart, address},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,26 +165,28 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 	provisional := set[0]
 	_, set = ask("/", provisional.Name+"="+provisional.Value)
 	main := set[slices.IndexFunc(set, func(c *http.Cookie) bool { return c.Name == mainName })]
-	spell := strings.NewReplacer("MAIN", main.Value, "PROVISIONAL", provisional.Value, ".suffix", strings.TrimPrefix(provisional.Name, mainName)).Replace
+	spell := strings.NewReplacer("MAIN", main.Value, "PROVISIONAL", provisional.Value, ".suffix",
+		strings.TrimPrefix(provisional.Name, mainName)).Replace
 
 	var mu sync.Mutex
 	var got []string // the Cookie headers that www.shop.test got
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch host, _, _ := strings.Cut(r.Host, ":"); {
-		case r.URL.Path == "/favicon.ico":
-			http.NotFound(w, r)
-		case host != "evil.shop.test":
-			mu.Lock()
-			got = append(got, strings.Join(r.Header["Cookie"], "; "))
-			mu.Unlock()
-			shop.ServeHTTP(w, r)
-		case r.URL.Path == "/plant":
-			i, _ := strconv.Atoi(r.FormValue("i"))
-			w.Header()["Set-Cookie"] = []string{spell(planted[i].line)}
-		default:
-			io.WriteString(w, "<p>evil</p>")
-		}
-	}))
+	server := httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch host, _, _ := strings.Cut(r.Host, ":"); {
+			case r.URL.Path == "/favicon.ico":
+				http.NotFound(w, r)
+			case host != "evil.shop.test":
+				mu.Lock()
+				got = append(got, strings.Join(r.Header["Cookie"], "; "))
+				mu.Unlock()
+				shop.ServeHTTP(w, r)
+			case r.URL.Path == "/plant":
+				i, _ := strconv.Atoi(r.FormValue("i"))
+				w.Header()["Set-Cookie"] = []string{spell(planted[i].line)}
+			default:
+				io.WriteString(w, "<p>evil</p>")
+			}
+		}))
 	server.EnableHTTP2 = http2
 	server.StartTLS()
 	defer server.Close()
@@ -215,10 +220,13 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 			script = fmt.Sprintf("document.cookie = %q", cookie)
 		case ok && kind == "store":
 			j := strings.LastIndexByte(cookie[:len(cookie)-3], '=')
-			script = fmt.Sprintf("cookieStore.set({name: %q, value: %q, domain: 'shop.test'}).catch(() => 0)", cookie[:j], cookie[j+1:])
+			script = fmt.Sprintf(
+				"cookieStore.set({name: %q, value: %q, domain: 'shop.test'}).catch(() => 0)",
+				cookie[:j], cookie[j+1:])
 		}
 		stored := b.stored(www)
-		do(b, script, chromedp.Evaluate[any]("Promise.resolve("+script+").then(() => 0)", chromedp.EvalAwaitPromise))
+		do(b, script, chromedp.Evaluate[any]("Promise.resolve("+script+").then(() => 0)",
+			chromedp.EvalAwaitPromise))
 		if arrives := !slices.Equal(b.stored(www), stored); arrives != p.arrives {
 			t.Logf("row %d, %q, arrives: %v, which is new", i, p.line, arrives)
 		}
@@ -229,11 +237,15 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 	}
 	after := visit("/")
 
-	if after.Guest == attacker.Guest || after.Guest != before.Guest || after.Cart["tea"] != 1 || after.Address != "14 Elm Row" {
-		t.Errorf("the visitor is %+v, was %+v, and the attacker's guest is %s", after, before, attacker.Guest)
+	if after.Guest == attacker.Guest || after.Guest != before.Guest || after.Cart["tea"] != 1 ||
+		after.Address != "14 Elm Row" {
+		t.Errorf("the visitor is %+v, was %+v, and the attacker's guest is %s", after, before,
+			attacker.Guest)
 	}
-	for _, cookie := range []string{provisional.Name + "=" + provisional.Value, mainName + "=" + main.Value} {
-		if a, _ := ask("/", cookie); a.Guest != attacker.Guest || len(a.Cart) != 0 || a.Address != "" {
+	for _, cookie := range []string{provisional.Name + "=" + provisional.Value,
+		mainName + "=" + main.Value} {
+		if a, _ := ask("/", cookie); a.Guest != attacker.Guest || len(a.Cart) != 0 ||
+			a.Address != "" {
 			t.Errorf("the attacker's guest has become %+v", a)
 		}
 	}
@@ -259,7 +271,8 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 func (b *browser) stored(url string) (pairs []string) {
 	b.Helper()
 	get := func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
-		return cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url}})
+		return cdp.Call(ctx, target, network.GetCookies,
+			network.GetCookiesParams{URLs: []string{url}})
 	}
 	for _, c := range do(b, "reading cookies", get).Cookies {
 		pairs = append(pairs, c.Name+"="+c.Value)

@@ -47,17 +47,19 @@ func newShop(t *testing.T, app func(m *guest.Manager, port string) http.Handler)
 	together.Add(4)
 	var seen atomic.Int64
 	var served http.Handler
-	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		host, _, _ := strings.Cut(r.Host, ":")
-		s.asked[host+r.URL.Path]++
-		s.mu.Unlock()
-		if r.Method == "POST" && strings.HasPrefix(r.URL.Path, "/api/seen/") && seen.Add(1) <= 4 {
-			together.Done()
-			together.Wait()
-		}
-		served.ServeHTTP(w, r)
-	}))
+	s.Server = httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.mu.Lock()
+			host, _, _ := strings.Cut(r.Host, ":")
+			s.asked[host+r.URL.Path]++
+			s.mu.Unlock()
+			if r.Method == "POST" && strings.HasPrefix(r.URL.Path, "/api/seen/") &&
+				seen.Add(1) <= 4 {
+				together.Done()
+				together.Wait()
+			}
+			served.ServeHTTP(w, r)
+		}))
 	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
 	served = app(guests, port)
 	s.StartTLS()
@@ -184,7 +186,8 @@ func TestFromAnotherOriginOnlyAGETBegins(t *testing.T) {
 			t.Errorf("%s %s: allowed origin %q", tt.method, tt.path, got)
 		}
 	}
-	if got := ask("GET", "/api/cart", "https://www.evil.test").Header.Get("Access-Control-Allow-Origin"); got != "" {
+	if got := ask("GET", "/api/cart", "https://www.evil.test").Header.Get(
+		"Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("allowed origin %q", got)
 	}
 }
@@ -210,7 +213,8 @@ func TestStaticFilesStayCacheable(t *testing.T) {
 			if w.Result().Header["Set-Cookie"] != nil && path != "/missing" {
 				t.Errorf("%s, %s: %q", name, path, w.Result().Header["Set-Cookie"])
 			}
-			if got := w.Header().Get("Cache-Control"); got != "public, max-age=3600" && path != "/missing" {
+			if got := w.Header().Get("Cache-Control"); got != "public, max-age=3600" &&
+				path != "/missing" {
 				t.Errorf("%s, %s: Cache-Control %q", name, path, got)
 			}
 			if got := w.Header().Get("Vary"); got != tt.vary {
@@ -315,7 +319,8 @@ func (b *browser) sees(id, text string) {
 func (b *browser) cookies(url string) (names []string) {
 	b.Helper()
 	get := func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
-		return cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url}})
+		return cdp.Call(ctx, target, network.GetCookies,
+			network.GetCookiesParams{URLs: []string{url}})
 	}
 	for _, c := range do(b, "reading cookies", get).Cookies {
 		names = append(names, c.Name)
