@@ -1,14 +1,15 @@
-// Package adaptertest runs one suite of HTTP scenarios over any way of putting the guest middleware in front of an
-// app. An adapter's test is:
+// Package adaptertest runs one suite of HTTP scenarios with any way to mount the guest middleware
+// in front of an app. An adapter's test is:
 //
 //	adaptertest.Run(t, adaptertest.Mount{
 //		Name: "Gin",
 //		App: func(m *guest.Manager) http.Handler { ... },
 //	})
 //
-// Each scenario is served three times over TCP, on HTTP/1.1 and on HTTP/2: by the app without the middleware, and with
-// it for a new and for a known visitor. Status, body, headers and the abilities of the writer must be as without; a
-// new visitor gets exactly one cookie if one is due and none if not, a known one none.
+// Each scenario is served three times over TCP, on HTTP/1.1 and on HTTP/2: by the app without the
+// middleware, and with it for a new and for a known visitor. Status, body, headers and the
+// abilities of the writer must be the same as without. A new visitor gets exactly one cookie if one
+// is due, otherwise none; a known visitor gets none.
 package adaptertest
 
 import (
@@ -30,37 +31,40 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// A Mount is an app with the routes of [Routes], behind one way of mounting the middleware. It recovers from panics
-// with status 500 outside the middleware, and for the path /panic/inside inside it too.
+// A Mount is an app with the routes of [Routes], behind one way of mounting the middleware. It
+// recovers from panics with status 500 outside the middleware, and for the path /panic/inside also
+// inside it.
 type Mount struct {
-	Name string // of its row in the table
+	Name string // in the first column of the table
 	How  string // the line of code that mounts it, for the table
 
-	// App makes the app behind the middleware of m, or without it if m is nil.
+	// App returns the app behind the middleware of m, or without it if m is nil.
 	App func(m *guest.Manager) http.Handler
 
-	// Serve serves the app on HTTP/1.1 until it is stopped, if it is no http.Handler. App is then nil.
+	// Serve serves the app on HTTP/1.1 until it is stopped, if it is not an http.Handler. App is
+	// then nil.
 	Serve func(m *guest.Manager, ln net.Listener) (stop func())
 
 	// Lacks says which scenarios the framework itself cannot play, and why.
 	Lacks map[string]string
 
-	// Cookie is how names of the visitor's cookies begin; "": "guest". For middleware of others.
+	// Cookie is the prefix of the names of the visitor's cookies, for other middleware; "":
+	// "guest".
 	Cookie string
 }
 
-// Cart is what the app keeps.
+// Cart is the app's data.
 var Cart = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 
-// A Result is how one scenario went.
+// A Result is the result of one scenario.
 type Result struct {
 	Scenario string
 	HTTP2    bool
-	Faults   []string // none if all is well
+	Faults   []string // none if it passed
 	Lacking  string   // why it was not played
 }
 
-// Run plays all scenarios as subtests, and returns how they went.
+// Run plays all scenarios as subtests, and returns the results.
 func Run(t *testing.T, mount Mount) (results []Result) {
 	for _, http2 := range mount.protocols() {
 		name := "HTTP/1.1"
@@ -111,7 +115,7 @@ func (mount Mount) protocols() []bool {
 	return []bool{false, true}
 }
 
-// A play has the app on two servers: with the middleware and without.
+// A play serves the app on two servers: with the middleware and without.
 type play struct {
 	mount   Mount
 	http2   bool
@@ -141,7 +145,8 @@ func (mount Mount) start(http2 bool) *play {
 	if err != nil {
 		panic(err) // the Config is ours
 	}
-	return &play{mount: mount, http2: http2, config: config, guests: m, with: mount.serve(m, http2), without: mount.serve(nil, http2)}
+	return &play{mount: mount, http2: http2, config: config, guests: m, with: mount.serve(m, http2),
+		without: mount.serve(nil, http2)}
 }
 
 func (mount Mount) serve(m *guest.Manager, http2 bool) server {
@@ -157,7 +162,7 @@ func (mount Mount) serve(m *guest.Manager, http2 bool) server {
 		}}
 	}
 	s := httptest.NewUnstartedServer(mount.App(m))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics that nobody recovers
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics that are not recovered
 	s.EnableHTTP2 = http2
 	if !http2 {
 		s.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
@@ -171,17 +176,19 @@ func (p *play) stop() {
 	p.without.stop()
 }
 
-// patience is for what should have happened at once.
-const patience = 10 * time.Second
+// eventLimit is how long to wait for an event that should happen at once.
+const eventLimit = 10 * time.Second
 
 func (p *play) play(ctx context.Context, s scenario) Result {
 	r := Result{Scenario: s.name, HTTP2: p.http2, Lacking: p.mount.Lacks[s.name]}
 	if r.Lacking != "" {
 		return r
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, eventLimit)
 	defer cancel()
-	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
+	}
 	if s.act != nil {
 		s.act(ctx, p, fault)
 	} else {
@@ -199,9 +206,11 @@ type browser struct {
 func (s server) browser() browser {
 	jar, _ := cookiejar.New(nil) // the error is always nil
 	return browser{s, &http.Client{
-		Jar:           jar,
-		Transport:     s.transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar:       jar,
+		Transport: s.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}}
 }
 
@@ -214,7 +223,7 @@ func (s server) known(ctx context.Context) browser {
 	return b
 }
 
-// An answer is what a client sees of a response.
+// An answer is a response as a client sees it.
 type answer struct {
 	status int
 	header http.Header
@@ -239,19 +248,20 @@ func (b browser) do(ctx context.Context, method, path string, header ...string) 
 	return answer{res.StatusCode, res.Header, string(body), err}
 }
 
-// sets returns the lines that give the visitor a cookie.
+// sets returns the Set-Cookie lines that give the visitor a cookie.
 func (p *play) sets(header http.Header) (lines []string) {
 	for _, line := range header["Set-Cookie"] {
 		c, err := http.ParseSetCookie(line)
-		if err == nil && strings.HasPrefix(c.Name, p.mount.Cookie) && c.MaxAge >= 0 && c.Value != "" {
+		if err == nil && strings.HasPrefix(c.Name, p.mount.Cookie) && c.MaxAge >= 0 &&
+			c.Value != "" {
 			lines = append(lines, line)
 		}
 	}
 	return lines
 }
 
-// InTable checks that the table between two marks in a Markdown file has this mount's row, as these results make it.
-// With the environment variable UPDATE=1 it writes the row.
+// InTable checks that the table between two marks in a Markdown file has this mount's row with
+// these results. With UPDATE=1 in the environment it writes the row.
 func InTable(t *testing.T, file string, mount Mount, results []Result) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -23,7 +23,7 @@ func TestNetHTTP(t *testing.T) {
 	adaptertest.InTable(t, "../README.md", mount, adaptertest.Run(t, mount))
 }
 
-// Each of these ways to mount something is wrong, and the suite says where.
+// Each of these mounts has a fault, and the suite finds it.
 func TestTeeth(t *testing.T) {
 	broken := func(wrap func(m *guest.Manager, app http.Handler) http.Handler) adaptertest.Mount {
 		return adaptertest.Mount{App: func(m *guest.Manager) http.Handler {
@@ -32,7 +32,8 @@ func TestTeeth(t *testing.T) {
 				app = wrap(m, app)
 			}
 			return adaptertest.Recover(app)
-		}, Lacks: map[string]string{"SSE": "would wait in vain", "client gone": "would wait in vain"}}
+		}, Lacks: map[string]string{"SSE": "would wait for ever",
+			"client gone": "would wait for ever"}}
 	}
 	for name, tt := range map[string]struct {
 		wrap  func(m *guest.Manager, app http.Handler) http.Handler
@@ -44,9 +45,12 @@ func TestTeeth(t *testing.T) {
 		},
 		"an unwatched response": {
 			func(m *guest.Manager, app http.Handler) http.Handler {
-				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { app.ServeHTTP(w, m.Identify(w, r)) })
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					app.ServeHTTP(w, m.Identify(w, r))
+				})
 			},
-			[]string{"public page", "late write", "static 404", "103 Early Hints", "103 Early Hints, public page", "304"},
+			[]string{"public page", "late write", "static 404", "103 Early Hints",
+				"103 Early Hints, public page", "304"},
 		},
 		"a writer that can do nothing": {
 			func(m *guest.Manager, app http.Handler) http.Handler {

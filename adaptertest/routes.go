@@ -19,36 +19,54 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Routes are the app's routes, written for net/http: a path that ends in / is a whole subtree. An app in a framework
-// has the same, in the framework's own manner where it has one: its own way to answer JSON, to return an error, to
-// stream, to serve files, to compress. What no route matches is not found.
+// Routes are the app's routes, written for net/http: a path that ends in / is a whole subtree. An
+// app in a framework has the same, and uses the framework's own way where there is one: to respond
+// with JSON, to return an error, to stream, to serve files, to compress. A path without a route is
+// not found.
 func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"/json":          func(w http.ResponseWriter, r *http.Request) { answerJSON(w, map[string]string{"hello": "world"}) },
-		"/redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/json", http.StatusSeeOther) },
-		"/error":         func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusTeapot) },
+		"/json": func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(w, map[string]string{"hello": "world"})
+		},
+		"/redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/json", http.StatusSeeOther)
+		},
+		"/error": func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "no", http.StatusTeapot)
+		},
 		"/panic/outside": func(w http.ResponseWriter, r *http.Request) { panic("on purpose") },
-		"/panic/inside":  Recover(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic("on purpose") })).ServeHTTP,
-		"/empty":         func(w http.ResponseWriter, r *http.Request) {},
-		"/flush":         flushFirst,
-		"/controller":    flushByController,
-		"/sse":           events,
-		"/static/":       http.StripPrefix("/static", http.FileServerFS(Files)).ServeHTTP,
-		"/early":         earlyHints,
-		"/early/public":  func(w http.ResponseWriter, r *http.Request) { hint(w); public(w, r) },
-		"/cached":        notModified,
-		"/cached/add":    func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "cached", 1); notModified(w, r) },
-		"/gzip/json":     gzhttp.GzipHandler(http.HandlerFunc(long)),
-		"/gzip/missing":  gzhttp.GzipHandler(http.HandlerFunc(http.NotFound)),
-		"/gorilla":       gorillaEcho,
-		"/coder":         coderEcho,
-		"/readfrom":      func(w http.ResponseWriter, r *http.Request) { io.Copy(w, strings.NewReader(Text)) },
-		"/abilities":     func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, Abilities(w)) },
+		"/panic/inside": Recover(
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic("on purpose") })).ServeHTTP,
+		"/empty":        func(w http.ResponseWriter, r *http.Request) {},
+		"/flush":        flushFirst,
+		"/controller":   flushByController,
+		"/sse":          events,
+		"/static/":      http.StripPrefix("/static", http.FileServerFS(Files)).ServeHTTP,
+		"/early":        earlyHints,
+		"/early/public": func(w http.ResponseWriter, r *http.Request) { hint(w); public(w, r) },
+		"/cached":       notModified,
+		"/cached/add": func(w http.ResponseWriter, r *http.Request) {
+			Cart.Add(r.Context(), "cached", 1)
+			notModified(w, r)
+		},
+		"/gzip/json":    gzhttp.GzipHandler(http.HandlerFunc(long)),
+		"/gzip/missing": gzhttp.GzipHandler(http.HandlerFunc(http.NotFound)),
+		"/gorilla":      gorillaEcho,
+		"/coder":        coderEcho,
+		"/readfrom": func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(w, strings.NewReader(Text))
+		},
+		"/abilities": func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, Abilities(w))
+		},
 		"/public":        public,
 		"/public/string": func(w http.ResponseWriter, r *http.Request) { forAll(w); io.WriteString(w, "the same for all") },
-		"/public/flush":  func(w http.ResponseWriter, r *http.Request) { forAll(w); flushFirst(w, r) },
-		"/public/empty":  func(w http.ResponseWriter, r *http.Request) { forAll(w) },
-		"/gone":          gone,
+		"/public/flush": func(w http.ResponseWriter, r *http.Request) {
+			forAll(w)
+			flushFirst(w, r)
+		},
+		"/public/empty": func(w http.ResponseWriter, r *http.Request) { forAll(w) },
+		"/gone":         gone,
 		"/whoami": func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, guest.FromContext(r.Context()).GuestID())
 		},
@@ -73,7 +91,7 @@ func Routes(m *guest.Manager) map[string]http.HandlerFunc {
 	}
 }
 
-// Mux serves [Routes] by net/http, without any middleware.
+// Mux serves [Routes] with net/http, without any middleware.
 func Mux(m *guest.Manager) *http.ServeMux {
 	mux := http.NewServeMux()
 	for path, h := range Routes(m) {
@@ -82,7 +100,7 @@ func Mux(m *guest.Manager) *http.ServeMux {
 	return mux
 }
 
-// Recover answers a panic of next with status 500.
+// Recover responds to a panic of next with status 500.
 func Recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -100,7 +118,7 @@ var Files = fstest.MapFS{"hello.txt": {Data: []byte("hello"), ModTime: time.Unix
 // Text is long enough to be worth compressing and streaming.
 var Text = strings.Repeat("a guest is a visitor without an account\n", 20_000)
 
-// Abilities says what handlers find out about a writer by type assertion, and by trying.
+// Abilities lists what a handler can do with a writer, by type assertion and by trying.
 func Abilities(w http.ResponseWriter) string {
 	_, flusher := w.(http.Flusher)
 	_, hijacker := w.(http.Hijacker)
@@ -172,14 +190,14 @@ func public(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte("the same for all"))
 }
 
-// addFlushed writes when the header is gone.
+// addFlushed writes after the header was sent.
 func addFlushed(w http.ResponseWriter, r *http.Request) {
 	http.NewResponseController(w).Flush()
 	_, err := Cart.Add(r.Context(), "flushed", 1)
 	fmt.Fprint(w, Late(err))
 }
 
-// addHijacked writes when the connection is the handler's.
+// addHijacked writes after it took over the connection.
 func addHijacked(w http.ResponseWriter, r *http.Request) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -191,7 +209,7 @@ func addHijacked(w http.ResponseWriter, r *http.Request) {
 	rw.Flush()
 }
 
-// Late is what a handler answers about a write that came when no cookie could be sent any more.
+// Late is the handler's response after a write that came when no cookie could be sent any more.
 func Late(err error) string {
 	if errors.Is(err, guest.ErrClaimed) {
 		return "ErrClaimed"
@@ -208,7 +226,7 @@ func events(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "data: second\n\n")
 }
 
-// gone begins to answer, and adds to the cart when the client is gone.
+// gone begins to respond, and adds to the cart when the client has gone.
 func gone(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "begun")
 	http.NewResponseController(w).Flush()
@@ -242,7 +260,7 @@ func coderEcho(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Where a client and a handler of this process meet, by an ID that the client chose.
+// Signals between a client and a handler of this process, by an ID that the client chooses.
 var meetings sync.Map
 
 func meeting(id string) chan error {
@@ -250,15 +268,15 @@ func meeting(id string) chan error {
 	return c.(chan error)
 }
 
-// Wait waits in a handler for the client to go on.
+// Wait waits in a handler until the client calls Tell.
 func Wait(ctx context.Context, id string) error {
 	select {
 	case err := <-meeting(id):
 		return err
 	case <-ctx.Done():
-		return errors.New("nobody came: " + ctx.Err().Error())
+		return errors.New("no client called Tell:  " + ctx.Err().Error())
 	}
 }
 
-// Tell lets whoever waits go on.
+// Tell ends the Wait of the same ID.
 func Tell(id string, err error) { meeting(id) <- err }

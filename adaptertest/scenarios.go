@@ -22,14 +22,14 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A scenario is one path, asked of the app with and without the middleware; or act.
+// A scenario requests one path of the app with and without the middleware, or runs act.
 type scenario struct {
 	name   string
 	path   string
 	method string // "": GET
 	header []string
 	none   bool // no cookie is due for a new visitor
-	http1  bool // HTTP/2 has no such thing
+	http1  bool // HTTP/2 does not have it
 	act    func(ctx context.Context, p *play, fault func(string, ...any))
 }
 
@@ -48,7 +48,7 @@ var scenarios = []scenario{
 	{name: "HEAD", method: "HEAD", path: "/json", none: true},
 	{name: "103 Early Hints", path: "/early"},
 	{name: "103 Early Hints, public page", path: "/early/public", none: true},
-	{name: "304", path: "/cached", header: []string{"If-None-Match", `"1"`}, none: true}, // caches lose its cookie
+	{name: "304", path: "/cached", header: []string{"If-None-Match", `"1"`}, none: true}, // caches drop its cookie
 	{name: "304 after a write", path: "/cached/add", header: []string{"If-None-Match", `"1"`}},
 	{name: "gzip", path: "/gzip/json", header: []string{"Accept-Encoding", "gzip"}},
 	{name: "gzip, 404", path: "/gzip/missing", header: []string{"Accept-Encoding", "gzip"}},
@@ -70,13 +70,13 @@ var scenarios = []scenario{
 	{name: "32 parallel requests", act: parallel},
 }
 
-// compare asks without the middleware, as a new and as a known visitor.
+// compare sends the request without the middleware, and with it as a new and as a known visitor.
 func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...any)) {
 	method := cmp.Or(s.method, "GET")
 	ask := func(b browser) (answer, []string) {
 		var infos []string // the 1xx, with their headers
 		got := func(code int, header textproto.MIMEHeader) error {
-			header.Del("Vary") // which a known visitor's has: that response is the server's own
+			header.Del("Vary") // which a known visitor's has, because that response is not wrapped
 			infos = append(infos, fmt.Sprint(code, header))
 			return nil
 		}
@@ -98,12 +98,15 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 			fault("%s: %v", who, a.err)
 			return
 		case a.status != want.status || a.body != want.body:
-			fault("%s: %d %.80q, without the middleware %d %.80q", who, a.status, a.body, want.status, want.body)
+			fault("%s: %d %.80q, without the middleware %d %.80q", who, a.status, a.body,
+				want.status, want.body)
 		case !slices.Equal(infos, wantInfos):
-			fault("%s: informational responses %q, without the middleware %q", who, infos, wantInfos)
+			fault("%s: informational responses %q, without the middleware %q", who, infos,
+				wantInfos)
 		}
 		ours := func(name string, _ []string) bool {
-			return name == "Date" || name == "Vary" || name == "Set-Cookie" || name == "Cache-Control"
+			return name == "Date" || name == "Vary" || name == "Set-Cookie" ||
+				name == "Cache-Control"
 		}
 		got, without := a.header.Clone(), want.header.Clone()
 		maps.DeleteFunc(got, ours)
@@ -116,7 +119,8 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		}
 		for _, name := range want.header["Vary"] {
 			if !mentions(a.header, "Vary", name) {
-				fault("%s: Vary is %q, without the middleware %q", who, a.header["Vary"], want.header["Vary"])
+				fault("%s: Vary is %q, without the middleware %q", who, a.header["Vary"],
+					want.header["Vary"])
 			}
 		}
 	}
@@ -135,9 +139,11 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		fault("a new visitor: the cookie comes with Cache-Control %q", a.header["Cache-Control"])
 	}
 	if due == 0 && !slices.Equal(a.header["Cache-Control"], want.header["Cache-Control"]) {
-		fault("a new visitor: Cache-Control %q, without the middleware %q", a.header["Cache-Control"], want.header["Cache-Control"])
+		fault("a new visitor: Cache-Control %q, without the middleware %q",
+			a.header["Cache-Control"], want.header["Cache-Control"])
 	}
-	if who := b.do(ctx, "GET", "/whoami"); due == 1 && (who.body == "" || b.do(ctx, "GET", "/whoami").body != who.body) {
+	if who := b.do(ctx, "GET", "/whoami"); due == 1 &&
+		(who.body == "" || b.do(ctx, "GET", "/whoami").body != who.body) {
 		fault("a new visitor is not recognised by the cookie: %+v", who)
 	}
 
@@ -147,11 +153,12 @@ func (p *play) compare(ctx context.Context, s scenario, fault func(string, ...an
 		fault("a known visitor: %d cookies: %q", n, a.header["Set-Cookie"])
 	}
 	if !slices.Equal(a.header["Cache-Control"], want.header["Cache-Control"]) {
-		fault("a known visitor: Cache-Control %q, without the middleware %q", a.header["Cache-Control"], want.header["Cache-Control"])
+		fault("a known visitor: Cache-Control %q, without the middleware %q",
+			a.header["Cache-Control"], want.header["Cache-Control"])
 	}
 }
 
-// mentions reports whether a header that is a list has this element.
+// mentions reports whether a list header has this element.
 func mentions(h http.Header, name, element string) bool {
 	for _, line := range h[name] {
 		for part := range strings.SplitSeq(line, ",") {
@@ -199,7 +206,8 @@ func serverSentEvents(ctx context.Context, p *play, fault func(string, ...any)) 
 	}
 }
 
-// A WebSocket's handshake mints nothing: clients of WebSockets drop cookies. The visitor's own cookie is honoured.
+// A WebSocket's handshake creates no guest, because clients of WebSockets drop cookies. The
+// visitor's own cookie counts.
 func webSocketGorilla(ctx context.Context, p *play, fault func(string, ...any)) {
 	for _, b := range []browser{p.with.browser(), p.with.known(ctx)} {
 		d := gorilla.Dialer{Jar: b.Jar}
@@ -244,7 +252,7 @@ func webSocketCoder(ctx context.Context, p *play, fault func(string, ...any)) {
 	}
 }
 
-// A client that hangs up does not take the handler's last write with it.
+// The handler's last write succeeds even if the client has hung up.
 func clientGone(ctx context.Context, p *play, fault func(string, ...any)) {
 	b, id := p.with.known(ctx), rand.Text()
 	leaving, leave := context.WithCancel(ctx)
@@ -296,8 +304,9 @@ func (p *play) cookies(b browser) (mine []*http.Cookie) {
 	return mine
 }
 
-// A tab that was open across a claim writes with the old cookie: the response carries a fresh guest's, who has the
-// write. The framework's writer must let the header change while the handler runs.
+// A tab that was open across a claim writes with the old cookie: the response carries the
+// successor's cookie, and the successor has the write. The framework's writer must let the header
+// change while the handler runs.
 func lateWrite(ctx context.Context, p *play, fault func(string, ...any)) {
 	b := p.claimedElsewhere(ctx, fault)
 	id := b.id
@@ -309,14 +318,15 @@ func lateWrite(ctx context.Context, p *play, fault func(string, ...any)) {
 		fault("%d cookies, want 1: %q", n, a.header["Set-Cookie"])
 	}
 	if a := b.do(ctx, "GET", "/cart"); a.body != "1" {
-		fault("the fresh guest's cart holds %q, want 1", a.body)
+		fault("the successor's cart holds %q, want 1", a.body)
 	}
 	if now := b.do(ctx, "GET", "/whoami").body; now == id || now == "" {
 		fault("the guest is %q, it was %q", now, id)
 	}
 }
 
-// A late write when no cookie can be sent any more must not be swallowed by a guest that nobody will be.
+// A late write when no cookie can be sent any more must fail, and not go to a guest that no browser
+// has.
 func tooLate(path string) func(ctx context.Context, p *play, fault func(string, ...any)) {
 	return func(ctx context.Context, p *play, fault func(string, ...any)) {
 		b := p.claimedElsewhere(ctx, fault)
@@ -328,11 +338,11 @@ func tooLate(path string) func(ctx context.Context, p *play, fault func(string, 
 
 type claimedBrowser struct {
 	browser
-	id string // of the guest that it was
+	id string // of its guest
 }
 
-// claimedElsewhere returns the browser of a known guest that another process has claimed, of which this one has not
-// heard.
+// claimedElsewhere returns the browser of a known guest that another process has claimed, which
+// this process does not know.
 func (p *play) claimedElsewhere(ctx context.Context, fault func(string, ...any)) claimedBrowser {
 	b := p.with.known(ctx)
 	b.do(ctx, "POST", "/add?item=tea")
@@ -358,7 +368,7 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
-// A page whose first requests come all at once, each adding to the cart.
+// A page sends its first requests all at once, and each adds to the cart.
 func parallel(ctx context.Context, p *play, fault func(string, ...any)) {
 	b := p.with.browser()
 	var wg sync.WaitGroup

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// The chart is a panel for each of these works, all on one logarithmic scale. Bars begin at the limit: to the right go
-// those who take longer, to the left those who do not.
+// The chart has a panel for each of these works, all on one logarithmic scale. Bars begin at the
+// limit: contenders that take longer go to the right, others to the left.
 var panels = []struct {
 	cell
 	title string
@@ -59,9 +59,11 @@ func (s *sheet) chart() []byte {
 	return []byte(b.String())
 }
 
-func (s *sheet) panel(b *strings.Builder, c cell, title string, names []string, left, top int, withNames bool) {
+func (s *sheet) panel(b *strings.Builder, c cell, title string, names []string, left, top int,
+	withNames bool) {
 	at := func(x float64) int {
-		x = math.Log10(math.Min(math.Max(x, leastShown), mostShown)/leastShown) / math.Log10(mostShown/leastShown)
+		x = math.Log10(math.Min(math.Max(x, leastShown),
+			mostShown)/leastShown) / math.Log10(mostShown/leastShown)
 		return left + int(math.Round(x*panelWidth))
 	}
 	times := map[string]float64{}

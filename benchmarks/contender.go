@@ -15,15 +15,15 @@ import (
 // A Contender keeps data for visitors in its own way.
 type Contender struct {
 	Name  string
-	Setup string // how it is set up, in a line
+	Setup string // how it is set up, in one line
 	Open  func(redisAddr string) (App, error)
-	// Holds reports whether it can do this work; nil: any of everybody's.
+	// Holds reports whether it can do this work; nil: all that every contender can do.
 	Holds func(Work, Record) bool
 }
 
 func (c Contender) holds(w Work, r Record) bool { return c.Holds == nil || c.Holds(w, r) }
 
-// The contenders: the floors, ours, the peers.
+// The contenders: the floors, ours, and the other libraries.
 var contenders = []Contender{
 	bare, limit, limitRueidis,
 	guestRedis, guestAuto, guestMemory,
@@ -37,10 +37,10 @@ const (
 	Visit Work = "/visit" // a first visit, nothing saved
 	First Work = "/first" // a first visit, 100 B saved
 	None  Work = "/none"  // a known visitor, data untouched
-	ID    Work = "/id"    // answers the visitor's ID
-	Read  Work = "/read"  // answers the 100 B that First saved
-	Add   Work = "/add"   // adds 1 to a cart, answers the amount
-	Blob  Work = "/blob"  // saves 32 KiB beside: the large record
+	ID    Work = "/id"    // responds with the visitor's ID
+	Read  Work = "/read"  // responds with the 100 B that First saved
+	Add   Work = "/add"   // adds 1 to a cart, responds with the amount
+	Blob  Work = "/blob"  // saves 32 KiB more: the large record
 )
 
 // measured are the works of the tables; Blob only prepares.
@@ -57,7 +57,7 @@ func (w Work) title() string {
 	}[w]
 }
 
-// known reports whether the visitor comes back, with a record.
+// known reports whether the work is that of a returning visitor with a record.
 func (w Work) known() bool { return w != Visit && w != First }
 
 func (w Work) method() string {
@@ -67,7 +67,8 @@ func (w Work) method() string {
 	return http.MethodGet
 }
 
-// A Record is how much a known visitor's record holds: 100 B under one key, or 32 KiB more under another.
+// A Record is how much a known visitor's record holds: 100 B under one key, or 32 KiB more under
+// another.
 type Record string
 
 const (
@@ -105,17 +106,18 @@ type App interface {
 
 // A Call is a request that can be served again and again.
 type Call interface {
-	// Do serves it. What it returns is valid until the next Do.
+	// Do serves it. Its result is valid until the next Do.
 	Do() (status int, setCookies []string, body []byte)
 }
 
-// pages is the App of a contender on net/http: the handlers by path, inside the contender's middleware.
+// pages is the App of a contender on net/http: the handlers by path, inside the contender's
+// middleware.
 type pages struct {
 	http.Handler
 	close func()
 }
 
-// routes serves a path by its handler and nothing else, at the price of one look-up.
+// routes serves a path by its handler, at the cost of one look-up.
 type routes map[Work]http.HandlerFunc
 
 func (t routes) ServeHTTP(w http.ResponseWriter, r *http.Request) { t[Work(r.URL.Path)](w, r) }
@@ -124,13 +126,16 @@ func (p pages) Close() { p.close() }
 
 func (p pages) Serve(l net.Listener) error { return http.Serve(l, p.Handler) }
 
-// clientIsThere can be cancelled, as the context of net/http's requests can; contexts that cannot are cheaper.
+// clientIsThere can be cancelled, as the context of net/http's requests can; contexts that cannot
+// are cheaper.
 var clientIsThere, _ = context.WithCancel(context.Background())
 
 func (p pages) Prepare(w Work, query, cookies string) Call {
 	c := &pageCall{handler: p.Handler, base: *(&http.Request{
-		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example", RemoteAddr: "192.0.2.1:1234",
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody,
+		Method: w.method(), URL: &url.URL{Path: string(w), RawQuery: query}, Host: "shop.example",
+		RemoteAddr: "192.0.2.1:1234",
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+		Body: http.NoBody,
 	}).WithContext(clientIsThere), header: http.Header{}}
 	if cookies != "" {
 		c.base.Header.Set("Cookie", cookies)
@@ -138,7 +143,8 @@ func (p pages) Prepare(w Work, query, cookies string) Call {
 	return c
 }
 
-// pageCall is a request to a net/http handler, and its http.ResponseWriter. It allocates nothing of its own.
+// pageCall is a request to a net/http handler, and its http.ResponseWriter. It allocates nothing of
+// its own.
 type pageCall struct {
 	handler   http.Handler
 	base, req http.Request
@@ -156,9 +162,11 @@ func (c *pageCall) Do() (int, []string, []byte) {
 	return c.status, c.header["Set-Cookie"], c.body.Bytes()
 }
 
-func (c *pageCall) Header() http.Header               { return c.header }
-func (c *pageCall) Write(b []byte) (int, error)       { return c.body.Write(b) }
-func (c *pageCall) WriteString(s string) (int, error) { return c.body.WriteString(s) } // as net/http's own
+func (c *pageCall) Header() http.Header         { return c.header }
+func (c *pageCall) Write(b []byte) (int, error) { return c.body.Write(b) }
+
+// as net/http's own
+func (c *pageCall) WriteString(s string) (int, error) { return c.body.WriteString(s) }
 func (c *pageCall) WriteHeader(status int)            { c.status = status }
 
 // A browser is one visitor's cookies. It may send several requests at once, as tabs do.

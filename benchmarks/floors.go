@@ -14,11 +14,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// The floors: what no library can go below.
+// The floors: the least that any library needs.
 
 var bare = Contender{
 	Name:  "bare handler",
-	Setup: "answers `ok`; knows nobody",
+	Setup: "answers `ok`; recognises no visitor",
 	Open: func(string) (App, error) {
 		return pages{routes{None: ok, First: ok}, func() {}}, nil
 	},
@@ -38,9 +38,10 @@ var limit = Contender{
 
 var limitRueidis = Contender{
 	Name:  "limit on rueidis",
-	Setup: "the same on rueidis, which sends what is asked at one time together; no client-side caching",
+	Setup: "the same on rueidis, which sends parallel commands together; no client-side caching",
 	Open: func(addr string) (App, error) {
-		c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
+		c, err := rueidis.NewClient(
+			rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
 		if err != nil {
 			return nil, err
 		}
@@ -49,12 +50,13 @@ var limitRueidis = Contender{
 	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
 }
 
-// newClient returns the go-redis client that all who use go-redis have.
+// newClient returns the go-redis client of all contenders that use go-redis.
 func newClient(addr string) *redis.Client {
-	return redis.NewClient(&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
+	return redis.NewClient(
+		&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
 }
 
-// limitStore is what the limit asks of Redis: one command each.
+// limitStore has the commands of the limit: one for each work.
 type limitStore interface {
 	get(ctx context.Context, key, field string) (string, error)
 	set(ctx context.Context, key, field, value string) error
@@ -77,7 +79,8 @@ func (g goRedis) get(ctx context.Context, key, field string) (string, error) {
 }
 
 func (g goRedis) set(ctx context.Context, key, field, value string) error {
-	if err := goSet.Run(ctx, g.rdb, []string{key}, field, value, lifeSeconds).Err(); err != redis.Nil {
+	if err := goSet.Run(ctx, g.rdb, []string{key}, field, value,
+		lifeSeconds).Err(); err != redis.Nil {
 		return err
 	}
 	return nil
@@ -109,7 +112,8 @@ func (h rueidisHash) add(ctx context.Context, key, field string) (int64, error) 
 
 func newLimit(store limitStore, close func()) App {
 	const name = "__Host-id"
-	codec := securecookie.New(secret, nil).MaxAge(int(cookieLife / time.Second)).SetSerializer(securecookie.NopEncoder{})
+	codec := securecookie.New(secret, nil).MaxAge(int(cookieLife / time.Second)).SetSerializer(
+		securecookie.NopEncoder{})
 	visitor := func(r *http.Request) (id string, ok bool) {
 		c, err := r.Cookie(name)
 		if err != nil {
@@ -131,24 +135,25 @@ func newLimit(store limitStore, close func()) App {
 			}
 		}
 	}
-	mint := func(w http.ResponseWriter) (id string) {
+	newVisitor := func(w http.ResponseWriter) (id string) {
 		b := make([]byte, 16)
 		rand.Read(b)
 		value, err := codec.Encode(name, b)
 		if err != nil {
 			panic(err)
 		}
-		http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(cookieLife / time.Second),
+		http.SetCookie(w, &http.Cookie{Name: name, Value: value, Path: "/",
+			MaxAge: int(cookieLife / time.Second),
 			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
 	return pages{routes{
 		Visit: func(w http.ResponseWriter, r *http.Request) {
-			mint(w)
+			newVisitor(w)
 			ok(w, r)
 		},
 		First: func(w http.ResponseWriter, r *http.Request) {
-			if err := store.set(r.Context(), "limit:"+mint(w), "theme", theme); err != nil {
+			if err := store.set(r.Context(), "limit:"+newVisitor(w), "theme", theme); err != nil {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			}
 		},

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A load is what wrk saw over TCP, with 16 connections of 16 visitors.
+// A load is what wrk measured over TCP, with 16 connections of 16 visitors.
 type load struct {
 	rate float64 // requests a second
 	p99  time.Duration
@@ -24,19 +24,22 @@ var (
 	badLine  = regexp.MustCompile(`(?:Socket errors|Non-2xx).*`)
 )
 
-// wrk loads what the listener's app serves for some seconds.
+// wrk puts load on the listener's app for some seconds.
 func wrk(dir string, l net.Listener, w Work, visitors []*browser, seconds int) (load, error) {
 	var script strings.Builder
 	fmt.Fprintf(&script, "local requests, i = {}, 0\ninit = function()\n")
 	for _, b := range visitors {
-		fmt.Fprintf(&script, "  requests[#requests + 1] = wrk.format(%q, %q, {Cookie = %q})\n", w.method(), w, b.header())
+		fmt.Fprintf(&script, "  requests[#requests + 1] = wrk.format(%q, %q, {Cookie = %q})\n",
+			w.method(), w, b.header())
 	}
-	fmt.Fprintf(&script, "end\nrequest = function()\n  i = i %% #requests + 1\n  return requests[i]\nend\n")
+	fmt.Fprintf(&script,
+		"end\nrequest = function()\n  i = i %% #requests + 1\n  return requests[i]\nend\n")
 	file := filepath.Join(dir, "wrk.lua")
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
 		return load{}, err
 	}
-	out, err := exec.Command("wrk", "-t1", "-c16", "-d"+strconv.Itoa(seconds)+"s", "--latency", "-s", file, "http://"+l.Addr().String()).CombinedOutput()
+	out, err := exec.Command("wrk", "-t1", "-c16", "-d"+strconv.Itoa(seconds)+"s", "--latency",
+		"-s", file, "http://"+l.Addr().String()).CombinedOutput()
 	text := string(out)
 	if err != nil {
 		return load{}, fmt.Errorf("wrk: %w: %s", err, text)
@@ -59,8 +62,9 @@ func wrk(dir string, l net.Listener, w Work, visitors []*browser, seconds int) (
 // A loadResult is a contender's rate and p99, in units of the limit's in the same round.
 type loadResult struct{ rate, p99 figure }
 
-// loads runs wrk on each app in turns.
-func loads(apps map[string]App, names []string, base string, w Work, rounds, seconds int) (map[string]loadResult, error) {
+// loads runs wrk on each app in turn.
+func loads(apps map[string]App, names []string, base string, w Work, rounds,
+	seconds int) (map[string]loadResult, error) {
 	dir, err := os.MkdirTemp("", "wrk")
 	if err != nil {
 		return nil, err
@@ -85,7 +89,8 @@ func loads(apps map[string]App, names []string, base string, w Work, rounds, sec
 	for range rounds {
 		round := map[string]load{}
 		for _, name := range names {
-			if round[name], err = wrk(dir, listeners[name], w, visitors[name], seconds); err != nil {
+			if round[name], err = wrk(dir, listeners[name], w, visitors[name],
+				seconds); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 		}

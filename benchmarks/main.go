@@ -1,5 +1,6 @@
-// Command benchmarks compares package guest with the session libraries for Go, and with handlers written by hand that
-// do the least the work needs. All take part in one run on one Redis, which the command starts and stops itself.
+// Command benchmarks compares package guest with the session libraries for Go, and with handlers
+// written by hand that do the least that the work needs. All take part in one run on one Redis,
+// which the command starts and stops itself.
 //
 //	go run .            # about twenty minutes; prints Markdown
 //	go run . -quick     # about three minutes
@@ -21,8 +22,9 @@ import (
 )
 
 var (
-	quick  = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
-	write  = flag.Bool("write", false, "write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
+	quick = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
+	write = flag.Bool("write", false,
+		"write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
 	guests = flag.Int("guests", 100_000, "guests to fill Redis and memstore with")
 	flood  = flag.Int("flood", 1_000_000, "empty guests to flood memstore with")
 )
@@ -45,7 +47,8 @@ func run() error {
 		name string
 		do   func() error
 	}{
-		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP}, {"scale", s.scale}, {"set-ups", s.setups},
+		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP},
+		{"scale", s.scale}, {"set-ups", s.setups},
 	} {
 		fmt.Fprintln(os.Stderr, part.name, "…")
 		if err := part.do(); err != nil {
@@ -95,7 +98,8 @@ type row struct {
 }
 
 func newSheet() (*sheet, error) {
-	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{}, wires: map[string]*wire{}, cells: map[cell][]row{}}
+	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{},
+		wires: map[string]*wire{}, cells: map[cell][]row{}}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "benchmarks"); err != nil {
 		return nil, err
@@ -104,7 +108,7 @@ func newSheet() (*sheet, error) {
 		return nil, err
 	}
 	s.rdb = s.server.Client()
-	for _, c := range append([]Contender{guestPatient}, contenders...) {
+	for _, c := range append([]Contender{guestLongBudget}, contenders...) {
 		if s.direct[c.Name], err = c.Open(s.server.Addr); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Name, err)
 		}
@@ -138,7 +142,7 @@ func (s *sheet) effort() effort {
 	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }
 
-// works fills the cells: every work with every record, by all who can do it.
+// works fills the cells: every work with every record, by all contenders that can do it.
 func (s *sheet) works() error {
 	for _, w := range measured {
 		for _, r := range w.records() {
@@ -156,8 +160,8 @@ func (s *sheet) works() error {
 	return nil
 }
 
-// strangers races visitors whose cookies this process has not verified lately. Ours remembers those of at most
-// 16,384 visitors: two of those to whom chance gives the same place.
+// strangers races visitors whose cookies this process has not verified lately. Ours remembers those
+// of at most 16,384 visitors: two for each place of a table, which the hash of the ID selects.
 func (s *sheet) strangers() error {
 	const many = 60_000
 	var runners []runner
@@ -171,7 +175,7 @@ func (s *sheet) strangers() error {
 			for i := range next {
 				next[i] = list[i%many]
 			}
-			if n < many { // go on with the others in the next turn
+			if n < many { // continue with the others in the next turn
 				list = append(list[n:], list[:n]...)
 			}
 			return next, nil
@@ -229,9 +233,10 @@ func (s *sheet) traffic(name string, w Work, r Record) (traffic, error) {
 	return s.wires[name].traffic(20, func(i int) error { return do(list[i%len(list)]) })
 }
 
-// once is what happens once, or what only ours can do.
+// once measures what is done once, or what only ours can do.
 func (s *sheet) once() error {
-	s.printf("\n## 200 additions, 16 abreast\n\nOne visitor's tabs add to one cart at once, and each is told that it worked. This is what the cart holds then.\n\n")
+	s.printf("\n## 200 additions, 16 abreast\n\nOne visitor's tabs add to one cart at once, and each addition succeeds. " +
+		"The table shows what the cart holds then.\n\n")
 	rounds := 5
 	if *quick {
 		rounds = 2
@@ -264,7 +269,8 @@ func (s *sheet) once() error {
 
 // ours races claims and a prefetch with the limit's addition and read.
 func (s *sheet) ours() error {
-	s.printf("\n## A claim, and four kinds at once\n\nNobody else has them. Time is in units of what the table says.\n\n")
+	s.printf("\n## A claim, and four kinds at once\n\nThe others have neither. " +
+		"The table says in which unit a time is.\n\n")
 	var lines []table
 	e := s.effort()
 	e.rounds, e.bursts = min(e.rounds, 15), min(e.bursts, 100) // each takes far longer to prepare
@@ -280,16 +286,22 @@ func (s *sheet) ours() error {
 				return err
 			}
 			results, err := race(s.rdb, []runner{{name: limit.Name, calls: adds},
-				{name: what, renew: func(n int) ([]Call, error) { return claims(app, r, existing, n) }}}, 0, 1, e)
+				{name: what, renew: func(n int) ([]Call, error) {
+					return claims(app, r, existing,
+						n)
+				}}}, 0, 1, e)
 			if err != nil {
 				return err
 			}
-			have, err := claimTraffic(s.wires[guestRedis.Name], s.wired[guestRedis.Name], r, existing)
+			have, err := claimTraffic(s.wires[guestRedis.Name], s.wired[guestRedis.Name], r,
+				existing)
 			if err != nil {
 				return err
 			}
 			s.claimTrips = max(s.claimTrips, have.trips)
-			lines = append(lines, table{what, results[1].time.String() + " of the limit's additions", count(have.trips), count(have.commands), wireBytes(have)})
+			lines = append(lines,
+				table{what, results[1].time.String() + " of the limit's additions",
+					count(have.trips), count(have.commands), wireBytes(have)})
 		}
 	}
 	reads, err := calls(s.direct[limit.Name], Read, Small, 1)
@@ -300,7 +312,8 @@ func (s *sheet) ours() error {
 	if err != nil {
 		return err
 	}
-	results, err := race(s.rdb, []runner{{name: limit.Name, calls: reads}, {name: "prefetch", calls: four}}, 0, 1, e)
+	results, err := race(s.rdb,
+		[]runner{{name: limit.Name, calls: reads}, {name: "prefetch", calls: four}}, 0, 1, e)
 	if err != nil {
 		return err
 	}
@@ -308,7 +321,10 @@ func (s *sheet) ours() error {
 	if err != nil {
 		return err
 	}
-	lines = append(lines, table{"Prefetch of four values, then read all four", results[1].time.String() + " of the limit's reads of one", count(have.trips), count(have.commands), wireBytes(have)})
+	lines = append(lines,
+		table{"Prefetch of four values, then read all four",
+			results[1].time.String() + " of the limit's reads of one", count(have.trips),
+			count(have.commands), wireBytes(have)})
 	s.print(table{"", "time", "round trips", "commands", "bytes out / in"}, lines)
 	return nil
 }
@@ -325,7 +341,8 @@ func (s *sheet) memory() error {
 		if err != nil {
 			return f, fmt.Errorf("%s: %w", name, err)
 		}
-		lines = append(lines, table{name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.0f B", f.keys)})
+		lines = append(lines,
+			table{name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.0f B", f.keys)})
 		return f, nil
 	}
 	for _, c := range []Contender{limit, guestRedis, scsRedis, gorillaRedis, ginRedis, fiberRedis} {
@@ -338,10 +355,12 @@ func (s *sheet) memory() error {
 		}
 	}
 	var err error
-	if s.provisional, err = line(guestRedis.Name+": provisional and empty", s.direct[guestPatient.Name], Visit); err != nil {
+	if s.provisional, err = line(guestRedis.Name+": provisional and empty",
+		s.direct[guestLongBudget.Name], Visit); err != nil {
 		return err
 	}
-	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestPatient.Name], First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
+	if _, err = line(guestRedis.Name+": 100 B, then 8 additions", s.direct[guestLongBudget.Name],
+		First, None, Add, Add, Add, Add, Add, Add, Add, Add); err != nil {
 		return err
 	}
 	s.print(table{"", "used_memory", "MEMORY USAGE"}, lines)
@@ -410,7 +429,8 @@ func (s *sheet) scale() error {
 		for _, c := range commands {
 			low, high, sum = min(low, c), max(high, c), sum+c
 		}
-		lines = append(lines, table{fmt.Sprint(shardCount), thousands(int(sum)), fmt.Sprintf("%s–%s", thousands(int(low)), thousands(int(high))),
+		lines = append(lines, table{fmt.Sprint(shardCount), thousands(int(sum)),
+			fmt.Sprintf("%s–%s", thousands(int(low)), thousands(int(high))),
 			fmt.Sprintf("%.1f %%", 100*float64(high)/float64(sum))})
 	}
 	s.print(table{"shards", "commands", "a shard", "the busiest has"}, lines)
@@ -421,11 +441,12 @@ func (s *sheet) scale() error {
 		name  string
 		works []Work
 	}{{"provisional and empty", []Work{Visit}}, {"with 100 B", []Work{First, None}}} {
-		f, err := footprintOf(s.rdb, s.direct[guestPatient.Name], n, kind.works...)
+		f, err := footprintOf(s.rdb, s.direct[guestLongBudget.Name], n, kind.works...)
 		if err != nil {
 			return err
 		}
-		lines = append(lines, table{kind.name, fmt.Sprintf("%.0f B", f.perGuest()), fmt.Sprintf("%.2f GB", f.at(1e7)/1e9)})
+		lines = append(lines, table{kind.name, fmt.Sprintf("%.0f B", f.perGuest()),
+			fmt.Sprintf("%.2f GB", f.at(1e7)/1e9)})
 	}
 	if err := s.rdb.FlushAll(ctx).Err(); err != nil {
 		return err
@@ -441,7 +462,9 @@ func (s *sheet) scale() error {
 		{"heap a guest", fmt.Sprintf("%.0f B", m.bytes)},
 		{"a read, 16 abreast, in units of one among 1,000 guests", m.readSlow.String()},
 		{"an addition, the same", m.addSlow.String()},
-		{"pauses of the garbage collector meanwhile: 99th percentile, longest", fmt.Sprintf("%v, %v", m.pauseP99.Round(time.Microsecond), m.pauseMax.Round(time.Microsecond))},
+		{"pauses of the garbage collector meanwhile: 99th percentile, longest",
+			fmt.Sprintf("%v, %v", m.pauseP99.Round(time.Microsecond),
+				m.pauseMax.Round(time.Microsecond))},
 		{fmt.Sprintf("a store of 64 MiB with %s guests with data, after %s empty ones came: with data left", thousands(m.before), thousands(m.flood)), thousands(m.left)},
 		{"empty ones left, the rest made room", thousands(m.emptyLeft)},
 	})

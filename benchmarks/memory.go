@@ -16,8 +16,8 @@ import (
 // A footprint is the memory of a Redis that holds guests.
 type footprint struct {
 	guests int
-	bytes  float64 // what used_memory has grown by
-	keys   float64 // what MEMORY USAGE says of the keys, a guest
+	bytes  float64 // the growth of used_memory
+	keys   float64 // the sum of MEMORY USAGE of the keys, for each guest
 }
 
 func (f footprint) perGuest() float64 { return f.bytes / float64(f.guests) }
@@ -59,10 +59,12 @@ func footprintOf(rdb *redis.Client, app App, n int, works ...Work) (f footprint,
 	return footprint{n, float64(after - before), float64(sum) / float64(max(1, looked))}, nil
 }
 
-// at extrapolates to another number of guests. Redis's two tables of keys have 8 bytes for each bucket and double in
-// size, so they do not grow in proportion.
+// at extrapolates to another number of guests. Redis's two tables of keys have 8 bytes for each
+// bucket and double in size, so they do not grow in proportion.
 func (f footprint) at(guests float64) float64 {
-	tables := func(n float64) float64 { return 2 * 8 * math.Pow(2, float64(bits.Len64(uint64(n-1)))) }
+	tables := func(n float64) float64 {
+		return 2 * 8 * math.Pow(2, float64(bits.Len64(uint64(n-1))))
+	}
 	return (f.bytes-tables(float64(f.guests)))/float64(f.guests)*guests + tables(guests)
 }
 
@@ -93,7 +95,8 @@ func crowd(app App, n int, works ...Work) error {
 
 var usedLine = regexp.MustCompile(`(?m)^used_memory:(\d+)`)
 
-// usedMemory ends all other connections first, because their buffers count; clients make new ones.
+// usedMemory closes all other connections first, because their buffers count. Clients open new
+// ones.
 func usedMemory(rdb *redis.Client) (used int64, err error) {
 	ctx := context.Background()
 	conn := rdb.Conn()

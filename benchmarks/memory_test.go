@@ -6,10 +6,10 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// used_memory and MEMORY USAGE tell the same of a guest, but for the tables of keys.
+// used_memory and MEMORY USAGE agree about a guest, except for the tables of keys.
 func TestFootprint(t *testing.T) {
 	server := redistest.Single(t)
-	app := open(t, guestPatient, server.Addr)
+	app := open(t, guestLongBudget, server.Addr)
 	for range 3 {
 		f, err := footprintOf(server.Client(), app, 1024, First)
 		if err != nil {
@@ -22,7 +22,8 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("a guest with 100 B takes %.0f B, at most 450", f.keys)
 		}
 		if same := f.at(1024) / 1024; same < f.perGuest()-0.01 || same > f.perGuest()+0.01 {
-			t.Errorf("extrapolated to as many as were measured: %.1f B, not %.1f", same, f.perGuest())
+			t.Errorf("extrapolated to as many as were measured: %.1f B, not %.1f", same,
+				f.perGuest())
 		}
 	}
 }

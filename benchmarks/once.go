@@ -13,7 +13,8 @@ const (
 	tabs      = 16
 )
 
-// survivors is what the cart holds after one visitor's tabs have added that often at once, each answered with success.
+// survivors returns what the cart holds after one visitor's tabs have added to it in parallel, each
+// with success.
 func survivors(app App) (int, error) {
 	b, err := newKnown(app, Small)
 	if err != nil {
@@ -51,7 +52,8 @@ func do(c Call) error {
 	return nil
 }
 
-// claims prepares n claims: each of a guest with data, into an account that has data of its own, or none.
+// claims prepares n claims: each of a guest with data, into an account that has data of its own, or
+// none.
 func claims(app App, r Record, existing bool, n int) ([]Call, error) {
 	list := make([]Call, n)
 	for i := range list {
@@ -73,7 +75,7 @@ func claims(app App, r Record, existing bool, n int) ([]Call, error) {
 	return list, nil
 }
 
-// claim makes a guest with a theme and a cart and prepares its claim.
+// claim creates a guest with a theme and a cart and prepares its claim.
 func claim(app App, r Record, account string) (Call, error) {
 	b, err := newKnown(app, r)
 	if err != nil {

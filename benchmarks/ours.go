@@ -22,20 +22,25 @@ var guestRedis = Contender{
 	Setup: "`redisstore.New` on go-redis, the defaults of `guest.Config`; theme and blob are a `Value`, the cart is `Counters`",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(redisstore.New(rdb, redisstore.Config{}), guest.OnFirstVisit, func() { rdb.Close() })
+		return newGuest(redisstore.New(rdb, redisstore.Config{}), guest.OnFirstVisit, func() {
+			rdb.Close()
+		})
 	},
 }
 
 var guestAuto = Contender{
 	Name:  "guest on Redis, autopipelined",
-	Setup: "the same on go-redis's `AutoPipeline`, which sends what is asked at one time together; experimental there",
+	Setup: "the same on go-redis's `AutoPipeline`, which sends parallel commands together; experimental there",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
 		auto, err := rdb.AutoPipeline()
 		if err != nil {
 			return nil, err
 		}
-		return newGuest(redisstore.New(auto, redisstore.Config{}), guest.OnFirstVisit, func() { auto.Close(); rdb.Close() })
+		return newGuest(redisstore.New(auto, redisstore.Config{}), guest.OnFirstVisit, func() {
+			auto.Close()
+			rdb.Close()
+		})
 	},
 	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
 }
@@ -48,13 +53,13 @@ var guestMemory = Contender{
 	},
 }
 
-// guestPatient and guestLazy are not in the tables. They are for filling a Redis and for tests, which take longer than a
-// page would wait when the machine is busy.
-var guestPatient = Contender{
-	Name: "guest on Redis, patient",
+// guestLongBudget and guestLazy are not in the tables. They are for filling a Redis and for tests,
+// which take longer than a page would wait if the machine is busy.
+var guestLongBudget = Contender{
+	Name: "guest on Redis, long store budget",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(patientStore(rdb), guest.OnFirstVisit, func() { rdb.Close() })
+		return newGuest(slowStore(rdb), guest.OnFirstVisit, func() { rdb.Close() })
 	},
 }
 
@@ -62,12 +67,13 @@ var guestLazy = Contender{
 	Name: "guest on Redis, OnFirstWrite",
 	Open: func(addr string) (App, error) {
 		rdb := newClient(addr)
-		return newGuest(patientStore(rdb), guest.OnFirstWrite, func() { rdb.Close() })
+		return newGuest(slowStore(rdb), guest.OnFirstWrite, func() { rdb.Close() })
 	},
 }
 
-func patientStore(rdb redis.UniversalClient) guest.Store {
-	return redisstore.New(rdb, redisstore.Config{ReadTimeout: time.Minute, WriteTimeout: time.Minute})
+func slowStore(rdb redis.UniversalClient) guest.Store {
+	return redisstore.New(
+		rdb, redisstore.Config{ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 }
 
 func newGuest(store guest.Store, create guest.Create, close func()) (App, error) {
@@ -86,7 +92,8 @@ func newGuest(store guest.Store, create guest.Create, close func()) (App, error)
 		Store:   store,
 		Secrets: [][]byte{secret},
 		Data:    kinds,
-		Account: func(r *http.Request) string { return r.Header.Get("Account") }, // the app's own sign-in
+		// the app's own sign-in
+		Account: func(r *http.Request) string { return r.Header.Get("Account") },
 		Create:  create,
 	})
 	if err != nil {

@@ -24,7 +24,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The peers, set up as their documentation says, with the same cookie: Secure, HttpOnly, SameSite=Lax, 30 days.
+// The peers, set up as their documentation says, with the same cookie: Secure, HttpOnly,
+// SameSite=Lax, 30 days.
 
 const sessionName = "session"
 
@@ -43,7 +44,8 @@ var scsMemory = Contender{
 	Name:  "scs in memory",
 	Setup: "the same on its `memstore`",
 	Open: func(string) (App, error) {
-		store := memstore.NewWithCleanupInterval(0) // its clean-up goroutine cannot be stopped without a race
+		// its clean-up goroutine cannot be stopped without a race
+		store := memstore.NewWithCleanupInterval(0)
 		return newSCS(store, func() {}), nil
 	},
 }
@@ -60,8 +62,12 @@ func newSCS(store scs.Store, close func()) App {
 		None:  ok,
 		First: func(w http.ResponseWriter, r *http.Request) { sm.Put(r.Context(), "theme", theme) },
 		Blob:  func(w http.ResponseWriter, r *http.Request) { sm.Put(r.Context(), "blob", blob) },
-		ID:    func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, sm.Token(r.Context())) },
-		Read:  func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, sm.GetString(r.Context(), "theme")) },
+		ID: func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, sm.Token(r.Context()))
+		},
+		Read: func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, sm.GetString(r.Context(), "theme"))
+		},
 		Add: func(w http.ResponseWriter, r *http.Request) {
 			n := sm.GetInt(r.Context(), "cart/tea") + 1
 			sm.Put(r.Context(), "cart/tea", n)
@@ -81,8 +87,10 @@ var gorillaRedis = Contender{
 			return nil, err
 		}
 		store.SetMaxLength(0)
-		store.Options.Secure, store.Options.HttpOnly, store.Options.SameSite = true, true, http.SameSiteLaxMode
-		return newGorilla(store, func(s *sessions.Session) string { return s.ID }, func() { store.Close() }), nil
+		store.Options.Secure, store.Options.HttpOnly, store.Options.SameSite = true, true,
+			http.SameSiteLaxMode
+		return newGorilla(store, func(s *sessions.Session) string { return s.ID },
+			func() { store.Close() }), nil
 	},
 }
 
@@ -91,7 +99,8 @@ var gorillaCookie = Contender{
 	Setup: "`NewCookieStore`, signed; all data are in the cookie, so it has no server and no more than 4 KiB; the ID is a value of ours",
 	Open: func(string) (App, error) {
 		store := sessions.NewCookieStore(secret)
-		store.Options.Secure, store.Options.HttpOnly, store.Options.SameSite = true, true, http.SameSiteLaxMode
+		store.Options.Secure, store.Options.HttpOnly, store.Options.SameSite = true, true,
+			http.SameSiteLaxMode
 		id := func(s *sessions.Session) string { id, _ := s.Values["id"].(string); return id }
 		return newGorilla(store, id, func() {}), nil
 	},
@@ -112,7 +121,7 @@ func newGorilla(store sessions.Store, id func(*sessions.Session) string, close f
 	}
 	return pages{routes{
 		Visit: ok,
-		None:  ok, // nobody looks
+		None:  ok, // the library does no work
 		First: session(func(w http.ResponseWriter, r *http.Request, s *sessions.Session) error {
 			if _, isCookie := store.(*sessions.CookieStore); isCookie {
 				s.Values["id"] = rand.Text()
@@ -160,8 +169,9 @@ var ginRedis = Contender{
 			return nil, err
 		}
 		raw.SetMaxLength(0)
-		raw.SetKeyPrefix("gin_") // apart from gorilla's
-		store.Options(ginsessions.Options{Path: "/", MaxAge: int(cookieLife / time.Second), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
+		raw.SetKeyPrefix("gin_") // so that its keys differ from gorilla's
+		store.Options(ginsessions.Options{Path: "/", MaxAge: int(cookieLife / time.Second),
+			Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 		return pages{newGin(store), func() { raw.Close() }}, nil
 	},
 }
@@ -187,7 +197,7 @@ func newGin(store ginsessions.Store) http.Handler {
 	}
 	for work, handler := range map[Work]gin.HandlerFunc{
 		Visit: okay,
-		None:  okay, // nobody looks
+		None:  okay, // the library does no work
 		First: set("theme", theme),
 		Blob:  set("blob", blob),
 		ID:    func(c *gin.Context) { c.String(http.StatusOK, ginsessions.Default(c).ID()) },

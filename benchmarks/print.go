@@ -24,7 +24,8 @@ func (s *sheet) print(head table, lines []table) { s.body.WriteString(markdown(h
 
 func markdown(head table, lines []table) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), "---|"+strings.Repeat("--:|", len(head)-1))
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "),
+		"---|"+strings.Repeat("--:|", len(head)-1))
 	for _, line := range lines {
 		if strings.HasPrefix(line[0], guestRedis.Name) {
 			line[0] = "**" + line[0] + "**"
@@ -34,7 +35,7 @@ func markdown(head table, lines []table) string {
 	return b.String()
 }
 
-// heading is the page's head, with how ours stands against its budgets.
+// heading is the page's head, with a comparison of ours and its budgets.
 func (s *sheet) heading() []byte {
 	version := "?"
 	if text, err := exec.Command("redis-server", "--version").Output(); err == nil {
@@ -54,10 +55,11 @@ Printed by one run of
 
 on %s with %s, Redis %s, %d processors, which others use too: load %s at the start and %s at the end.
 
-Times are ratios, never milliseconds. Contenders run in turns on one machine, each round in another order; a figure is the median
-of a contender's ratios to the *limit* in the same round, with the quartiles. Turns take a millisecond for *time*, whose quartiles
-are those of ten parts of the measurement, and ten milliseconds for the rest. The limit is a handler written by hand that does
-the least the work needs. Round trips, commands and bytes are counted on the wire, allocations in
+Times are ratios, never milliseconds. The *limit* is a handler written by hand that does the least
+that the work needs. Contenders run in turns on one machine, in another order in each round. A figure
+is the median of a contender's ratios to the limit in the same round, with the quartiles. A turn
+takes a millisecond for *time*, whose quartiles are those of ten parts of the measurement, and ten
+milliseconds for the rest. Round trips, commands and bytes are counted on the wire, allocations in
 the process. The set-ups are [at the end](#set-ups).
 `, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.load, loadAverage())
 	return append(head, s.budgets()...)
@@ -80,7 +82,7 @@ func (s *sheet) row(w Work, r Record, c Contender) row {
 	panic(fmt.Sprint("not measured: ", w, r, c.Name))
 }
 
-// budgets says how ours stands against what it is meant to cost.
+// budgets compares ours with its budgets.
 func (s *sheet) budgets() string {
 	var lines []table
 	add := func(what, budget string, have float64, most float64, text string) {
@@ -94,16 +96,21 @@ func (s *sheet) budgets() string {
 	cpu := func(r row) float64 { return r.alone.app.median + r.alone.redis.median }
 
 	none := on(None, Small)
-	add("known visitor, data untouched: round trips", "0", none.traffic.trips, 0, count(none.traffic.trips))
-	add("known visitor, data untouched: processor time, in securecookie checks", "≤ 1.3", cpu(none), 1.3, none.alone.app.String())
-	add("the same, if this process does not remember the cookie", "≤ 1.3", s.stranger.app.median, 1.3, s.stranger.app.String())
+	add("known visitor, data untouched: round trips", "0", none.traffic.trips, 0,
+		count(none.traffic.trips))
+	add("known visitor, data untouched: processor time, in securecookie checks", "≤ 1.3", cpu(none),
+		1.3, none.alone.app.String())
+	add("the same, if this process does not remember the cookie", "≤ 1.3", s.stranger.app.median,
+		1.3, s.stranger.app.String())
 	best := math.Inf(1)
 	for _, peer := range []Contender{scsRedis, gorillaRedis, ginRedis, fiberRedis} {
 		best = min(best, s.row(First, Small, peer).alone.time.median)
 	}
 	first := on(First, Small)
-	add("first visit, 100 B saved: round trips", "1", first.traffic.trips, 1, count(first.traffic.trips))
-	add("first visit, 100 B saved: time", "≤ the best peer's, "+ratio(best), first.alone.time.median, best, first.alone.time.String())
+	add("first visit, 100 B saved: round trips", "1", first.traffic.trips, 1,
+		count(first.traffic.trips))
+	add("first visit, 100 B saved: time", "≤ the best peer's, "+ratio(best),
+		first.alone.time.median, best, first.alone.time.String())
 	for _, w := range []Work{Read, Add} {
 		for _, r := range w.records() {
 			one := on(w, r)
@@ -122,41 +129,46 @@ func (s *sheet) budgets() string {
 		w, most, have := b.work, b.most, on(b.work, Small).allocs
 		add(lower(w.title())+": allocations", fmt.Sprintf("≤ %v", most), have, most, count(have))
 	}
-	add("200 additions, 16 abreast: lost", "0", float64(additions-s.survivors), 0, fmt.Sprint(additions-s.survivors))
+	add("200 additions, 16 abreast: lost", "0", float64(additions-s.survivors), 0,
+		fmt.Sprint(additions-s.survivors))
 	add("a claim: round trips", "≤ 7", s.claimTrips, 7, count(s.claimTrips))
 	for _, m := range []struct {
 		what string
 		footprint
 		most float64
 	}{{"provisional and empty", s.provisional, 200}, {"with 100 B", s.kept, 450}} {
-		add("a guest in Redis, "+m.what+": MEMORY USAGE", fmt.Sprintf("≤ %.0f B", m.most), m.keys, m.most, fmt.Sprintf("%.0f B", m.keys))
-		add("a guest in Redis, "+m.what+": used_memory", fmt.Sprintf("≤ %.0f B", m.most), m.perGuest(), m.most, fmt.Sprintf("%.0f B", m.perGuest()))
+		add("a guest in Redis, "+m.what+": MEMORY USAGE", fmt.Sprintf("≤ %.0f B", m.most), m.keys,
+			m.most, fmt.Sprintf("%.0f B", m.keys))
+		add("a guest in Redis, "+m.what+": used_memory", fmt.Sprintf("≤ %.0f B", m.most),
+			m.perGuest(), m.most, fmt.Sprintf("%.0f B", m.perGuest()))
 	}
-	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines) + beyond
+	return "\n## Ours against its budget\n\n" + markdown(table{"", "budget", "here", ""}, lines) +
+		beyond
 }
 
-// beyond says what ours does that what it is compared with does not.
+// beyond says what ours does and the others do not.
 const beyond = `
-What ours does beyond what it is compared with, and what that costs:
+What ours does in addition to the others, and what that costs:
 
-- *An addition*: the limit's script increments, whatever the record is. Ours asks first whether the guest has been claimed meanwhile,
-  whether it has applied this very addition before, as replies get lost, and whether the record stays within its quota. That is
-  about a third of what an addition takes longer ([in instructions](redis.md#what-is-stored)). The rest is this process: the
-  condition, the default and the operation's ID on their way to Redis. Whose cookie it is costs less than the limit's check.
-- *A first visit*: ours signs the cookie, so that no later page needs Redis to know its visitor. scs and Fiber send a random one and
-  look it up at every request. And ours makes the record only if there is none, as a whole with its life (RESTORE), where
-  they overwrite what there may be (SET).
-- *A cookie that the process does not remember* takes one securecookie check, and what every request behind the middleware takes:
-  see what a remembered one does.
+- *An addition*: the limit's script increments in any case. Ours first checks whether the guest was
+  claimed meanwhile, whether this addition was applied before (replies get lost), and whether the
+  record stays within its quota. That is about a third of the extra time
+  ([in instructions](redis.md#what-is-stored)). The rest is spent in this process, which sends the
+  condition, the default and the operation's ID. Verifying the cookie costs less than in the limit.
+- *A first visit*: ours signs the cookie, so that later pages need no Redis to recognise the visitor.
+  scs and Fiber send a random one and look it up at every request. Ours also creates the record only
+  if there is none, complete with its expiry (RESTORE), where they overwrite it (SET).
+- *A cookie that the process does not remember* takes one securecookie check, in addition to what
+  every request takes behind the middleware; that is the figure of a remembered one.
 `
 
 func (s *sheet) printCells() {
 	s.printf(`
 ## Side by side
 
-*time* is that of one request after the other, *16 abreast* that of a request among sixteen. *CPU* is processor time, of this process and of Redis,
-in units of what the limit takes of both together. Only where the visitor is known and no data are touched the limit is nothing
-but a securecookie check.
+*time* is that of one request after the other, *16 abreast* that of a request among sixteen. *CPU*
+is processor time, of this process and of Redis, in units of what the limit takes of both together.
+Where the visitor is known and no data are touched, the limit is only a securecookie check.
 `)
 	for _, w := range measured {
 		for _, r := range w.records() {
@@ -167,18 +179,23 @@ but a securecookie check.
 			s.printf("\n### %s\n\n", title)
 			var lines []table
 			for _, one := range s.cells[cell{w, r}] {
-				lines = append(lines, table{one.name, one.alone.time.String(), one.together.time.String(),
-					one.alone.app.String(), cpuText(one.alone.redis), count(one.allocs), count(one.traffic.trips),
-					count(one.traffic.commands), wireBytes(one.traffic)})
+				lines = append(lines,
+					table{one.name, one.alone.time.String(), one.together.time.String(),
+						one.alone.app.String(), cpuText(one.alone.redis), count(one.allocs),
+						count(one.traffic.trips),
+						count(one.traffic.commands), wireBytes(one.traffic)})
 			}
-			s.print(table{"", "time", "16 abreast", "CPU", "CPU of Redis", "allocations", "round trips", "commands", "bytes out / in"}, lines)
+			s.print(table{"", "time", "16 abreast", "CPU", "CPU of Redis", "allocations",
+				"round trips", "commands", "bytes out / in"}, lines)
 			if w == None && r == Small {
-				s.printf("\nThe visitors here are sixteen who come again and again. Ours remembers the cookies that it verified last, of at most 16,384 visitors. "+
-					"With 60,000 in turns, whom it hardly ever remembers, its time is %s.\n", s.stranger.time)
+				s.printf("\nThe visitors here are sixteen who keep coming back. Ours remembers the cookies "+
+					"that it verified last, of at most 16,384 visitors. With 60,000 in turns, most of which it "+
+					"does not remember, its time is %s.\n", s.stranger.time)
 			}
 		}
 	}
-	s.printf("\ngorilla/sessions and gin-contrib/sessions do not look at a visitor whom no handler asks about; scs and Fiber always do.\n")
+	s.printf("\ngorilla/sessions and gin-contrib/sessions do no work for a visitor that no handler asks about; " +
+		"scs and Fiber always do.\n")
 }
 
 func cpuText(f figure) string {
@@ -190,7 +207,7 @@ func cpuText(f figure) string {
 
 func lower(title string) string { return strings.ToLower(title[:1]) + title[1:] }
 
-// count prints what is a whole number, or the mean of such.
+// count prints a whole number, or a mean of whole numbers.
 func count(x float64) string {
 	if x == math.Trunc(x) {
 		return thousands(int(x))

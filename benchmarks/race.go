@@ -17,27 +17,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The machine is noisy, and others work on it. So contenders run in turns, each round in another order, and a figure is the
-// median of the ratios to the limit in the same round. The time of one request after the other is measured in turns of a
-// millisecond, all else in turns of ten.
+// The machine is noisy, and other users work on it. So contenders run in turns, each round in
+// another order, and a figure is the median of the ratios to the limit in the same round. The time
+// of one request after the other is measured in turns of a millisecond, everything else in turns of
+// ten.
 
-// A runner takes part in a race. calls[i] is for the i-th of the goroutines; renew, if set, makes new ones of n calls in
-// sum before each turn, because a call works only once.
+// A runner takes part in a race. calls[i] is for the i-th of the goroutines; renew, if set, returns
+// n new calls before each turn, because a call works only once.
 type runner struct {
 	name  string
 	calls []Call
 	renew func(n int) ([]Call, error)
 }
 
-// An effort is how long to measure.
+// An effort says how long to measure.
 type effort struct {
 	bursts int           // of requests one after the other
 	turn   time.Duration // of one contender
 	rounds int
 }
 
-// A turn is what a request took.
-type turn struct{ wall, app, redis float64 } // nanoseconds: on the clock, of this process's CPU, of Redis's
+// A turn is what a request took in one turn.
+// nanoseconds: on the clock, of this process's CPU, of Redis's
+type turn struct{ wall, app, redis float64 }
 
 // A figure is the ratio to the limit, over all rounds.
 type figure struct{ median, low, high float64 } // low and high: the quartiles
@@ -67,8 +69,9 @@ func figureOf(ratios []float64) figure {
 	return figure{at(0.5), at(0.25), at(0.75)}
 }
 
-// A result is what a race shows of a contender: its time and its processor time, this process's and Redis's, all in
-// units of what the base needs of the same: time, and processor time of both together.
+// A result is the result of a race for a contender: its time and its processor time, this process's
+// and Redis's, all in units of what the base needs of the same: time, and processor time of both
+// together.
 type result struct{ time, app, redis figure }
 
 // race runs the runners in turns; base is the index of the one that is 1.
@@ -76,7 +79,7 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 	n := make([]int, len(runners)) // requests a turn
 	for i, r := range runners {
 		n[i] = 2 * abreast
-		for { // until a turn is long enough; it also warms up
+		for { // until a turn is long enough; this is also the warm-up
 			t, err := r.turn(rdb, n[i], abreast)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", r.name, err)
@@ -121,9 +124,10 @@ func race(rdb *redis.Client, runners []runner, base, abreast int, e effort) ([]r
 	return results, nil
 }
 
-// alternate lets the runners take turns of a millisecond, one request after the other: the machine's speed changes more slowly
-// than that. The first requests of a turn are not timed: they find the processor's caches full of what the others did. The
-// quartiles are those of the medians of ten parts of the measurement.
+// alternate lets the runners take turns of a millisecond, one request after the other: the
+// machine's speed changes more slowly than that. The first requests of a turn are not timed,
+// because the processor's caches are full of other contenders' data. The quartiles are those of the
+// medians of ten parts of the measurement.
 func alternate(runners []runner, base, bursts int) ([]figure, error) {
 	const parts = 10
 	const burst = time.Millisecond
@@ -201,7 +205,7 @@ func (r runner) turn(rdb *redis.Client, n, abreast int) (t turn, err error) {
 			return t, err
 		}
 	}
-	runtime.GC() // everybody begins without the others' garbage
+	runtime.GC() // every contender begins without the others' garbage
 	redisBefore, err := redisCPU(rdb)
 	if err != nil {
 		return t, err

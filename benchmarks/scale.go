@@ -16,7 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// shards runs guests through a Cluster and counts, at the wire, the commands that each of its shards gets.
+// shards runs guests through a Cluster and counts, at the wire, the commands that each of its
+// shards gets.
 func shards(n, guests int) (commands []int64, err error) {
 	dir, err := os.MkdirTemp("", "shards")
 	if err != nil {
@@ -33,7 +34,8 @@ func shards(n, guests int) (commands []int64, err error) {
 	for _, addr := range cluster.Addrs() {
 		wires[addr] = &redistest.Faults{}
 	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: poolSize, ContextTimeoutEnabled: true,
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: poolSize,
+		ContextTimeoutEnabled: true,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			w := wires[addr]
 			if w == nil {
@@ -42,7 +44,7 @@ func shards(n, guests int) (commands []int64, err error) {
 			return w.Dial(ctx, network, addr)
 		}})
 	defer rdb.Close()
-	app, err := newGuest(patientStore(rdb), guest.OnFirstVisit, func() {})
+	app, err := newGuest(slowStore(rdb), guest.OnFirstVisit, func() {})
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +58,7 @@ func shards(n, guests int) (commands []int64, err error) {
 	return commands, nil
 }
 
-// A memoryTest is what memstore does with many guests.
+// A memoryTest is how memstore behaves with many guests.
 type memoryTest struct {
 	guests        int
 	bytes         float64 // of heap, a guest
@@ -65,8 +67,9 @@ type memoryTest struct {
 	readSlow      figure // time of a read, 16 abreast, in units of the same with a thousand guests
 	addSlow       figure
 	flood, before int
-	left          int // of those with data, after the flood
-	emptyLeft     int // of the flood; fewer than came, or the store was never full
+	left          int // guests with data that are left after the flood
+	// guests of the flood that are left; fewer than came, or the store was never full
+	emptyLeft int
 }
 
 func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err error) {
@@ -76,10 +79,11 @@ func inMemory(rdb *redis.Client, guests, flood int, e effort) (m memoryTest, err
 	return m, m.flooded(50_000, flood, 64<<20)
 }
 
-// crowded fills a store and looks how it does then.
+// crowded fills a store and measures it.
 func (m *memoryTest) crowded(rdb *redis.Client, guests int, e effort) error {
 	open := func(max int64, guests int) (App, []*browser, error) {
-		app, err := newGuest(memstore.New(memstore.Config{MaxBytes: max}), guest.OnFirstVisit, func() {})
+		app, err := newGuest(memstore.New(memstore.Config{MaxBytes: max}), guest.OnFirstVisit,
+			func() {})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -150,7 +154,8 @@ func (m *memoryTest) crowded(rdb *redis.Client, guests int, e effort) error {
 	return nil
 }
 
-// flooded fills a part of a store with guests who have data, lets a flood of guests without come, and counts who is left.
+// flooded fills a part of a store with guests with data, sends a flood of guests without, and
+// counts the guests that are left.
 func (m *memoryTest) flooded(guests, flood int, maxBytes int64) error {
 	m.before, m.flood = guests, flood
 	store := memstore.New(memstore.Config{MaxBytes: maxBytes})

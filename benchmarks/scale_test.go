@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-// A guest's commands go to one shard, and no shard sees any but those of its own guests: four for each.
+// A guest's commands go to one shard, and a shard gets only those of its own guests: four for each.
 func TestShards(t *testing.T) {
 	const guests = 200
 	commands, err := shards(2, guests)
@@ -20,7 +20,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// Whoever has nothing makes room, and nobody who has.
+// Guests without data make room, and no guest with data is evicted.
 func TestFlood(t *testing.T) {
 	var m memoryTest
 	if err := m.flooded(500, 5000, 1<<20); err != nil {

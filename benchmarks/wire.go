@@ -9,7 +9,7 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// A wire is a way to a Redis on which everything is counted, whoever the client.
+// A wire is a connection to a Redis on which everything is counted, for any client.
 type wire struct {
 	redistest.Faults
 	listener net.Listener

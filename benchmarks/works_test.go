@@ -11,10 +11,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Every contender does what it is timed for: what it answers is what was saved.
+// Every contender does the work that is timed: it responds with what was saved.
 func TestWorks(t *testing.T) {
 	server := redistest.Single(t)
-	for _, c := range append([]Contender{guestPatient, guestLazy}, contenders...) {
+	for _, c := range append([]Contender{guestLongBudget, guestLazy}, contenders...) {
 		t.Run(c.Name, func(t *testing.T) {
 			app := open(t, c, server.Addr)
 			if c.Name == bare.Name {
@@ -31,7 +31,8 @@ func TestWorks(t *testing.T) {
 				expect := func(b *browser, w Work, want string) {
 					t.Helper()
 					if text, err := b.visit(app, w, ""); text != want || err != nil {
-						t.Errorf("%s with %s: %s answers %.40q, %v; want %.40q", c.Name, r, w, text, err, want)
+						t.Errorf("%s with %s: %s answers %.40q, %v; want %.40q", c.Name, r, w, text,
+							err, want)
 					}
 				}
 				expect(one, None, "ok")
@@ -57,17 +58,18 @@ func TestWorks(t *testing.T) {
 	}
 }
 
-// Sixteen tabs add two hundred times: of ours, and of the limit, none is lost.
+// Sixteen tabs add two hundred times: ours and the limit lose no addition.
 func TestSurvivors(t *testing.T) {
 	server := redistest.Single(t)
-	for _, c := range []Contender{guestPatient, guestMemory, limit, limitRueidis} {
+	for _, c := range []Contender{guestLongBudget, guestMemory, limit, limitRueidis} {
 		if n, err := survivors(open(t, c, server.Addr)); n != additions || err != nil {
 			t.Errorf("%s: %d of %d additions, %v", c.Name, n, additions, err)
 		}
 	}
 }
 
-// What ours sends to Redis, exactly. That reading and adding cost the same bytes with the large record is what fields are for.
+// What ours sends to Redis, exactly. Reading and adding send the same bytes with the large record,
+// because data are stored as fields.
 func TestTraffic(t *testing.T) {
 	server := redistest.Single(t)
 	w, err := newWire(server.Addr)
@@ -75,7 +77,7 @@ func TestTraffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	eager, lazy := open(t, guestPatient, w.addr()), open(t, guestLazy, w.addr())
+	eager, lazy := open(t, guestLongBudget, w.addr()), open(t, guestLazy, w.addr())
 	for _, tt := range []struct {
 		app  App
 		work Work
@@ -93,18 +95,20 @@ func TestTraffic(t *testing.T) {
 	} {
 		bytes := map[Record]float64{}
 		for _, r := range tt.work.records() {
-			list, err := calls(tt.app, tt.work, r, 2) // connects, and makes the script known
+			list, err := calls(tt.app, tt.work, r, 2) // connects, and loads the script
 			if err != nil {
 				t.Fatal(err)
 			}
 			have, err := w.traffic(8, func(i int) error { return do(list[i%2]) })
 			if err != nil || have.trips != tt.want || have.commands != tt.want {
-				t.Errorf("%s with %s: %v round trips, %v commands, want %v: %v", tt.work, r, have.trips, have.commands, tt.want, err)
+				t.Errorf("%s with %s: %v round trips, %v commands, want %v: %v", tt.work, r,
+					have.trips, have.commands, tt.want, err)
 			}
 			bytes[r] = have.out + have.in
 		}
 		if tt.work != Prefetch && tt.work.known() && bytes[Small] != bytes[Large] {
-			t.Errorf("%s: %v bytes with the small record, %v with the large one", tt.work, bytes[Small], bytes[Large])
+			t.Errorf("%s: %v bytes with the small record, %v with the large one", tt.work,
+				bytes[Small], bytes[Large])
 		}
 	}
 	for _, r := range []Record{Small, Large} {
@@ -118,14 +122,14 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// What a request of a known visitor allocates with ours, all in all, and up to four for a timer that calls share, if the machine
-// is that slow. A rise wants a reason.
+// All allocations of a known visitor's request with ours, and up to four for a timer that calls
+// share, if the machine is slow. If a figure rises, there must be a reason.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates on its own account")
 	}
 	server := redistest.Single(t)
-	for _, c := range []Contender{guestPatient, guestMemory} {
+	for _, c := range []Contender{guestLongBudget, guestMemory} {
 		app := open(t, c, server.Addr)
 		for work, most := range map[Work]float64{None: 5, ID: 5, Read: 27, Add: 32} {
 			for _, r := range work.records() {
@@ -141,7 +145,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// The wire counts round trips, commands and bytes of a client that is known.
+// The wire counts round trips, commands and bytes correctly, for a client of which they are known.
 func TestWire(t *testing.T) {
 	server := redistest.Single(t)
 	w, err := newWire(server.Addr)
@@ -155,7 +159,8 @@ func TestWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	have, err := w.traffic(3, func(int) error { return rdb.Get(t.Context(), "k").Err() })
-	want := traffic{1, 1, float64(len("*2\r\n$3\r\nget\r\n$1\r\nk\r\n")), float64(len("$100\r\n\r\n") + 100)}
+	want := traffic{1, 1, float64(len("*2\r\n$3\r\nget\r\n$1\r\nk\r\n")),
+		float64(len("$100\r\n\r\n") + 100)}
 	if err != nil || have != want {
 		t.Errorf("GET: %+v, %v; want %+v", have, err, want)
 	}
@@ -167,7 +172,7 @@ func TestWire(t *testing.T) {
 		})
 		return err
 	}
-	if err := pipeline(0); err != nil { // go-redis gives pipelines connections of their own
+	if err := pipeline(0); err != nil { // go-redis uses separate connections for pipelines
 		t.Fatal(err)
 	}
 	have, err = w.traffic(3, pipeline)
@@ -195,7 +200,8 @@ func known(t testing.TB, app App, r Record) *browser {
 	return b
 }
 
-// The same works for benchstat: go test -bench . -count 10 | tee new.txt, then benchstat -col /with new.txt.
+// The same works for benchstat: go test -bench . -count 10 | tee new.txt, then benchstat -col /with
+// new.txt.
 func BenchmarkWork(b *testing.B) {
 	server := redistest.Single(b)
 	for _, w := range measured {
@@ -204,7 +210,8 @@ func BenchmarkWork(b *testing.B) {
 				if !c.holds(w, r) {
 					continue
 				}
-				name := fmt.Sprintf("%s/record=%s/with=%s", strings.TrimPrefix(string(w), "/"), r, c.Name)
+				name := fmt.Sprintf("%s/record=%s/with=%s", strings.TrimPrefix(string(w), "/"), r,
+					c.Name)
 				b.Run(strings.ReplaceAll(name, " ", "_"), func(b *testing.B) {
 					app := open(b, c, server.Addr)
 					list, err := calls(app, w, r, 1)

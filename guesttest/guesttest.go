@@ -1,4 +1,5 @@
-// Package guesttest puts a guest or a member, with data, into a request: for tests of an app's own handlers.
+// Package guesttest puts a guest or a member, with data, into a request: for tests of an app's own
+// handlers.
 //
 //	r = guesttest.Guest(t, guests, r, func(ctx context.Context) error { return Cart.Set(ctx, "tea", 2) })
 //	cart(httptest.NewRecorder(), r)
@@ -16,7 +17,8 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// New returns a Manager that keeps these kinds of data in memory, for handlers that need no Manager of the app's own.
+// New returns a Manager that keeps these kinds of data in memory, for handlers that do not need the
+// app's Manager.
 func New(t testing.TB, kinds ...guest.Kind) *guest.Manager {
 	t.Helper()
 	m, err := guest.New(guest.Config{
@@ -30,9 +32,11 @@ func New(t testing.TB, kinds ...guest.Kind) *guest.Manager {
 	return m
 }
 
-// Guest returns a copy of r sent by a guest of m, whose cookie has come back before; setup gives it data. r keeps its
-// own cookies. The test fails if setup does, or if Config.Admit or Config.Account of m leave no room for a guest.
-func Guest(t testing.TB, m *guest.Manager, r *http.Request, setup ...func(context.Context) error) *http.Request {
+// Guest returns a copy of r sent by a guest of m, whose cookie has come back before; setup gives it
+// data. r keeps its own cookies. The test fails if setup does, or if Config.Admit or Config.Account
+// of m do not allow a guest.
+func Guest(t testing.TB, m *guest.Manager, r *http.Request,
+	setup ...func(context.Context) error) *http.Request {
 	t.Helper()
 	r = r.Clone(r.Context())
 	var cookies []*http.Cookie
@@ -43,7 +47,7 @@ func Guest(t testing.TB, m *guest.Manager, r *http.Request, setup ...func(contex
 		}
 		visitor := guest.FromContext(m.Identify(w, ask).Context())
 		if !visitor.IsGuest() {
-			t.Fatal("guesttest: a plain GET request gets no guest: see Config.Admit and Config.Account")
+			t.Fatal("guesttest: a plain GET request gets no guest (see Config.Admit and Config.Account)")
 		}
 		cookies = live(w.Result().Cookies())
 	}
@@ -52,15 +56,16 @@ func Guest(t testing.TB, m *guest.Manager, r *http.Request, setup ...func(contex
 	}
 	r = m.Identify(httptest.NewRecorder(), r)
 	if !guest.FromContext(r.Context()).IsGuest() {
-		t.Fatal("guesttest: the request is not a guest's: see Config.Account, or use Member")
+		t.Fatal("guesttest: the request is not a guest's (see Config.Account, or use Member)")
 	}
 	fill(t, r.Context(), setup)
 	return r
 }
 
-// Member returns a copy of r sent by somebody signed in to this account; setup gives the account data. What
-// Config.Account says of r does not matter.
-func Member(t testing.TB, m *guest.Manager, r *http.Request, accountID string, setup ...func(context.Context) error) *http.Request {
+// Member returns a copy of r sent by a user who is signed in to this account; setup gives the
+// account data. The result of Config.Account for r does not matter.
+func Member(t testing.TB, m *guest.Manager, r *http.Request, accountID string,
+	setup ...func(context.Context) error) *http.Request {
 	t.Helper()
 	ctx := m.As(r.Context(), accountID)
 	fill(t, ctx, setup)
@@ -76,7 +81,7 @@ func fill(t testing.TB, ctx context.Context, setup []func(context.Context) error
 	}
 }
 
-// live leaves out the cookies that a response clears.
+// live drops the cookies that a response clears.
 func live(cookies []*http.Cookie) (kept []*http.Cookie) {
 	for _, c := range cookies {
 		if c.MaxAge > 0 {

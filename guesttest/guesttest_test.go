@@ -28,11 +28,15 @@ func Example() {
 	r := httptest.NewRequest("GET", "/cart", nil)
 
 	w := httptest.NewRecorder()
-	show(w, guesttest.Guest(t, guests, r, func(ctx context.Context) error { return Cart.Set(ctx, "tea", 2) }))
+	show(w, guesttest.Guest(t, guests, r, func(ctx context.Context) error {
+		return Cart.Set(ctx, "tea", 2)
+	}))
 	fmt.Println(w.Body)
 
 	w = httptest.NewRecorder()
-	show(w, guesttest.Member(t, guests, r, "ann", func(ctx context.Context) error { return Cart.Set(ctx, "tea", 3) }))
+	show(w, guesttest.Member(t, guests, r, "ann", func(ctx context.Context) error {
+		return Cart.Set(ctx, "tea", 3)
+	}))
 	fmt.Println(w.Body)
 	// Output:
 	// "" has 2, <nil>
@@ -45,7 +49,8 @@ func TestBehindTheMiddlewareItIsTheSameVisitor(t *testing.T) {
 		`"" has 2, <nil>`:    guesttest.Guest(t, m, httptest.NewRequest("GET", "/", nil), twoTeas),
 		`"ann" has 2, <nil>`: guesttest.Member(t, m, httptest.NewRequest("GET", "/", nil), "ann", twoTeas),
 	} {
-		for _, h := range []http.Handler{http.HandlerFunc(show), m.Middleware(http.HandlerFunc(show))} {
+		for _, h := range []http.Handler{http.HandlerFunc(show),
+			m.Middleware(http.HandlerFunc(show))} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Body.String() != want {
@@ -88,7 +93,7 @@ func TestTheRequestIsLeftAlone(t *testing.T) {
 	}
 }
 
-// fatal is a test that notes its end.
+// fatal is a test that records how it ended.
 type fatal struct {
 	testing.TB
 	why string
@@ -100,7 +105,8 @@ func (f *fatal) Fatalf(format string, args ...any) { f.Fatal(fmt.Sprintf(format,
 
 func TestFaultsAreSaid(t *testing.T) {
 	config := func(change func(*guest.Config)) *guest.Manager {
-		cfg := guest.Config{Store: store{}, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart}}
+		cfg := guest.Config{Store: store{}, Secrets: [][]byte{make([]byte, 32)},
+			Data: []guest.Kind{Cart}}
 		change(&cfg)
 		m, err := guest.New(cfg)
 		if err != nil {
@@ -111,11 +117,15 @@ func TestFaultsAreSaid(t *testing.T) {
 	m := guesttest.New(t, Cart)
 	get := func() *http.Request { return httptest.NewRequest("GET", "/", nil) }
 	for want, f := range map[string]func(t testing.TB){
-		"guesttest: a plain GET request gets no guest: see Config.Admit and Config.Account": func(t testing.TB) {
-			guesttest.Guest(t, config(func(c *guest.Config) { c.Admit = func(*http.Request) bool { return false } }), get())
+		"guesttest: a plain GET request gets no guest (see Config.Admit and Config.Account)": func(t testing.TB) {
+			guesttest.Guest(t, config(
+				func(c *guest.Config) { c.Admit = func(*http.Request) bool { return false } }),
+				get())
 		},
 		"guesttest: setup: no": func(t testing.TB) {
-			guesttest.Member(t, m, get(), "ann", func(context.Context) error { return errors.New("no") })
+			guesttest.Member(t, m, get(), "ann", func(context.Context) error {
+				return errors.New("no")
+			})
 		},
 		`guest: Config.Data: kind "cart" is declared twice: give one of them another name`: func(t testing.TB) {
 			guesttest.New(t, Cart, Cart)

@@ -30,7 +30,7 @@ func (s *Store) find(sh *shard, key string, now int64) *record {
 	return r
 }
 
-// enter puts a record in its queue; one that is not stored has none.
+// enter puts a record into its queue. A record that is not stored has none.
 func (s *Store) enter(sh *shard, r *record) {
 	if r.empty {
 		heap.Push(&sh.empty, r)
@@ -49,10 +49,12 @@ func (s *Store) leave(sh *shard, r *record) {
 	}
 }
 
-// replace changes what a record holds, without fields to nothing. The bytes have been taken.
+// replace changes the fields of a record, and removes the record if there are none. The bytes have
+// been taken from the budget.
 func (s *Store) replace(sh *shard, r *record, f fields, size, expires int64) {
 	empty := len(f) > 0 && expires != never && f.empty()
-	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires { // it keeps its place
+	// the record keeps its place
+	if r.stored() && len(f) > 0 && !r.empty && !empty && r.expires == expires {
 		s.held.Add(size - r.size)
 		r.fields, r.size = f, size
 		return
@@ -76,7 +78,8 @@ func (s *Store) remove(sh *shard, r *record) {
 	s.replace(sh, r, nil, 0, never)
 }
 
-// sweep removes some of the expired records, more than one write can add.
+// sweep removes some of the expired records: more than one write can add, so that they do not pile
+// up.
 func (s *Store) sweep(sh *shard, now int64) {
 	for range 4 {
 		r := sh.expired(now)
@@ -96,7 +99,8 @@ func (sh *shard) expired(now int64) *record {
 	return nil
 }
 
-// take takes n bytes from the budget if it has them. To give some back always succeeds.
+// take takes n bytes from the budget if it has them. A negative n returns bytes, which always
+// succeeds.
 func (s *Store) take(n int64) bool {
 	for {
 		have := s.bytes.Load()
@@ -109,20 +113,22 @@ func (s *Store) take(n int64) bool {
 	}
 }
 
-// makeRoom takes the bytes by which the record r grows to its new size. To have them it removes what has expired
-// and evicts empty guests: in r's own shard first, which mostly is enough, then in the others. It removes no more
-// than it needs, so the work is bounded by what is written; and it evicts nobody if that would not do.
+// makeRoom takes the bytes by which the record r grows to its new size. If the budget lacks them,
+// it removes expired records and evicts empty guests: first in r's own shard, which is mostly
+// enough, then in the others. It removes no more than it needs, so the work is bounded by what is
+// written. It evicts no guest if that would not free enough.
 //
-// It locks other shards while it holds its own. Nobody else does that, and nobody waits for s.room with a shard
-// locked, so it cannot deadlock.
+// It locks other shards while its own is locked. No other function does that, and none waits for
+// s.room with a shard locked, so it cannot deadlock.
 func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
-	s.leave(own, r) // lest it be evicted for itself
+	s.leave(own, r) // so that it is not evicted to make room for itself
 	defer s.enter(own, r)
 	grown := size - r.size
 	if s.suffices(size) && s.free(own, own, grown, now, true) {
 		return true
 	}
-	for _, evict := range []bool{false, true, true} { // again, if another write was quicker to take what this freed
+	// a second time if another write has taken what this one freed
+	for _, evict := range []bool{false, true, true} {
 		if evict && !s.suffices(size) {
 			return false
 		}
@@ -135,10 +141,12 @@ func (s *Store) makeRoom(own *shard, r *record, size, now int64) bool {
 	return false
 }
 
-// suffices reports whether there is room for a record of this size when all empty guests are evicted.
+// suffices reports whether there is room for a record of this size when all empty guests are
+// evicted.
 func (s *Store) suffices(size int64) bool { return s.held.Load()+size <= s.max }
 
-// free removes records of a shard until it can take n bytes. The writer's own shard is locked already.
+// free removes records of a shard until it can take n bytes. The writer's own shard is locked
+// already.
 func (s *Store) free(sh, own *shard, n, now int64, evict bool) bool {
 	if sh != own {
 		sh.mu.Lock()

@@ -1,8 +1,10 @@
-// Package memstore keeps guests in the memory of one process: for tests, for development, and for apps that run
-// as one process and may lose their guests when it ends. Several processes that serve one site need redisstore.
+// Package memstore keeps guests in the memory of one process: for tests, for development, and for
+// apps that run as one process and may lose their guests when it ends. Several processes that serve
+// one site need redisstore.
 //
-// A store is bounded by bytes. When it is full, guests that hold nothing make room, those that expire first
-// before the others; a guest that holds data is never evicted. Full of data, it refuses what is new: [ErrFull].
+// A store is bounded by bytes. When it is full, it evicts guests without data, those that expire
+// first before the others; a guest with data is never evicted. If it is full of data, it refuses
+// additions with [ErrFull].
 package memstore
 
 import (
@@ -20,18 +22,20 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// ErrFull: the store is full of records that it may not evict. Nothing was written.
-var ErrFull = errors.New("memstore: full of guests that hold data: raise Config.MaxBytes, or keep guests in Redis with redisstore")
+// ErrFull means that the store is full of records that it may not evict. Nothing was written.
+var ErrFull = errors.New(
+	"memstore: full of guests with data (raise Config.MaxBytes, or keep guests in Redis with redisstore)")
 
 // Config says how much a [Store] may keep.
 type Config struct {
-	// MaxBytes bounds the memory that records take, in bytes: names, values and what Go needs to hold them,
-	// estimated from above. The process needs more, depending on GOGC. 0 or less: 256 MiB.
+	// MaxBytes bounds the memory that records take, in bytes: names, values and what Go needs to
+	// hold them, estimated from above. The process needs more, depending on GOGC. 0 or less: 256
+	// MiB.
 	MaxBytes int64
 }
 
-// Store is a [guest.Store] in memory. It has no goroutine and needs no closing: expired records go when they are
-// met, and a few with every write.
+// Store is a [guest.Store] in memory. It has no goroutine and need not be closed: expired records
+// are removed when they are read, and a few with every write.
 type Store struct {
 	max    int64
 	bytes  atomic.Int64 // of all records
@@ -83,7 +87,8 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	return have.pick(names, len(names) == 0), nil
 }
 
-// Update implements [guest.Store]. The error is [ErrFull] if there is no room for what the update would add.
+// Update implements [guest.Store]. The error is [ErrFull] if there is no room for what the update
+// would add.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return guest.Result{}, err
@@ -102,8 +107,9 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 	return s.update(sh, key, &u, true)
 }
 
-// update runs with the shard locked; to make room it needs s.room too.
-func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (guest.Result, error) {
+// update runs with the shard locked. To make room it also needs s.room.
+func (s *Store) update(sh *shard, key string, u *guest.Update,
+	makeRoom bool) (guest.Result, error) {
 	now := time.Now()
 	ms := now.UnixMilli()
 	s.sweep(sh, ms)
@@ -117,7 +123,8 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 		res.Now = time.UnixMilli(ms)
 	}
 	if !r.fields.meet(u.If) || !u.NotAfter.IsZero() && time.UnixMilli(ms).After(u.NotAfter) {
-		res.Fields = r.fields.pick(slices.AppendSeq(slices.Clone(u.Return), maps.Keys(u.If)), u.ReturnAll)
+		res.Fields = r.fields.pick(slices.AppendSeq(slices.Clone(u.Return), maps.Keys(u.If)),
+			u.ReturnAll)
 		return res, nil
 	}
 	f, err := r.fields.apply(u, ms)
@@ -138,7 +145,8 @@ func (s *Store) update(sh *shard, key string, u *guest.Update, makeRoom bool) (g
 	}
 	expires := r.expires
 	if u.TTL > 0 && (!u.KeepTTL || !r.stored()) { // rounded up: the record lives at least that long
-		if until := now.Add(u.TTL).Add(time.Millisecond - 1).UnixMilli(); until > expires || !r.stored() {
+		if until := now.Add(u.TTL).Add(time.Millisecond - 1).UnixMilli(); until > expires ||
+			!r.stored() {
 			expires = until
 		}
 	}
@@ -186,7 +194,7 @@ func (sh *shard) keys(prefix string) []string {
 	return keys
 }
 
-// Len returns the number of records, with those that have expired but are not yet swept.
+// Len returns the number of records, including those that have expired but are not swept yet.
 func (s *Store) Len() int {
 	n := 0
 	for i := range s.shards {
@@ -198,10 +206,10 @@ func (s *Store) Len() int {
 	return n
 }
 
-// Bytes returns the estimated memory that the records take, in bytes. It is above [Config.MaxBytes] only while
-// updates with Reserve put it there.
+// Bytes returns the estimated memory that the records take, in bytes. Only updates with Reserve
+// raise it above [Config.MaxBytes].
 func (s *Store) Bytes() int64 { return s.bytes.Load() }
 
-// Lost returns how many guests have expired with data that no account had claimed: lost carts. They are counted when they
-// are swept, which writes do, so a quiet store counts late.
+// Lost returns how many guests have expired with data that no account had claimed: lost carts. A
+// guest is counted when a write sweeps it, so a store without writes counts late.
 func (s *Store) Lost() int64 { return s.lost.Load() }

@@ -39,7 +39,7 @@ func TestContractWhenFull(t *testing.T) {
 		return s
 	})
 	if s.Bytes() < s.max/2 {
-		t.Errorf("the store holds but %d bytes", s.Bytes())
+		t.Errorf("the store holds only %d bytes", s.Bytes())
 	}
 	sound(t, s)
 }
@@ -69,7 +69,7 @@ func get(t testing.TB, s *Store, key string) guest.Fields {
 	return have
 }
 
-// sound demands that the books are right.
+// sound checks the store's counts and queues.
 func sound(t testing.TB, s *Store) {
 	t.Helper()
 	var bytes, held int64
@@ -80,7 +80,8 @@ func sound(t testing.TB, s *Store) {
 		}
 		for empty, q := range map[bool]queue{true: sh.empty, false: sh.kept} {
 			for i, r := range q {
-				if r.index != i || r.empty != empty || sh.records[r.key] != r || i > 0 && r.expires < q[(i-1)/2].expires {
+				if r.index != i || r.empty != empty || sh.records[r.key] != r ||
+					i > 0 && r.expires < q[(i-1)/2].expires {
 					t.Errorf("%+v is out of place, at %d", r, i)
 				}
 				if want := r.fields.empty() && r.expires != never; r.empty != want {
@@ -97,7 +98,8 @@ func sound(t testing.TB, s *Store) {
 		}
 	}
 	if s.Bytes() != bytes || s.held.Load() != held {
-		t.Errorf("the store counts %d bytes, %d of them held; they are %d and %d", s.Bytes(), s.held.Load(), bytes, held)
+		t.Errorf("the store counts %d bytes, %d of them held; they are %d and %d", s.Bytes(),
+			s.held.Load(), bytes, held)
 	}
 }
 
@@ -109,7 +111,8 @@ func TestNotAfterTheMillisecond(t *testing.T) {
 		time.Sleep(time.Millisecond - time.Nanosecond)
 		apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "2"}, NotAfter: now})
 		time.Sleep(1 * time.Nanosecond)
-		if res, err := update(t, s, "k", guest.Update{Set: guest.Fields{"a": "3"}, NotAfter: now}); res.Applied || err != nil {
+		if res, err := update(t, s, "k",
+			guest.Update{Set: guest.Fields{"a": "3"}, NotAfter: now}); res.Applied || err != nil {
 			t.Errorf("a millisecond late: %+v, %v", res, err)
 		}
 	})
@@ -118,8 +121,10 @@ func TestNotAfterTheMillisecond(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
-		time.Sleep(time.Millisecond - time.Nanosecond) // a TTL is no shorter for beginning late in a millisecond
-		for key, ttl := range map[string]time.Duration{"short": 1, "hour": time.Hour, "month": 30 * 24 * time.Hour, "longest": 1<<63 - 1, "ever": 0} {
+		// a TTL is no shorter for beginning late in a millisecond
+		time.Sleep(time.Millisecond - time.Nanosecond)
+		for key, ttl := range map[string]time.Duration{"short": 1, "hour": time.Hour,
+			"month": 30 * 24 * time.Hour, "longest": 1<<63 - 1, "ever": 0} {
 			apply(t, s, key, guest.Update{Set: guest.Fields{"a": "1"}, TTL: ttl})
 		}
 		apply(t, s, "hour", guest.Update{TTL: time.Minute})
@@ -149,13 +154,14 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// What expires is gone from memory, though nobody asks for it: writes sweep.
+// Expired records are removed from memory even if they are not read: writes sweep.
 func TestSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
 		const n = 5000
 		for i := range n {
-			apply(t, s, "old"+strconv.Itoa(i), guest.Update{Set: guest.Fields{"a": "1"}, TTL: time.Minute})
+			apply(t, s, "old"+strconv.Itoa(i),
+				guest.Update{Set: guest.Fields{"a": "1"}, TTL: time.Minute})
 			apply(t, s, "older"+strconv.Itoa(i), emptyGuest)
 		}
 		apply(t, s, "member", guest.Update{Set: guest.Fields{"a": "1"}})
@@ -190,12 +196,14 @@ func TestNoGoroutines(t *testing.T) {
 	}
 }
 
-// A flood of guests that hold nothing neither evicts nor refuses one that holds data, and no write works much.
+// A flood of guests without data neither evicts nor refuses a guest with data, and no write has to
+// do much work.
 func TestFlood(t *testing.T) {
 	const maxBytes, members, flood = 8 << 20, 2000, 300_000
 	s := New(Config{MaxBytes: maxBytes})
 	data := func(i int) guest.Fields {
-		return guest.Fields{".i": "0123456789abcdef", "theme": "dark", "cart/" + strconv.Itoa(i): "1", "note": strings.Repeat("x", i%200+1)}
+		return guest.Fields{".i": "0123456789abcdef", "theme": "dark",
+			"cart/" + strconv.Itoa(i): "1", "note": strings.Repeat("x", i%200+1)}
 	}
 	for i := range members {
 		apply(t, s, "g:data"+strconv.Itoa(i), guest.Update{Set: data(i), TTL: 30 * 24 * time.Hour})
@@ -214,8 +222,9 @@ func TestFlood(t *testing.T) {
 			if gone := before + 1 - s.Len(); gone > 3 {
 				t.Fatalf("one write evicted %d records", gone)
 			}
-			// In the middle of it a guest with data goes on.
-			apply(t, s, "g:data"+strconv.Itoa(i/100%members), guest.Update{Add: map[string]int64{"n": 1}})
+			// In the middle of it a guest with data is written.
+			apply(t, s, "g:data"+strconv.Itoa(i/100%members),
+				guest.Update{Add: map[string]int64{"n": 1}})
 		}
 	}
 	if n := s.Len(); n < members*5 {
@@ -236,7 +245,7 @@ func TestFlood(t *testing.T) {
 	sound(t, s)
 }
 
-// The same, from all sides at once, while those with data come and grow.
+// The same with parallel writers, while guests with data are added and grow.
 func TestFloodAbreast(t *testing.T) {
 	const maxBytes, writers, each = 2 << 20, 8, 4000
 	s := New(Config{MaxBytes: maxBytes})
@@ -249,7 +258,8 @@ func TestFloodAbreast(t *testing.T) {
 					t.Error(err)
 				}
 				if i%20 == 0 {
-					u := guest.Update{Set: guest.Fields{"a": strings.Repeat("x", i%100+1)}, TTL: time.Hour}
+					u := guest.Update{Set: guest.Fields{"a": strings.Repeat("x", i%100+1)},
+						TTL: time.Hour}
 					if _, err := s.Update(t.Context(), "data"+key, u); err != nil {
 						t.Error(err)
 					}
@@ -279,9 +289,10 @@ func TestEvictionOrder(t *testing.T) {
 			"data":      {Set: guest.Fields{"a": "1"}, TTL: time.Minute},
 			"tombstone": {Set: guest.Fields{".i": "1", ".s": "b"}, TTL: time.Minute},
 			"member":    {Set: guest.Fields{".c1": "1"}},
-			"lapsing":   {Set: guest.Fields{".c1": "1"}, TTL: time.Minute}, // with Config.AccountTTL; without its marker it would get a guest's data twice
-			"filled":    {Set: guest.Fields{".i": "1", "late": "1"}},
-			"returned":  {TTL: 30 * 24 * time.Hour},
+			// with Config.AccountTTL
+			"expiring": {Set: guest.Fields{".c1": "1"}, TTL: time.Minute},
+			"filled":   {Set: guest.Fields{".i": "1", "late": "1"}},
+			"returned": {TTL: 30 * 24 * time.Hour},
 		}
 		for _, key := range []string{"filled", "returned", "emptied", "first"} {
 			apply(t, s, key, emptyGuest)
@@ -312,13 +323,14 @@ func TestEvictionOrder(t *testing.T) {
 	})
 }
 
-// What has expired in other shards makes room, and it goes before anybody is evicted there.
+// Expired records in other shards make room, and are removed before any guest is evicted there.
 func TestExpiredMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{MaxBytes: 64 << 10})
 		fill := func(name string, ttl time.Duration) (n int) {
 			for ; ; n++ {
-				_, err := update(t, s, name+strconv.Itoa(n), guest.Update{Set: guest.Fields{"a": "1"}, TTL: ttl})
+				_, err := update(t, s, name+strconv.Itoa(n),
+					guest.Update{Set: guest.Fields{"a": "1"}, TTL: ttl})
 				if errors.Is(err, ErrFull) {
 					return n
 				}
@@ -341,11 +353,13 @@ func TestFull(t *testing.T) {
 		var full error
 		for i := 0; full == nil; i++ {
 			key := "k" + strconv.Itoa(i)
-			if _, full = update(t, s, key, guest.Update{Set: guest.Fields{"a": value}, TTL: time.Hour}); full == nil {
+			if _, full = update(t, s, key,
+				guest.Update{Set: guest.Fields{"a": value}, TTL: time.Hour}); full == nil {
 				keys = append(keys, key)
 			}
 		}
-		if !errors.Is(full, ErrFull) || !strings.Contains(full.Error(), "MaxBytes") || !strings.Contains(full.Error(), "redisstore") {
+		if !errors.Is(full, ErrFull) || !strings.Contains(full.Error(), "MaxBytes") ||
+			!strings.Contains(full.Error(), "redisstore") {
 			t.Errorf("the error is %v", full)
 		}
 		if n := len(keys); n < 1000 {
@@ -358,7 +372,8 @@ func TestFull(t *testing.T) {
 			{Set: guest.Fields{"a": large}, TTL: 100 * time.Hour},
 			{Set: guest.Fields{"b": large}},
 			{Default: guest.Fields{"b": large}},
-			{Add: map[string]int64{"n": 1}, Set: guest.Fields{"b": large}, Unset: []string{"a"}, Stamp: "at"},
+			{Add: map[string]int64{"n": 1}, Set: guest.Fields{"b": large}, Unset: []string{"a"},
+				Stamp: "at"},
 		} {
 			for _, key := range []string{keys[0], "fresh"} {
 				if _, err := update(t, s, key, u); !errors.Is(err, ErrFull) {
@@ -370,7 +385,8 @@ func TestFull(t *testing.T) {
 			t.Errorf("a new guest in a full store: %v", err)
 		}
 		if s.Bytes() != bytes || s.Len() != n {
-			t.Errorf("refused updates changed %d records of %d bytes to %d of %d", n, bytes, s.Len(), s.Bytes())
+			t.Errorf("refused updates changed %d records of %d bytes to %d of %d", n, bytes,
+				s.Len(), s.Bytes())
 		}
 		for _, key := range keys {
 			if have := get(t, s, key); !maps.Equal(have, guest.Fields{"a": value}) {
@@ -379,16 +395,20 @@ func TestFull(t *testing.T) {
 		}
 		sound(t, s)
 
-		apply(t, s, keys[0], guest.Update{Set: guest.Fields{"a": value[1:]}, TTL: 2 * time.Hour}) // no larger
-		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "s1", ".t": "1"}, TTL: 2 * time.Hour, Reserve: true})
+		// no larger
+		apply(t, s, keys[0], guest.Update{Set: guest.Fields{"a": value[1:]}, TTL: 2 * time.Hour})
+		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "s1", ".t": "1"},
+			TTL: 2 * time.Hour, Reserve: true})
 		if s.Bytes() <= bytes {
 			t.Errorf("a reserved update left %d bytes", s.Bytes())
 		}
-		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "b1"}, Unset: []string{"a"}, Reserve: true})
+		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "b1"}, Unset: []string{"a"},
+			Reserve: true})
 		apply(t, s, keys[2], guest.Update{Drop: true})
 		apply(t, s, "fresh", guest.Update{Set: guest.Fields{"a": "1"}})
 		time.Sleep(time.Hour)
-		if _, err := update(t, s, "fresh", guest.Update{Set: guest.Fields{"b": value}}); err != nil {
+		if _, err := update(t, s, "fresh",
+			guest.Update{Set: guest.Fields{"b": value}}); err != nil {
 			t.Errorf("after the others have expired: %v", err)
 		}
 		if len(get(t, s, keys[0])) == 0 || len(get(t, s, keys[1])) == 0 {
@@ -398,12 +418,14 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// A write that cannot have enough evicts nobody; one that can evicts no more than it needs.
+// A write that cannot get enough room evicts no guest. One that can evicts no more than it needs.
 func TestEvictsForAReason(t *testing.T) {
 	s := New(Config{MaxBytes: 64 << 10})
-	spare := func() int64 { return s.bytes.Load() - s.held.Load() }
-	data := func(n int) guest.Update { return guest.Update{Set: guest.Fields{"a": strings.Repeat("x", n)}} }
-	for i := 0; spare() < 16<<10; i++ {
+	evictable := func() int64 { return s.bytes.Load() - s.held.Load() }
+	data := func(n int) guest.Update {
+		return guest.Update{Set: guest.Fields{"a": strings.Repeat("x", n)}}
+	}
+	for i := 0; evictable() < 16<<10; i++ {
 		apply(t, s, "empty"+strconv.Itoa(i), emptyGuest)
 	}
 	for i := 0; s.Bytes() < s.max-2<<10; i++ {
@@ -411,12 +433,13 @@ func TestEvictsForAReason(t *testing.T) {
 	}
 	before := s.Len()
 	for _, size := range []int{64 << 10, 20 << 10} {
-		if _, err := update(t, s, "big", data(size)); !errors.Is(err, ErrFull) || s.Len() != before {
+		if _, err := update(t, s, "big", data(size)); !errors.Is(err, ErrFull) ||
+			s.Len() != before {
 			t.Errorf("%d bytes: %v, and %d of %d records are left", size, err, s.Len(), before)
 		}
 	}
 	apply(t, s, "big", data(8<<10))
-	if n := spare(); n < 6<<10 || n > 10<<10 {
+	if n := evictable(); n < 6<<10 || n > 10<<10 {
 		t.Errorf("for 8 KiB all but %d of 16 KiB were evicted", n)
 	}
 	sound(t, s)
@@ -426,7 +449,8 @@ func TestIsNotEvictedForItself(t *testing.T) {
 	s := New(Config{})
 	apply(t, s, "k", emptyGuest)
 	s.max = s.Bytes()
-	if _, err := update(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err, ErrFull) {
+	if _, err := update(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err,
+		ErrFull) {
 		t.Errorf("the update answers %v", err)
 	}
 	if have := get(t, s, "k"); !maps.Equal(have, emptyGuest.Set) {
@@ -440,21 +464,24 @@ func TestIsNotEvictedForItself(t *testing.T) {
 	sound(t, s)
 }
 
-// Whatever happens, the books are right, and an empty store has none.
+// The counts are right after any updates, and 0 in an empty store.
 func TestBooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{MaxBytes: 32 << 10})
 		r := rand.New(rand.NewPCG(1, 2))
 		for i := range 20_000 {
-			u := guest.Update{Drop: r.IntN(20) == 0, Reserve: r.IntN(50) == 0, TTL: time.Duration(r.IntN(3)) * time.Second, Set: guest.Fields{}}
+			u := guest.Update{Drop: r.IntN(20) == 0, Reserve: r.IntN(50) == 0,
+				TTL: time.Duration(r.IntN(3)) * time.Second, Set: guest.Fields{}}
 			for range r.IntN(3) {
-				u.Set[[]string{".i", ".s", "a", "cart/b"}[r.IntN(4)]] = strings.Repeat("x", 1+r.IntN(100))
+				u.Set[[]string{".i", ".s", "a", "cart/b"}[r.IntN(4)]] = strings.Repeat("x",
+					1+r.IntN(100))
 			}
 			if r.IntN(3) == 0 {
 				u.Unset, u.UnsetPrefix = []string{"a", ".s"}, []string{"cart/"}
 				delete(u.Set, "a")
 			}
-			if _, err := update(t, s, strconv.Itoa(r.IntN(300)), u); err != nil && !errors.Is(err, ErrFull) {
+			if _, err := update(t, s, strconv.Itoa(r.IntN(300)), u); err != nil &&
+				!errors.Is(err, ErrFull) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond)
@@ -475,10 +502,12 @@ func TestBooks(t *testing.T) {
 	})
 }
 
-// The estimate is not below what Go takes, nor far above.
+// The estimate is not below what Go takes, and not far above.
 func TestBytesAreHonest(t *testing.T) {
 	for name, set := range map[string]func(i int) guest.Fields{
-		"empty": func(i int) guest.Fields { return guest.Fields{".i": "0123456789abcdef" + strconv.Itoa(i)} },
+		"empty": func(i int) guest.Fields {
+			return guest.Fields{".i": "0123456789abcdef" + strconv.Itoa(i)}
+		},
 		"cart": func(i int) guest.Fields {
 			f := guest.Fields{".i": "0123456789abcdef", "theme": "dark"}
 			for n := range i % 20 {
@@ -486,20 +515,25 @@ func TestBytesAreHonest(t *testing.T) {
 			}
 			return f
 		},
-		"blob": func(i int) guest.Fields { return guest.Fields{"a": strings.Repeat("x", 1+i%3000)} },
+		"blob": func(i int) guest.Fields {
+			return guest.Fields{"a": strings.Repeat("x", 1+i%3000)}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{5_000, 20_000} {
 				s := New(Config{MaxBytes: 1 << 40})
 				before := liveHeap()
 				for i := range n {
-					apply(t, s, "g:0123456789abcdef"+strconv.Itoa(i), guest.Update{Set: set(i), TTL: time.Hour})
+					apply(t, s, "g:0123456789abcdef"+strconv.Itoa(i),
+						guest.Update{Set: set(i), TTL: time.Hour})
 				}
 				took := float64(liveHeap() - before)
 				if ratio := took / float64(s.Bytes()); ratio > 1.02 || ratio < 0.6 {
-					t.Errorf("%d records take %.0f bytes, the store says %d: %.2f", n, took, s.Bytes(), ratio)
+					t.Errorf("%d records take %.0f bytes, the store says %d: %.2f", n, took,
+						s.Bytes(), ratio)
 				} else {
-					t.Logf("%d records take %.2f of the estimate, %d bytes each", n, ratio, s.Bytes()/int64(n))
+					t.Logf("%d records take %.2f of the estimate, %d bytes each", n, ratio,
+						s.Bytes()/int64(n))
 				}
 			}
 		})
@@ -517,7 +551,8 @@ func BenchmarkGet(b *testing.B) {
 	s := filled(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if have, err := s.Get(b.Context(), strconv.Itoa(i%10_000), "theme"); err != nil || len(have) != 1 {
+			if have, err := s.Get(b.Context(), strconv.Itoa(i%10_000), "theme"); err != nil ||
+				len(have) != 1 {
 				b.Fatal(have, err)
 			}
 		}
@@ -528,7 +563,8 @@ func BenchmarkAdd(b *testing.B) {
 	s := filled(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			u := guest.Update{Add: map[string]int64{"cart/a": 1}, TTL: time.Hour, Quota: guest.Quota{Fields: 256, Bytes: 64 << 10}, Return: []string{"cart/a"}}
+			u := guest.Update{Add: map[string]int64{"cart/a": 1}, TTL: time.Hour,
+				Quota: guest.Quota{Fields: 256, Bytes: 64 << 10}, Return: []string{"cart/a"}}
 			if _, err := s.Update(b.Context(), strconv.Itoa(i%10_000), u); err != nil {
 				b.Fatal(err)
 			}
@@ -546,12 +582,13 @@ func BenchmarkFlood(b *testing.B) {
 	}
 }
 
-// BenchmarkFull has every new guest refused.
+// BenchmarkFull writes new guests to a store that refuses each of them.
 func BenchmarkFull(b *testing.B) {
 	s := New(Config{MaxBytes: 1 << 20})
 	var err error
 	for i := 0; err == nil; i++ {
-		_, err = s.Update(b.Context(), "data"+strconv.Itoa(i), guest.Update{Set: guest.Fields{"a": "1"}})
+		_, err = s.Update(b.Context(), "data"+strconv.Itoa(i),
+			guest.Update{Set: guest.Fields{"a": "1"}})
 	}
 	for i := 0; b.Loop(); i++ {
 		if _, err := s.Update(b.Context(), strconv.Itoa(i), emptyGuest); !errors.Is(err, ErrFull) {
@@ -563,7 +600,9 @@ func BenchmarkFull(b *testing.B) {
 func filled(b *testing.B) *Store {
 	s := New(Config{})
 	for i := range 10_000 {
-		apply(b, s, strconv.Itoa(i), guest.Update{Set: guest.Fields{".i": "0123456789abcdef", "theme": "dark", "cart/b": "1"}, TTL: time.Hour})
+		apply(b, s, strconv.Itoa(i),
+			guest.Update{Set: guest.Fields{".i": "0123456789abcdef", "theme": "dark",
+				"cart/b": "1"}, TTL: time.Hour})
 	}
 	return s
 }
@@ -576,8 +615,8 @@ func TestLost(t *testing.T) {
 			"g:cart":    {".i": "1", "cart/tea": "1"},
 			"g:theme":   {".i": "1", "theme": "dark"},
 			"g:empty":   {".i": "1"},
-			"g:sealed":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
-			"g:buried":  {".i": "1", ".s": "ba:ann"},
+			"g:frozen":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
+			"g:claimed": {".i": "1", ".s": "ba:ann"},
 			"a:ann":     {"cart/tea": "1"},
 			"g:dropped": {".i": "1", "cart/tea": "1"},
 		} {

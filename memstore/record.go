@@ -24,14 +24,17 @@ const never = math.MaxInt64
 
 func (r *record) stored() bool { return len(r.fields) > 0 }
 
-// fields are sorted by name. They are never changed, only replaced: whoever has read them needs no lock.
+// fields are sorted by name. They are never changed, only replaced, so a reader that has them needs
+// no lock.
 type fields []field
 
 type field struct{ name, value string }
 
 // find returns where the field is, or would be.
 func (f fields) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(f, name, func(f field, name string) int { return strings.Compare(f.name, name) })
+	return slices.BinarySearchFunc(f, name, func(f field, name string) int {
+		return strings.Compare(f.name, name)
+	})
 }
 
 func (f fields) get(name string) (string, bool) {
@@ -57,7 +60,8 @@ func (f fields) pick(names []string, all bool) guest.Fields {
 	return m
 }
 
-// meet reports whether a condition holds. "" is no value, so there it means none.
+// meet reports whether a condition holds. "" means that the field must be absent, as no field has
+// that value.
 func (f fields) meet(cond guest.Fields) bool {
 	for name, want := range cond {
 		if value, _ := f.get(name); value != want {
@@ -67,12 +71,13 @@ func (f fields) meet(cond guest.Fields) bool {
 	return true
 }
 
-// apply returns what an update leaves; f stays as it is.
+// apply returns the fields after an update; f stays as it is.
 func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	if u.Drop {
 		return nil, nil
 	}
-	next := append(make(fields, 0, len(f)+len(u.Default)+len(u.Set)+len(u.Add)+min(len(u.Stamp), 1)), f...)
+	next := append(make(fields, 0, len(f)+len(u.Default)+len(u.Set)+len(u.Add)+min(len(u.Stamp),
+		1)), f...)
 	for name, value := range u.Default {
 		if _, ok := f.find(name); !ok {
 			next.set(name, value)
@@ -98,13 +103,13 @@ func (f fields) apply(u *guest.Update, now int64) (fields, error) {
 	if next.exceed(u.Quota, f) {
 		return nil, guest.ErrQuota
 	}
-	if len(next) < cap(next) { // what it does not need counts, too
+	if len(next) < cap(next) { // unused capacity takes memory, too
 		next = append(make(fields, 0, len(next)), next...)
 	}
 	return next, nil
 }
 
-// set clones what it keeps, which may be cut from something large, such as a request.
+// set clones what it keeps, which may be a part of a larger string, such as a request.
 func (f *fields) set(name, value string) {
 	i, ok := f.find(name)
 	if !ok {
@@ -159,10 +164,11 @@ func (f fields) exceed(q guest.Quota, before fields) bool {
 	}
 	n, bytes := f.load()
 	hadFields, hadBytes := before.load()
-	return q.Fields > 0 && n > q.Fields && n > hadFields || q.Bytes > 0 && bytes > q.Bytes && bytes > hadBytes
+	return q.Fields > 0 && n > q.Fields && n > hadFields || q.Bytes > 0 && bytes > q.Bytes &&
+		bytes > hadBytes
 }
 
-// load returns what counts against a quota.
+// load returns the fields and bytes that count against a quota.
 func (f fields) load() (n, bytes int) {
 	for _, f := range f {
 		if !strings.HasPrefix(f.name, ".") {
@@ -173,28 +179,31 @@ func (f fields) load() (n, bytes int) {
 	return n, bytes
 }
 
-// empty reports whether f is all of an open guest that holds no data: one field, its incarnation. A claimed guest has
-// more, and so has one that absorbed a sibling; they have to outlive their cookies. An account may have but the marker
-// of a claim, without which that claim would be merged again.
+// empty reports whether f is an open guest without data: its only field is the incarnation. A
+// claimed guest has more fields, and so has one that absorbed a sibling; they must live longer than
+// their cookies. An account may have only the marker of a claim, without which that claim would be
+// merged again.
 func (f fields) empty() bool {
 	return len(f) == 1 && f[0].name == fieldIncarnation
 }
 
-// How guests' records are named, and their fields that say which life one is in, and that it was claimed: see docs/claim.md.
+// The key prefix of guests' records, and the fields of their incarnation and their state: see
+// docs/claim.md.
 const (
 	guestKeys        = "g:"
 	fieldIncarnation = ".i"
 	fieldState       = ".s"
 )
 
-// unclaimed reports whether f is of a guest that holds data of its own.
+// unclaimed reports whether f is a guest's record with data that no account has claimed.
 func (f fields) unclaimed() bool {
 	n, _ := f.load()
 	_, claimed := f.get(fieldState)
 	return n > 0 && !claimed
 }
 
-// sizeOf estimates the memory that a record takes: with its slots in the map and the queue of its shard.
+// sizeOf estimates the memory that a record takes: with its slots in the map and the queue of its
+// shard.
 func sizeOf(key string, f fields) int64 {
 	if len(f) == 0 {
 		return 0

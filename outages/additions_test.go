@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Of many additions a tenth of the requests and a tenth of the replies are lost. The counters hold those that were
-// acknowledged, each once, and of the others only what was reported as uncertain.
+// A tenth of the requests and a tenth of the replies of many additions are lost. The counters hold
+// each acknowledged addition once, and of the others only those that were reported as uncertain.
 func TestAdditions(t *testing.T) {
 	additions := 4_000
 	if *long {
@@ -25,9 +25,12 @@ func TestAdditions(t *testing.T) {
 	seed := rand.Uint64()
 	wire := &redistest.Faults{Lose: redistest.Random(seed, 0.1)}
 	srv := redistest.Single(t)
-	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewClient(
+		&redis.Options{Addr: srv.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	defer rdb.Close()
-	store := redisstore.New(rdb, redisstore.Config{Prefix: "p", ReadTimeout: patient.ReadTimeout, WriteTimeout: patient.WriteTimeout})
+	store := redisstore.New(
+		rdb, redisstore.Config{Prefix: "p", ReadTimeout: longDeadlines.ReadTimeout,
+			WriteTimeout: longDeadlines.WriteTimeout})
 
 	var mu sync.Mutex
 	var acked, unsure, failed [records]int
@@ -36,7 +39,8 @@ func TestAdditions(t *testing.T) {
 		wg.Go(func() {
 			for n := range additions / workers {
 				i := (w + n) % records
-				res, err := store.Update(context.Background(), strconv.Itoa(i), guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+				res, err := store.Update(context.Background(), strconv.Itoa(i),
+					guest.Update{Add: map[string]int64{"n": 1}, Once: true})
 				mu.Lock()
 				switch {
 				case err == nil && res.Applied:
@@ -61,7 +65,8 @@ func TestAdditions(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n < acked[i] || n > acked[i]+unsure[i] {
-			t.Errorf("a record counts %d; %d additions were acknowledged, %d uncertain (seed %d)", n, acked[i], unsure[i], seed)
+			t.Errorf("a record counts %d; %d additions were acknowledged, %d uncertain (seed %d)",
+				n, acked[i], unsure[i], seed)
 		}
 		for j, k := range []int{acked[i], unsure[i], failed[i], n} {
 			sum[j] += k

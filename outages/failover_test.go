@@ -18,9 +18,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What a failover loses of acknowledged writes: a master with two replicas is killed again and again while eight
-// writers go on. It is a measurement with one promise: with WaitReplicas none is lost, since Sentinel promotes the
-// replica that has most. And none is applied twice either way.
+// How many acknowledged writes a failover loses: a master with two replicas is killed again and
+// again while eight writers write. It is a measurement with one promise: with WaitReplicas none is
+// lost, since Sentinel promotes the replica with the most data. No write is applied twice in either
+// case.
 func TestFailoverLoss(t *testing.T) {
 	kills := 1
 	if *long {
@@ -42,10 +43,10 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 	store := redisstore.New(rdb, redisstore.Config{Prefix: "p", WaitReplicas: wait})
 	ctx := context.Background()
 
-	// Each write has a field of its own, so that it is known which one is lost.
+	// Each write has a field of its own, to see which one is lost.
 	const writers, recordSize = 8, 200
-	type told struct{ acked, uncertain bool }
-	results := [writers][]told{}
+	type result struct{ acked, uncertain bool }
+	results := [writers][]result{}
 	where := func(w, n int) (key, field string) {
 		return fmt.Sprintf("%d-%d", w, n/recordSize), "f" + strconv.Itoa(n%recordSize)
 	}
@@ -58,13 +59,16 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 		wg.Go(func() {
 			for n := 0; !closed(stop)(); n++ {
 				key, field := where(w, n)
-				_, err := store.Update(ctx, key, guest.Update{Add: map[string]int64{field: 1}, Once: true})
-				results[w] = append(results[w], told{err == nil, errors.Is(err, guest.ErrUncertain)})
+				_, err := store.Update(ctx, key,
+					guest.Update{Add: map[string]int64{field: 1}, Once: true})
+				results[w] = append(results[w],
+					result{err == nil, errors.Is(err, guest.ErrUncertain)})
 				if err == nil {
 					acked.Add(1)
 				}
 				if errors.Is(err, redisstore.ErrOpen) {
-					pause := time.NewTimer(10 * time.Millisecond) // else nearly all attempts are of the outage
+					// otherwise nearly all attempts fall into the outage
+					pause := time.NewTimer(10 * time.Millisecond)
 					<-pause.C
 				}
 			}
@@ -117,14 +121,16 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 		}
 	}
 	t.Logf("%d kills, each %v until a write was acknowledged again: of %d acknowledged writes %d are lost; %d of %d attempts were uncertain, %d of those are there",
-		kills, (outage / time.Duration(kills)).Round(time.Millisecond), acked.Load(), lost, unsure, total, there)
+		kills, (outage / time.Duration(kills)).Round(time.Millisecond), acked.Load(), lost, unsure,
+		total, there)
 	if wait > 0 && lost > 0 {
 		t.Errorf("%d acknowledged writes are lost", lost)
 	}
 }
 
-// A master goes on without its replica, because the link between them is cut, and is then replaced by it: what a dead
-// machine or a partition loses, and a killed process on one machine does not, since its kernel still sends what it had.
+// The link between a master and its replica is cut, the master continues, and the replica then
+// replaces it. This loses what a dead machine or a partition loses. A killed process on one machine
+// does not, since its kernel still sends what the process has written.
 func TestCutOff(t *testing.T) {
 	for _, wait := range []int{0, 1} {
 		t.Run(fmt.Sprint("WaitReplicas ", wait), func(t *testing.T) {
@@ -135,12 +141,16 @@ func TestCutOff(t *testing.T) {
 			admin := replica.Client()
 			ctx := context.Background()
 			eventually(t, "the replica is in sync", func() bool {
-				return strings.Contains(admin.Info(ctx, "replication").Val(), "master_link_status:up")
+				return strings.Contains(admin.Info(ctx, "replication").Val(),
+					"master_link_status:up")
 			})
 			rdb := master.Client()
-			store := redisstore.New(rdb, redisstore.Config{Prefix: "p", WriteTimeout: patient.WriteTimeout, WaitReplicas: wait, WaitTimeout: 10 * time.Millisecond})
+			store := redisstore.New(
+				rdb, redisstore.Config{Prefix: "p", WriteTimeout: longDeadlines.WriteTimeout,
+					WaitReplicas: wait, WaitTimeout: 10 * time.Millisecond})
 			add := func(field string) error {
-				_, err := store.Update(ctx, "k", guest.Update{Add: map[string]int64{field: 1}, Once: true})
+				_, err := store.Update(ctx, "k",
+					guest.Update{Add: map[string]int64{field: 1}, Once: true})
 				return err
 			}
 			eventually(t, "a write that the replica has", func() bool {
@@ -166,9 +176,11 @@ func TestCutOff(t *testing.T) {
 			if err != nil && err != redis.Nil {
 				t.Fatal(err)
 			}
-			t.Logf("of %d writes %d were acknowledged, %d uncertain; %d are there", writes, acked, unsure, there)
+			t.Logf("of %d writes %d were acknowledged, %d uncertain; %d are there", writes, acked,
+				unsure, there)
 			if wait > 0 && (acked != 0 || unsure != writes) {
-				t.Errorf("without the replica, %d writes were acknowledged and %d uncertain", acked, unsure)
+				t.Errorf("without the replica, %d writes were acknowledged and %d uncertain", acked,
+					unsure)
 			}
 		})
 	}

@@ -38,20 +38,22 @@ var faults = []fault{
 	{name: "Cluster master killed", place: clusterFailover},
 }
 
-// persistent is a server that keeps what it has acknowledged.
+// persistent returns a server that keeps what it has acknowledged.
 var persistent = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
-// newPlace is a place at one server.
+// newPlace returns a place with one server.
 func newPlace(t testing.TB, addr string, config redisstore.Config) *place {
 	wire := &redistest.Faults{}
-	rdb := redis.NewClient(&redis.Options{Addr: addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewClient(
+		&redis.Options{Addr: addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	return &place{rdb: rdb, wire: wire, config: config}
 }
 
 func newClusterPlace(t testing.TB, addrs []string, config redisstore.Config) *place {
 	wire := &redistest.Faults{}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewClusterClient(
+		&redis.ClusterOptions{Addrs: addrs, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	return &place{rdb: rdb, wire: wire, config: config}
 }
@@ -63,7 +65,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// meanwhile does something again and again until stop is called, which returns when it has ended.
+// meanwhile calls a function again and again until stop is called, which returns when the last call
+// has ended.
 func meanwhile(t testing.TB, f func() error) (start, stop func()) {
 	var wg sync.WaitGroup
 	ended := make(chan struct{})
@@ -85,18 +88,23 @@ func meanwhile(t testing.TB, f func() error) (start, stop func()) {
 	return start, func() { close(ended); wg.Wait() }
 }
 
-// loaded waits until a server that has started has its data, too.
+// loaded waits until a server that has started has loaded its data, too.
 func loaded(t testing.TB, srv *redistest.Server) {
 	admin := srv.Client()
-	eventually(t, "the data are loaded", func() bool { return admin.Exists(context.Background(), "k").Err() == nil })
+	eventually(t, "the data are loaded", func() bool {
+		return admin.Exists(context.Background(), "k").Err() == nil
+	})
 }
 
-// down kills the server. go-redis tries a refused port again five times, 100 ms apart, unless it is told not to.
+// down kills the server. go-redis tries a refused port again five times, 100 ms apart, unless
+// configured otherwise.
 func down(dialerRetries int) func(testing.TB) *place {
 	return func(t testing.TB) *place {
 		srv := redistest.Single(t, persistent...)
 		p := &place{wire: &redistest.Faults{}}
-		p.rdb = redis.NewClient(&redis.Options{Addr: srv.Addr, Dialer: p.wire.Dial, ContextTimeoutEnabled: true, DialerRetries: dialerRetries})
+		p.rdb = redis.NewClient(
+			&redis.Options{Addr: srv.Addr, Dialer: p.wire.Dial, ContextTimeoutEnabled: true,
+				DialerRetries: dialerRetries})
 		t.Cleanup(func() { p.rdb.Close() })
 		p.breaks = srv.Kill
 		p.mends = func() { must(t, srv.Restart()); loaded(t, srv) }
@@ -112,7 +120,7 @@ func frozen(t testing.TB) *place {
 }
 
 func lossy(t testing.TB) *place {
-	p := newPlace(t, redistest.Single(t).Addr, patient)
+	p := newPlace(t, redistest.Single(t).Addr, longDeadlines)
 	random := redistest.Random(1, 0.1)
 	var mu sync.Mutex
 	bad := false
@@ -172,8 +180,9 @@ func closed(c <-chan struct{}) func() bool {
 func full(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
-	p.breaks = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err()) } // noeviction is the default
+	p := newPlace(t, srv.Addr, longDeadlines)
+	// noeviction is the default
+	p.breaks = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err()) }
 	p.mends = func() { must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err()) }
 	return p
 }
@@ -181,19 +190,21 @@ func full(t testing.TB) *place {
 func demoted(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() { must(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err()) }
 	p.mends = func() { must(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err()) }
 	return p
 }
 
 func loading(t testing.TB) *place {
-	srv := redistest.Single(t, "--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
+	srv := redistest.Single(t, "--key-load-delay", "10000",
+		"--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	p.breaks = func() {
 		for i := range 500 { // 5 s
-			must(t, admin.Set(t.Context(), fmt.Sprint("other", i), strings.Repeat("x", 1500), 0).Err())
+			must(t, admin.Set(t.Context(), fmt.Sprint("other", i), strings.Repeat("x", 1500),
+				0).Err())
 		}
 		must(t, admin.Save(t.Context()).Err())
 		must(t, srv.Restart())
@@ -208,7 +219,7 @@ func loading(t testing.TB) *place {
 	return p
 }
 
-// clusterDown takes one slot away from a Cluster of one node, which then refuses all of them.
+// clusterDown removes one slot from a Cluster of one node, which then refuses all slots.
 func clusterDown(t testing.TB) *place {
 	srv := redistest.Single(t, "--cluster-enabled", "yes")
 	admin := srv.Client()
@@ -219,13 +230,13 @@ func clusterDown(t testing.TB) *place {
 		})
 	}
 	state("ok")
-	p := newClusterPlace(t, []string{srv.Addr}, patient)
+	p := newClusterPlace(t, []string{srv.Addr}, longDeadlines)
 	p.breaks = func() { must(t, admin.ClusterDelSlots(t.Context(), 0).Err()); state("fail") }
 	p.mends = func() { must(t, admin.ClusterAddSlots(t.Context(), 0).Err()); state("ok") }
 	return p
 }
 
-// inUse are the slots of all records.
+// inUse returns the slots of all records.
 func inUse(t testing.TB, c *redistest.ClusterServers) (slots []int) {
 	for _, node := range c.Nodes {
 		for _, key := range node.Client().Keys(t.Context(), "*").Val() {
@@ -235,11 +246,11 @@ func inUse(t testing.TB, c *redistest.ClusterServers) (slots []int) {
 	return slots
 }
 
-// slotHalfMoved leaves the slots of all records open, as a resharding that was interrupted: what makes Redis answer
-// ASK and, to commands of several keys, TRYAGAIN.
+// slotHalfMoved leaves the slots of all records open, like an interrupted resharding: Redis then
+// answers ASK, and to commands with several keys TRYAGAIN.
 func slotHalfMoved(t testing.TB) *place {
 	c := redistest.Cluster(t)
-	p := newClusterPlace(t, c.Addrs(), patient)
+	p := newClusterPlace(t, c.Addrs(), longDeadlines)
 	moved := map[int]int{}
 	p.breaks = func() {
 		for _, slot := range inUse(t, c) {
@@ -259,7 +270,7 @@ func slotHalfMoved(t testing.TB) *place {
 
 func slotsMoving(t testing.TB) *place {
 	c := redistest.Cluster(t)
-	p := newClusterPlace(t, c.Addrs(), patient)
+	p := newClusterPlace(t, c.Addrs(), longDeadlines)
 	var slots []int
 	var n atomic.Int64
 	start, stop := meanwhile(t, func() error {
@@ -277,7 +288,7 @@ func slotsMoving(t testing.TB) *place {
 	return p
 }
 
-// poolExhausted lets the app keep all connections to itself.
+// poolExhausted lets the app take all connections of the pool.
 func poolExhausted(t testing.TB) *place {
 	srv := redistest.Single(t)
 	p := newPlace(t, srv.Addr, redisstore.Config{})
@@ -301,21 +312,26 @@ func poolExhausted(t testing.TB) *place {
 func flushed(t testing.TB) *place {
 	srv := redistest.Single(t)
 	admin := srv.Client()
-	p := newPlace(t, srv.Addr, patient)
+	p := newPlace(t, srv.Addr, longDeadlines)
 	var n atomic.Int64
-	start, stop := meanwhile(t, func() error { n.Add(1); return admin.ScriptFlush(context.Background()).Err() })
+	start, stop := meanwhile(t, func() error {
+		n.Add(1)
+		return admin.ScriptFlush(context.Background()).Err()
+	})
 	p.breaks = start
 	p.enough = func() bool { return n.Load() >= 1000 }
 	p.mends = func() { stop(); t.Logf("flushed %d times", n.Load()) }
 	return p
 }
 
-// sentinelFailover kills the master. Without WaitReplicas the last acknowledged writes could be lost.
+// sentinelFailover kills the master. Without WaitReplicas the last acknowledged writes could be
+// lost.
 func sentinelFailover(t testing.TB) *place {
 	s := redistest.Sentinel(t, 2, 1)
 	wire := &redistest.Faults{}
-	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: redistest.MasterName, SentinelAddrs: s.Addrs(),
-		Dialer: wire.Dial, ContextTimeoutEnabled: true})
+	rdb := redis.NewFailoverClient(
+		&redis.FailoverOptions{MasterName: redistest.MasterName, SentinelAddrs: s.Addrs(),
+			Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { rdb.Close() })
 	p := &place{rdb: rdb, wire: wire, config: redisstore.Config{WaitReplicas: 1}}
 	p.breaks, p.enough, p.mends = failover(t, s.Nodes[0].Kill, func() error {
@@ -325,8 +341,9 @@ func sentinelFailover(t testing.TB) *place {
 	return p
 }
 
-// failover is trouble that ends by itself, when await returns.
-func failover(t testing.TB, kill func(), await func() error) (breaks func(), enough func() bool, mends func()) {
+// failover is a fault that ends by itself, when await returns.
+func failover(t testing.TB, kill func(),
+	await func() error) (breaks func(), enough func() bool, mends func()) {
 	over := make(chan struct{})
 	breaks = func() {
 		kill()
@@ -355,6 +372,7 @@ func clusterFailover(t testing.TB) *place {
 		c.Nodes[dead].Kill()
 	}, func() error { return c.AwaitFailover(context.Background(), dead) })
 	over := p.mends
-	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) } // else there is no replica to wait for
+	// otherwise there is no replica to wait for
+	p.mends = func() { over(); must(t, c.Rejoin(t.Context(), dead)) }
 	return p
 }

@@ -6,5 +6,5 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Whatever happened, when all is closed nothing of ours goes on.
+// When everything is closed, no goroutine of ours is left.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

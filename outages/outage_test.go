@@ -15,36 +15,38 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-var long = flag.Bool("long", false, "one fault at a time, more pages and kills, 20,000 additions, and the losses of failovers: some minutes")
+var long = flag.Bool("long", false,
+	"one fault at a time, more pages and kills, 20,000 additions, and the losses of failovers: some minutes")
 
 func init() { redis.SetLogger(&logging.VoidLogger{}) } // broken connections are what we test
 
-// A place is a Redis that something can happen to.
+// A place is a Redis that a fault can happen to.
 type place struct {
 	rdb    redis.UniversalClient // of the site
 	wire   *redistest.Faults     // what rdb dials through
 	config redisstore.Config
 
 	breaks func()
-	enough func() bool // the crowd has seen enough of it; nil: with its last page
+	enough func() bool // the crowd has seen enough of the fault; nil: when it has its last page
 	mends  func()      // returns when Redis could serve again
 }
 
-// A fault is something that happens to Redis.
+// A fault is an event that happens to Redis.
 type fault struct {
 	name  string
 	place func(testing.TB) *place
-	opens bool // the breaker must open; with patient deadlines no other fault may open it
-	calm  bool // visitors notice nothing: every page is whole
-	reads bool // reads go on
+	opens bool // the breaker must open; with longDeadlines no other fault may open it
+	calm  bool // visitors notice nothing: every page is complete
+	reads bool // reads still work
 	probe bool // the first call that is sent when Redis serves again succeeds
 }
 
-// patient is for faults that no deadline is needed for, so that a busy machine does not matter.
-var patient = redisstore.Config{ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}
+// longDeadlines are for faults that need no deadline, so that a busy machine does not matter.
+var longDeadlines = redisstore.Config{ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}
 
-// Whatever happens to Redis: pages keep their status, visitors their cookies, guests and themes, and carts hold what
-// was acknowledged, once. While the breaker is open nothing is sent; when Redis is back, so is the site.
+// In each fault pages keep their status, visitors keep their cookies, guests and themes, and carts
+// hold each acknowledged addition once. While the circuit breaker is open, no command is sent. When
+// Redis is back, the site works again.
 func TestOutages(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
@@ -83,7 +85,7 @@ func (f fault) test(t *testing.T) {
 	}()
 	report += fmt.Sprintf("; in trouble the first page %s", ms(first.visit().took))
 
-	// A crowd, and people who have never been here.
+	// A crowd of known visitors, and new ones.
 	newcomers := []*visitor{site.newVisitor(), site.newVisitor()}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -110,7 +112,7 @@ func (f fault) test(t *testing.T) {
 				if f.reads && p.Read != done {
 					t.Errorf("a read: %s", p.Read)
 				}
-				if at.config == patient && !f.opens && p.open() {
+				if at.config == longDeadlines && !f.opens && p.open() {
 					t.Error("the breaker is open though Redis answers")
 				}
 				mu.Unlock()
@@ -120,10 +122,12 @@ func (f fault) test(t *testing.T) {
 	wg.Wait()
 	slices.Sort(took)
 	n := len(took)
-	report += fmt.Sprintf(", then of %d pages (%d whole, %d with the breaker open) half within %s, 99 of 100 within %s, all within %s",
+	report += fmt.Sprintf(
+		", then of %d pages (%d whole, %d with the breaker open) half within %s, 99 of 100 within %s, all within %s",
 		n, whole, open, ms(took[n/2]), ms(took[n*99/100]), ms(took[n-1]))
 
-	// While the breaker is open nothing is sent. One visitor at a time, so that the wire is this page's.
+	// While the breaker is open, no command is sent. One visitor at a time, so that all on the wire
+	// is from this page.
 	if f.opens {
 		var open []time.Duration // how long pages took
 		eventually(t, "the breaker opens", func() bool {
@@ -133,13 +137,15 @@ func (f fault) test(t *testing.T) {
 			if p.open() {
 				open = append(open, p.took)
 				if after.Commands != before.Commands || after.Conns != before.Conns {
-					t.Errorf("with the breaker open, %d commands were sent", after.Commands-before.Commands)
+					t.Errorf("with the breaker open, %d commands were sent",
+						after.Commands-before.Commands)
 				}
 			}
 			return len(open) == 100
 		})
 		m := median(open)
-		report += fmt.Sprintf("; while open %s (%+.2f ms, %.2f times healthy)", ms(m), float64(m-healthy)/1e6, float64(m)/float64(healthy))
+		report += fmt.Sprintf("; while open %s (%+.2f ms, %.2f times healthy)", ms(m),
+			float64(m-healthy)/1e6, float64(m)/float64(healthy))
 	}
 
 	broken = false
@@ -159,7 +165,7 @@ func (f fault) test(t *testing.T) {
 		t.Errorf("Redis serves again, and %d calls failed", failed)
 	}
 
-	for _, v := range newcomers { // now their cookies come back, and they become known
+	for _, v := range newcomers { // now their cookies come back, and the visitors become known
 		eventually(t, "a newcomer", func() bool { return v.visit().whole() })
 		v.visit()
 		v.known = true

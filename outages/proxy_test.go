@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// through puts a proxy before a server, which in the trouble has these toxics.
+// through puts a proxy in front of a server. During the fault the proxy has these toxics.
 func through(poisons ...string) func(testing.TB) *place {
 	return func(t testing.TB) *place {
 		proxy := proxyTo(t, redistest.Single(t).Addr)
@@ -31,14 +31,15 @@ func through(poisons ...string) func(testing.TB) *place {
 }
 
 func proxyTo(t testing.TB, addr string) *toxiproxy.Proxy {
-	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "redis", "127.0.0.1:0", addr)
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil),
+		zerolog.Nop()), "redis", "127.0.0.1:0", addr)
 	must(t, proxy.Start())
 	t.Cleanup(proxy.Stop)
 	return proxy
 }
 
-// A tail delays a few of the replies. Toxiproxy's own latency with a toxicity would delay all replies of a few
-// connections.
+// A tail delays a few of the replies. Toxiproxy's own latency with a toxicity would delay all
+// replies of a few connections.
 type tail struct {
 	Latency int64 `json:"latency"` // ms
 	Percent int   `json:"percent"`

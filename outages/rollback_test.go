@@ -18,13 +18,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Redis dies while OnClaim runs, and comes back without the tail of its append-only file, cut after each of the writes
-// that the claim has made. A receipt that says claimed and is not Pending is true: the guest is buried, and its data are
-// not in an open guest which nobody is going to claim. They are lost only if the merge alone is forgotten, or the visitor's
-// own write (docs/claim.md).
+// A Redis stops while OnClaim runs, and restarts without the tail of its append-only file, which is
+// cut after each of the claim's writes. If the receipt is Claimed and not Pending, that is true:
+// the guest is a tombstone, and its data are not in an open guest that no account will claim. They
+// are lost only if the merge alone is forgotten, or the visitor's own write (docs/claim.md).
 func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 	dir := t.TempDir()
-	server, err := redistest.Start(dir, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+	server, err := redistest.Start(dir, "--appendonly", "yes", "--appendfsync", "always",
+		"--save", "")
 	must(t, err)
 	t.Cleanup(server.Close)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
@@ -32,7 +33,8 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 	before, kept, units := int64(0), 0, 0
 	hooks := 0
 	m, err := guest.New(guest.Config{
-		Store: redisstore.New(rdb, redisstore.Config{Prefix: "p"}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
+		Store:   redisstore.New(rdb, redisstore.Config{Prefix: "p"}),
+		Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
 		ClaimTimeout: 30 * time.Second, StoreBudget: 20 * time.Second,
 		OnClaim: func(context.Context, guest.Receipt) error {
 			if hooks++; hooks > 1 {
@@ -69,8 +71,10 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 			check := func(receipt guest.Receipt, err error) {
 				g, e := m.Inspect().Guest(ctx, receipt.GuestID)
 				must(t, e)
-				if err == nil && !receipt.Pending && (!receipt.Claimed || g.State != guest.StateClaimed || len(g.Kinds) > 0) {
-					t.Errorf("the receipt says claimed: %+v; the guest is %s and holds %+v", receipt, g.State, g.Kinds)
+				if err == nil && !receipt.Pending &&
+					(!receipt.Claimed || g.State != guest.StateClaimed || len(g.Kinds) > 0) {
+					t.Errorf("the receipt says claimed: %+v; the guest is %s and holds %+v",
+						receipt, g.State, g.Kinds)
 				}
 			}
 			check(receipt, err)
@@ -83,7 +87,8 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 			must(t, err)
 			mergeAlone := kept == units-1
 			if want := int64(2); n != want && !mergeAlone || n > want {
-				t.Errorf("the account has %d cups, want %d; the receipt was %+v, %v", n, want, receipt, err)
+				t.Errorf("the account has %d cups, want %d; the receipt was %+v, %v", n, want,
+					receipt, err)
 			}
 			t.Logf("of %d writes %d were left: %d cups; pending at first: %v; OnClaim was called %d times", units, kept, n, receipt.Pending, hooks)
 		})
@@ -95,7 +100,8 @@ func TestARolledBackRedisDuringOnClaim(t *testing.T) {
 
 func appendOnlyFile(t *testing.T, dir string) string {
 	t.Helper()
-	for _, pattern := range []string{"appendonlydir/*.incr.aof", "*.aof"} { // since Redis 7, and before
+	// since Redis 7, and before it
+	for _, pattern := range []string{"appendonlydir/*.incr.aof", "*.aof"} {
 		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
 			return found[len(found)-1]
 		}
@@ -104,7 +110,8 @@ func appendOnlyFile(t *testing.T, dir string) string {
 	return ""
 }
 
-// writesAfter returns where each write in the file ends, of those after an offset. What a script does is one write.
+// writesAfter returns the ends of the writes in the file after an offset. A script counts as one
+// write.
 func writesAfter(t *testing.T, file string, from int64) (ends []int64) {
 	t.Helper()
 	log, err := os.ReadFile(file)

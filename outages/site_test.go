@@ -26,7 +26,8 @@ var (
 	cart  = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 )
 
-// A site is an app that keeps a theme and a cart, and serves pages whatever becomes of them.
+// A site is an app that keeps a theme and a cart, and serves pages even if they cannot be read or
+// written.
 type site struct {
 	t   testing.TB
 	url string
@@ -94,7 +95,8 @@ func newSite(t testing.TB, store guest.Store) *site {
 		json.NewEncoder(w).Encode(page{Amount: n, Read: outcomeOf(err)})
 	})
 	mux.HandleFunc("POST /theme", func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(page{Added: outcomeOf(theme.Set(r.Context(), r.FormValue("theme")))})
+		json.NewEncoder(w).Encode(
+			page{Added: outcomeOf(theme.Set(r.Context(), r.FormValue("theme")))})
 	})
 	handler := guests.Middleware(mux)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -105,7 +107,7 @@ func newSite(t testing.TB, store guest.Store) *site {
 	return s
 }
 
-// A page is what the site answers.
+// A page is a response of the site.
 type page struct {
 	GuestID string
 	Theme   string
@@ -119,7 +121,7 @@ type page struct {
 
 func (p page) whole() bool { return p.Read == done && p.Added == done }
 
-// open reports whether the store was asked for nothing because its breaker was open.
+// open reports whether no command was sent because the breaker was open.
 func (p page) open() bool {
 	for _, c := range p.Calls {
 		if c.Outcome != notSent {
@@ -129,7 +131,7 @@ func (p page) open() bool {
 	return len(p.Calls) > 0
 }
 
-// failedCalls counts the calls that were sent, or tried to be.
+// failedCalls counts the failed calls that were sent, or that the store tried to send.
 func (p page) failedCalls() (n int) {
 	for _, c := range p.Calls {
 		if c.Outcome != notSent && c.Outcome != done {
@@ -139,7 +141,7 @@ func (p page) failedCalls() (n int) {
 	return n
 }
 
-// A call is one of the store.
+// A call is one call of the store.
 type call struct {
 	Op      string
 	Took    time.Duration
@@ -148,7 +150,7 @@ type call struct {
 
 type callsKey struct{}
 
-// calls are those of one request.
+// calls are the store calls of one request.
 type calls struct {
 	mu   sync.Mutex
 	list []call
@@ -172,7 +174,7 @@ const (
 	done      outcome = ""
 	notSent   outcome = "not sent"    // the breaker is open
 	uncertain outcome = "uncertain"   // applied once or not at all
-	refused   outcome = "unavailable" // nothing has changed
+	refused   outcome = "unavailable" // no record has changed
 )
 
 func outcomeOf(err error) outcome {
@@ -186,10 +188,10 @@ func outcomeOf(err error) outcome {
 	case errors.Is(err, guest.ErrUnavailable):
 		return refused
 	}
-	return outcome(err.Error()) // none that an outage may cause
+	return outcome(err.Error()) // an error that an outage must not cause
 }
 
-// A visitor is a browser: it keeps its cookies, and what it was told.
+// A visitor is a browser: it keeps its cookies, and what pages have acknowledged.
 type visitor struct {
 	site   *site
 	client *http.Client
@@ -206,7 +208,8 @@ func (s *site) newVisitor() *visitor {
 	return &visitor{site: s, client: &http.Client{Jar: jar, Timeout: time.Minute}}
 }
 
-// fetch fetches a page, which must arrive whole, with status 200, and without a cookie if the visitor is known.
+// fetch fetches a page, which must arrive complete, with status 200, and without a cookie if the
+// visitor is known.
 func (v *visitor) fetch(method, path string, form url.Values) (p page) {
 	v.site.t.Helper()
 	start := time.Now()
@@ -266,22 +269,30 @@ func (v *visitor) visit() page {
 func (v *visitor) settle(name string) {
 	v.site.t.Helper()
 	eventually(v.site.t, "a calm site", func() bool { return v.visit().whole() })
-	eventually(v.site.t, "the cookie comes back", func() bool { p := v.visit(); return p.whole() && len(p.Calls) == 2 })
+	eventually(v.site.t, "the cookie comes back", func() bool {
+		p := v.visit()
+		return p.whole() && len(p.Calls) == 2
+	})
 	eventually(v.site.t, "a theme", func() bool {
 		return v.fetch("POST", "/theme", url.Values{"theme": {name}}).Added == done
 	})
 	v.theme, v.known = name, true
 }
 
-// verify compares what the store holds with what the visitor was told.
+// verify compares what the store holds with what was acknowledged.
 func (v *visitor) verify() {
 	v.site.t.Helper()
 	var p page
-	eventually(v.site.t, "the cart", func() bool { p = v.fetch("GET", "/cart", nil); return p.Read == done })
+	eventually(v.site.t, "the cart", func() bool {
+		p = v.fetch("GET", "/cart", nil)
+		return p.Read == done
+	})
 	if p.Amount < v.acked || p.Amount > v.acked+v.uncertain {
-		v.site.t.Errorf("the cart holds %d; %d additions were acknowledged, %d uncertain", p.Amount, v.acked, v.uncertain)
+		v.site.t.Errorf("the cart holds %d; %d additions were acknowledged, %d uncertain", p.Amount,
+			v.acked, v.uncertain)
 	}
-	eventually(v.site.t, "a whole page", func() bool { return v.visit().whole() }) // checks theme and guest
+	// checks theme and guest
+	eventually(v.site.t, "a whole page", func() bool { return v.visit().whole() })
 }
 
 // eventually polls until f holds.

@@ -21,19 +21,23 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// cacheShop is an app that stands behind a cache. Its pages speak of caching as apps do: well, badly, not at all.
+// cacheShop is an app behind a cache. Its pages have caching headers as apps have them: good ones,
+// bad ones, none.
 type cacheShop struct {
 	*httptest.Server
-	guests  *guest.Manager
-	publics atomic.Int64 // requests for the public page that came through the cache without a cookie
+	guests *guest.Manager
+	// requests for the public page that came through the cache without a cookie
+	publics atomic.Int64
 }
 
 func newCacheShop(t *testing.T) *cacheShop {
 	s := &cacheShop{}
 	var err error
 	s.guests, err = guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
-		Data: []guest.Kind{basket}, Cookie: guest.Cookie{Insecure: true}, Logger: slog.New(slog.DiscardHandler),
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
+		Data:    []guest.Kind{basket}, Cookie: guest.Cookie{Insecure: true},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,13 +90,13 @@ func newCacheShop(t *testing.T) *cacheShop {
 	return s
 }
 
-// cachedPage is what a page shows of its visitor.
+// cachedPage is what a page shows about its visitor.
 type cachedPage struct {
 	Guest string
 	Cart  map[string]int64
 }
 
-// A crowd remembers who holds what.
+// A crowd remembers which client has which tokens and guests.
 type crowd struct {
 	mu     sync.Mutex
 	holder map[string]int // by token or guest ID: the client
@@ -102,8 +106,9 @@ type crowd struct {
 
 const crowdSize = 1000
 
-// visitThrough sends a thousand visitors through the cache at this address, each on a way of its own over pages of all
-// sorts. No two may ever hold one token, be one guest, or see each other's cart. The cache says HIT in X-Cache-Status.
+// visitThrough sends a thousand visitors through the cache at this address, each in an order of its
+// own over pages of all sorts. No two may ever have one token, be one guest, or see each other's
+// cart. The cache reports a hit with HIT in X-Cache-Status.
 func (s *cacheShop) visitThrough(t *testing.T, base string) *crowd {
 	c := &crowd{holder: map[string]int{}}
 	seed := rand.Uint64()
@@ -127,7 +132,7 @@ func (s *cacheShop) visitThrough(t *testing.T, base string) *crowd {
 	return c
 }
 
-// holds notes that the client has this token or ID.
+// holds records that the client has this token or ID.
 func (c *crowd) holds(t *testing.T, client int, secret string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,13 +142,17 @@ func (c *crowd) holds(t *testing.T, client int, secret string) {
 	c.holder[secret] = client
 }
 
-func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport http.RoundTripper, rnd *rand.Rand) {
+func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport http.RoundTripper,
+	rnd *rand.Rand) {
 	jar, _ := cookiejar.New(nil)
 	client := &http.Client{Jar: jar, Transport: transport}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
 	home, _ := url.Parse(base)
 	item := fmt.Sprintf("item%d", i)
-	ways := []string{"GET /public", "GET /cart", "GET /etag", "GET /aged", "GET /old", "POST /add", "GET /static/style.css", "GET /static/none", "GET /moved", "GET /missing"}
+	ways := []string{"GET /public", "GET /cart", "GET /etag", "GET /aged", "GET /old", "POST /add",
+		"GET /static/style.css", "GET /static/none", "GET /moved", "GET /missing"}
 	rnd.Shuffle(len(ways), func(a, b int) { ways[a], ways[b] = ways[b], ways[a] })
 	if rnd.IntN(2) == 0 {
 		ways[0] = "GET /public"
@@ -204,7 +213,7 @@ func (c *crowd) visit(t *testing.T, s *cacheShop, i int, base string, transport 
 		}
 	}
 
-	// The truth, without a cache between.
+	// The true state, without the cache.
 	req, _ := http.NewRequest("GET", s.URL+"/cart", nil)
 	for _, cookie := range jar.Cookies(home) {
 		req.AddCookie(cookie)
@@ -229,7 +238,7 @@ func (c *crowd) sees(t *testing.T, i int, item, way string, body []byte) map[str
 		return nil
 	}
 	if page.Guest == "" {
-		t.Errorf("%s: client %d is nobody", way, i)
+		t.Errorf("%s: client %d has no guest", way, i)
 	} else {
 		c.holds(t, i, page.Guest)
 	}
@@ -241,10 +250,14 @@ func (c *crowd) sees(t *testing.T, i int, item, way string, body []byte) map[str
 	return page.Cart
 }
 
-// servedFromCache checks that the public page came from the cache, for visitors without a cookie: all but the first few.
+// servedFromCache checks that the public page came from the cache, for visitors without a cookie:
+// all but the first few.
 func (s *cacheShop) servedFromCache(t *testing.T, c *crowd) {
-	t.Logf("the public page without a cookie: %d requests, %d hits, %d at the origin", c.bare, c.hits, s.publics.Load())
-	if c.bare < crowdSize/4 || int64(c.bare) != int64(c.hits)+s.publics.Load() || c.hits < c.bare/2 {
-		t.Errorf("%d requests for the public page, %d of them hits, %d at the origin", c.bare, c.hits, s.publics.Load())
+	t.Logf("the public page without a cookie: %d requests, %d hits, %d at the origin", c.bare,
+		c.hits, s.publics.Load())
+	if c.bare < crowdSize/4 || int64(c.bare) != int64(c.hits)+s.publics.Load() ||
+		c.hits < c.bare/2 {
+		t.Errorf("%d requests for the public page, %d of them hits, %d at the origin", c.bare,
+			c.hits, s.publics.Load())
 	}
 }

@@ -32,11 +32,12 @@ func documentedNginx(t *testing.T) string {
 	return conf
 }
 
-// startNginx runs the documented configuration in front of the origin, with these changes, and returns its address.
+// startNginx runs the documented configuration in front of the origin, with these changes, and
+// returns its address.
 func startNginx(t *testing.T, origin string, changes ...string) string {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
-		path = "/usr/sbin/nginx" // which is not in everybody's PATH
+		path = "/usr/sbin/nginx" // which is not in every PATH
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal("nginx is not installed: apt-get install nginx-light, or run scripts/test, which does")
@@ -54,7 +55,8 @@ func startNginx(t *testing.T, origin string, changes ...string) string {
 	return ""
 }
 
-func tryNginx(t *testing.T, path, origin string, changes []string) (base string, log []byte, err error) {
+func tryNginx(t *testing.T, path, origin string,
+	changes []string) (base string, log []byte, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -75,7 +77,7 @@ func tryNginx(t *testing.T, path, origin string, changes []string) (base string,
 	}
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // the test's directories are root's alone
+		user = "user root;" // only root can read the test's directories
 	}
 	logFile := filepath.Join(dir, "error.log")
 	conf = fmt.Sprintf(`%s
@@ -108,7 +110,7 @@ scgi_temp_path %[2]s/scgi;
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		nginx.Process.Signal(syscall.SIGTERM) // the master ends its workers
+		nginx.Process.Signal(syscall.SIGTERM) // the master process ends its workers
 		select {
 		case <-exited:
 		case <-time.After(10 * time.Second):
@@ -137,14 +139,16 @@ func pairs(list []string) (pairs [][2]string) {
 	return pairs
 }
 
-// A thousand visitors through the documented nginx, and through one that caches whatever is not forbidden.
+// A thousand visitors through the documented nginx, and through one that caches all that is not
+// forbidden.
 func TestBehindNginx(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		changes []string
 	}{
 		{"as documented", nil},
-		{"proxy_cache_valid any", []string{"proxy_cache shop;", "proxy_cache shop; proxy_cache_valid any 1m;"}},
+		{"proxy_cache_valid any",
+			[]string{"proxy_cache shop;", "proxy_cache shop; proxy_cache_valid any 1m;"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newCacheShop(t)
@@ -153,8 +157,8 @@ func TestBehindNginx(t *testing.T) {
 	}
 }
 
-// firstRequests are n parallel first requests of one browser, each adding an item; it returns the browser, with the
-// cookies that they brought, which come back in this order.
+// firstRequests sends n parallel first requests of one browser, each of which adds an item. It
+// returns the browser with the cookies that they brought, which it sends back in this order.
 func firstRequests(t *testing.T, base string, n int) *http.Client {
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -165,7 +169,8 @@ func firstRequests(t *testing.T, base string, n int) *http.Client {
 	for i := range n {
 		all.Go(func() {
 			<-start
-			res, err := (&http.Client{Transport: transport}).PostForm(base+"/add", url.Values{"item": {fmt.Sprint("item", i)}})
+			res, err := (&http.Client{Transport: transport}).PostForm(base+"/add",
+				url.Values{"item": {fmt.Sprint("item", i)}})
 			if err != nil {
 				t.Error(err)
 				return
@@ -187,8 +192,8 @@ func firstRequests(t *testing.T, base string, n int) *http.Client {
 	return &http.Client{Jar: jar, Transport: transport}
 }
 
-// nginx as it is installed takes a response's header of 4 KiB. A browser of HTTP/2 sends dozens of first requests at
-// once, and the responses that make one guest of them must go through.
+// nginx with its default settings accepts a response header of 4 KiB. A browser sends dozens of
+// first requests at once over HTTP/2, and the responses that merge their guests must pass.
 func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	const n = 60
 	base := startNginx(t, newCacheShop(t).URL)
@@ -198,7 +203,8 @@ func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	requests := 0
 	for left := n; left > 1 || len(page.Cart) < n; left = len(client.Jar.Cookies(home)) {
 		if requests++; requests > n {
-			t.Fatalf("after %d requests: %d cookies, %d items in the cart, want 1 and %d", n, left, len(page.Cart), n)
+			t.Fatalf("after %d requests: %d cookies, %d items in the cart, want 1 and %d", n, left,
+				len(page.Cart), n)
 		}
 		res, err := client.Get(base + "/cart")
 		if err != nil {
@@ -218,7 +224,7 @@ func TestParallelFirstRequestsBehindNginx(t *testing.T) {
 	t.Logf("%d requests until one cookie was left", requests)
 }
 
-// Where nginx's buffers are too small for others than us, docs/caching.md has the settings.
+// If the app's own headers are too large for nginx's buffers, docs/caching.md has the settings.
 func TestNginxsBuffers(t *testing.T) {
 	doc, err := os.ReadFile("../docs/caching.md")
 	if err != nil {
@@ -228,14 +234,16 @@ func TestNginxsBuffers(t *testing.T) {
 	for _, tt := range []struct {
 		name, setting string
 		get           func(base string) (*http.Response, error)
-		status        int // as installed
+		status        int // with the default settings
 	}{
-		{"an app with a large header of its own", "proxy_buffer_size 8k;", func(base string) (*http.Response, error) {
-			return http.Get(base + "/large")
-		}, http.StatusBadGateway},
-		{"more first requests than a header has room for", "large_client_header_buffers 4 32k;", func(base string) (*http.Response, error) {
-			return firstRequests(t, base, 70).Get(base + "/cart")
-		}, http.StatusBadRequest},
+		{"an app with a large header of its own", "proxy_buffer_size 8k;",
+			func(base string) (*http.Response, error) {
+				return http.Get(base + "/large")
+			}, http.StatusBadGateway},
+		{"more first requests than a header has room for", "large_client_header_buffers 4 32k;",
+			func(base string) (*http.Response, error) {
+				return firstRequests(t, base, 70).Get(base + "/cart")
+			}, http.StatusBadRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if !strings.Contains(string(doc), tt.setting) {

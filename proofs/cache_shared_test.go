@@ -13,9 +13,10 @@ import (
 	"testing"
 )
 
-// A sharedCache stores whatever RFC 9111 and the targeted fields let any shared cache store, for as long as the test
-// takes, honours Vary, and collapses requests: while one goes to the origin, the others for that URL wait, and are
-// given its response if it may be stored. Else each goes on its own.
+// A sharedCache stores all that RFC 9111 and the targeted fields let any shared cache store, for as
+// long as the test takes. It honours Vary, and collapses requests: while one is sent to the origin,
+// the others for that URL wait, and get its response if it may be stored. Otherwise each is sent by
+// itself.
 type sharedCache struct {
 	origin http.Handler
 
@@ -41,7 +42,8 @@ func newSharedCache(t *testing.T, origin string) (*sharedCache, string) {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
 		Transport: &http.Transport{MaxIdleConnsPerHost: 50},
 	}
-	c := &sharedCache{origin: proxy, stored: map[string][]storedResponse{}, asked: map[string]chan struct{}{}}
+	c := &sharedCache{origin: proxy, stored: map[string][]storedResponse{},
+		asked: map[string]chan struct{}{}}
 	s := httptest.NewServer(c)
 	t.Cleanup(s.Close)
 	return c, s.URL
@@ -102,7 +104,8 @@ func (c *sharedCache) find(url string, request http.Header) *storedResponse {
 		same := true
 		for name := range strings.SplitSeq(strings.Join(s.header.Values("Vary"), ","), ",") {
 			name = strings.TrimSpace(name)
-			same = same && name != "*" && strings.Join(s.request.Values(name), ",") == strings.Join(request.Values(name), ",")
+			same = same && name != "*" && strings.Join(s.request.Values(name), ",") == strings.Join(
+				request.Values(name), ",")
 		}
 		if same {
 			return &c.stored[url][i]
@@ -125,8 +128,8 @@ func TestBehindASharedCache(t *testing.T) {
 	s.servedFromCache(t, s.visitThrough(t, base))
 }
 
-// Many new visitors ask for one URL at once, all of them while the first one's response is on its way. What may be
-// stored they share; an identity they do not.
+// Many new visitors request one URL at once, while the first response is on its way. They share
+// what may be stored, but never an identity.
 func TestCollapsedRequests(t *testing.T) {
 	const visitors = 50
 	s := newCacheShop(t)
@@ -163,7 +166,8 @@ func TestCollapsedRequests(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		if want := map[string]int{"/cart": 2 * visitors, "/public": 0}[path]; len(seen.holder) != want {
+		if want := map[string]int{"/cart": 2 * visitors,
+			"/public": 0}[path]; len(seen.holder) != want {
 			t.Errorf("%s: %d tokens and guests, want %d", path, len(seen.holder), want)
 		}
 	}

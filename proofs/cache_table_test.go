@@ -19,10 +19,10 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// cacheKinds are the ways in which an app speaks about caching.
+// cacheKinds are sets of caching headers that apps send.
 var cacheKinds = []struct {
 	name   string
-	public bool // it asks caches that serve others to store the page
+	public bool // it lets shared caches store the page
 	header []string
 }{
 	{"nothing", false, nil},
@@ -37,10 +37,12 @@ var cacheKinds = []struct {
 	{"max-age", false, []string{"Cache-Control", "max-age=60"}},
 	{"max-age, must-revalidate", false, []string{"Cache-Control", "max-age=60, must-revalidate"}},
 	{"CDN-Cache-Control", true, []string{"CDN-Cache-Control", "max-age=60"}},
-	{"CDN-Cache-Control, not for browsers", true, []string{"Cache-Control", "private, no-store", "CDN-Cache-Control", "max-age=60"}},
+	{"CDN-Cache-Control, not for browsers", true,
+		[]string{"Cache-Control", "private, no-store", "CDN-Cache-Control", "max-age=60"}},
 	{"Cloudflare-CDN-Cache-Control", true, []string{"Cloudflare-CDN-Cache-Control", "max-age=60"}},
 	{"ExampleCDN-Cache-Control", true, []string{"ExampleCDN-Cache-Control", "max-age=60"}},
-	{"X-LiteSpeed-Cache-Control", true, []string{"X-LiteSpeed-Cache-Control", "public, max-age=60"}},
+	{"X-LiteSpeed-Cache-Control", true,
+		[]string{"X-LiteSpeed-Cache-Control", "public, max-age=60"}},
 	{"Akamai-Cache-Control", true, []string{"Akamai-Cache-Control", "max-age=60"}},
 	{"Surrogate-Control", true, []string{"Surrogate-Control", "max-age=60"}},
 	{"Edge-Control", true, []string{"Edge-Control", "max-age=60"}},
@@ -49,16 +51,18 @@ var cacheKinds = []struct {
 	{"Expires", false, []string{"Expires", "Thu, 01 Jan 2099 00:00:00 GMT"}},
 	{"Last-Modified", false, []string{"Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT"}},
 	{"Vary: *", false, []string{"Vary", "*"}},
-	{"public and no-store", false, []string{"Cache-Control", "public", "Cache-Control", "no-store"}},
+	{"public and no-store", false,
+		[]string{"Cache-Control", "public", "Cache-Control", "no-store"}},
 	{"must-understand", false, []string{"Cache-Control", "must-understand, no-store, max-age=60"}},
 	{"quoted", false, []string{"Cache-Control", `max-age=60, ext="a, no-store, b"`}},
 	{"a private field", false, []string{"CDN-Cache-Control", `max-age=60, private="X-Field"`}},
 }
 
-// said are the headers that an app's word on caching consists of.
+// said are the headers that an app uses for caching.
 func said(h http.Header) map[string][]string {
 	said := maps.Clone(h)
-	for _, other := range []string{"Date", "Content-Length", "Content-Type", "Set-Cookie", tokenHeader, "Vary"} {
+	for _, other := range []string{"Date", "Content-Length", "Content-Type", "Set-Cookie",
+		tokenHeader, "Vary"} {
 		delete(said, other)
 	}
 	return said
@@ -73,8 +77,9 @@ type cacheSite struct {
 
 func newCacheSite(t *testing.T, http2 bool) *cacheSite {
 	guests, err := guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
-		Data: []guest.Kind{basket}, Header: tokenHeader, Logger: slog.New(slog.DiscardHandler),
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
+		Data:    []guest.Kind{basket}, Header: tokenHeader, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +90,7 @@ func newCacheSite(t *testing.T, http2 bool) *cacheSite {
 		}
 		kind, _ := strconv.Atoi(r.FormValue("kind"))
 		header := cacheKinds[kind].header
-		if where == "early" { // in place of what is there
+		if where == "early" { // replace what is there
 			for i := 0; i < len(header); i += 2 {
 				w.Header().Del(header[i])
 			}
@@ -131,8 +136,8 @@ func newCacheSite(t *testing.T, http2 bool) *cacheSite {
 	return &cacheSite{start(outside(guests.Middleware(page))), start(outside(page))}
 }
 
-// No response that says anything about a guest's identity may be stored by a cache that serves others; and what the
-// app made public stays as the app said it, word for word, unless the request wrote data or claimed.
+// No shared cache may store a response that carries a guest's identity. The app's headers of a
+// public page stay exactly as they are, unless the request wrote data or claimed.
 func TestNoIdentityInASharedCache(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -143,7 +148,8 @@ func TestNoIdentityInASharedCache(t *testing.T) {
 					for _, write := range []string{"", "yes"} {
 						for _, visitor := range []string{"browser", "native app"} {
 							n := cells / 7
-							status := []int{200, 404}[(n^n>>1)&1] // both can be stored without a word
+							// both can be stored without caching headers
+							status := []int{200, 404}[(n^n>>1)&1]
 							cells += s.visits(t, k, where, write, visitor, status, protocol)
 						}
 					}
@@ -156,8 +162,10 @@ func TestNoIdentityInASharedCache(t *testing.T) {
 
 var accounts int
 
-// visits is one visitor's life: new, returning, known, claiming; and that of one who claims at once.
-func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, status int, protocol string) (responses int) {
+// visits are the requests of one visitor, who is new, returning, known and claiming; and of one who
+// claims at once.
+func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, status int,
+	protocol string) (responses int) {
 	kind := cacheKinds[k]
 	var jar http.CookieJar
 	if visitor == "browser" {
@@ -165,8 +173,10 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 	}
 	client := &http.Client{Jar: jar, Transport: s.guests.Client().Transport}
 	token := ""
-	for _, visit := range []string{"new", "returning", "known", "POST", "claiming", "after", "claiming when new"} {
-		query := url.Values{"kind": {strconv.Itoa(k)}, "where": {where}, "write": {write}, "status": {strconv.Itoa(status)}}
+	for _, visit := range []string{"new", "returning", "known", "POST", "claiming", "after",
+		"claiming when new"} {
+		query := url.Values{"kind": {strconv.Itoa(k)}, "where": {where}, "write": {write},
+			"status": {strconv.Itoa(status)}}
 		method := "GET"
 		if visit == "POST" {
 			method = "POST"
@@ -176,7 +186,9 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 			accounts++
 			query.Set("claim", fmt.Sprint("account ", accounts))
 			if where == "late" && visit == "claiming" {
-				method = "POST" // a GET of a known visitor is not watched: it must not be made public after the claim
+				// the response to a known visitor's GET is not wrapped: it must not be made public
+				// after the claim
+				method = "POST"
 			}
 		}
 		if visit == "claiming when new" {
@@ -208,7 +220,8 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 		tokens := guestTokens(h, "__Host-Http-guest", tokenHeader)
 		fault := func(format string, args ...any) {
 			t.Helper()
-			t.Errorf("%s, said %s, %s %s, writes %q, %d: %s\n%v", kind.name, where, visitor, visit, write, status,
+			t.Errorf("%s, said %s, %s %s, writes %q, %d: %s\n%v", kind.name, where, visitor, visit,
+				write, status,
 				fmt.Sprintf(format, args...), h)
 		}
 
@@ -226,7 +239,8 @@ func (s *cacheSite) visits(t *testing.T, k int, where, write, visitor string, st
 		if visit == "new" && (!kind.public || write != "") && len(tokens) == 0 {
 			fault("no identity")
 		}
-		if vary := strings.Join(h.Values("Vary"), ", "); vary != "*" && (!strings.Contains(vary, "Cookie") || !strings.Contains(vary, tokenHeader)) {
+		if vary := strings.Join(h.Values("Vary"), ", "); vary != "*" &&
+			(!strings.Contains(vary, "Cookie") || !strings.Contains(vary, tokenHeader)) {
 			fault("Vary: %q", vary)
 		}
 		if res.Proto != protocol || res.StatusCode != plain.StatusCode || body != want {

@@ -13,14 +13,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Two nodes whose clocks differ by an hour, and both from Redis's by many years, share guests and claims: a bubble has a
-// clock of its own, which begins in the year 2000, and the Redis outside has the real one.
+// Two nodes share guests and claims although their clocks differ by an hour, and both from Redis's
+// by many years: a bubble has a clock of its own, which begins in the year 2000, and the Redis
+// outside has the real one.
 func TestNodesAnHourApart(t *testing.T) {
 	server := redistest.Single(t)
 	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 	began := time.Now()
 
-	// on runs a request on a node whose clock is so much ahead.
+	// on runs a request on a node whose clock is ahead by this much.
 	on := func(ahead time.Duration, cookies map[string]string, f func(m *guest.Manager, w http.ResponseWriter, r *http.Request)) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -28,8 +29,10 @@ func TestNodesAnHourApart(t *testing.T) {
 			rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
 			defer rdb.Close()
 			m, err := guest.New(guest.Config{
-				Store:   redisstore.New(rdb, redisstore.Config{ReadTimeout: time.Hour, WriteTimeout: time.Hour}),
-				Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart}, Cookie: guest.Cookie{Insecure: true}, ClaimTimeout: time.Hour,
+				Store: redisstore.New(
+					rdb, redisstore.Config{ReadTimeout: time.Hour, WriteTimeout: time.Hour}),
+				Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
+				Cookie: guest.Cookie{Insecure: true}, ClaimTimeout: time.Hour,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -39,7 +42,8 @@ func TestNodesAnHourApart(t *testing.T) {
 				r.AddCookie(&http.Cookie{Name: name, Value: value})
 			}
 			w := httptest.NewRecorder()
-			m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(m, w, r) })).ServeHTTP(w, r)
+			m.Middleware(http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) { f(m, w, r) })).ServeHTTP(w, r)
 			for _, c := range w.Result().Cookies() {
 				if cookies[c.Name] = c.Value; c.MaxAge < 0 {
 					delete(cookies, c.Name)
@@ -51,7 +55,7 @@ func TestNodesAnHourApart(t *testing.T) {
 	for _, nodes := range [][3]time.Duration{{early, late, early}, {late, early, late}} {
 		jar := map[string]string{}
 		var id, ticket string
-		for i, node := range nodes { // mint, confirm, come back
+		for i, node := range nodes { // first visit, return, next visit
 			on(node, jar, func(m *guest.Manager, _ http.ResponseWriter, r *http.Request) {
 				v := guest.FromContext(r.Context())
 				if i == 0 {
@@ -73,7 +77,8 @@ func TestNodesAnHourApart(t *testing.T) {
 		var first guest.Receipt
 		on(nodes[1], jar, func(m *guest.Manager, w http.ResponseWriter, r *http.Request) {
 			var err error
-			if first, err = m.Claim(w, r, id); err != nil || !first.Claimed || first.Kinds[0].GuestTotal != 3 {
+			if first, err = m.Claim(w, r, id); err != nil || !first.Claimed ||
+				first.Kinds[0].GuestTotal != 3 {
 				t.Errorf("%+v, %v", first, err)
 			}
 		})

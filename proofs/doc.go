@@ -1,3 +1,4 @@
-// Package proofs holds the tests that need more than the root module may depend on: torture on real servers,
-// linearizability, models of the merge rules, and OnClaim on real databases.
+// Package proofs has the tests whose dependencies the root module must not have: stress tests on
+// real servers ("torture"), linearizability, models of the merge rules, and OnClaim on real
+// databases.
 package proofs

@@ -16,8 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A flood of requests without cookies, 20,000 or with -long a million, from a thousand networks that use many addresses
-// each: Redis holds what Limit lets in, of the size of an empty guest, for ProvisionalTTL; with OnFirstWrite nothing.
+// A flood of requests without cookies, 20,000 or with -long a million, from a thousand networks
+// that use many addresses each: Redis holds only the empty guests that Limit allows, for
+// ProvisionalTTL, and with OnFirstWrite none.
 func TestFlood(t *testing.T) {
 	server := redistest.Single(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
@@ -48,14 +49,17 @@ func TestFlood(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			served := 0
 			m, err := guest.New(guest.Config{
-				Store:   redisstore.New(rdb, redisstore.Config{ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}),
+				Store: redisstore.New(rdb, redisstore.Config{ReadTimeout: 20 * time.Second,
+					WriteTimeout: 20 * time.Second}),
 				Secrets: [][]byte{make([]byte, 32)}, Create: tt.create, ProvisionalTTL: time.Hour,
 				Admit: guest.All(guest.Browsers, guest.Limit(24*time.Hour, burst, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { served++ }))
+			h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				served++
+			}))
 			r := httptest.NewRequest("GET", "/", nil)
 			addr := netip.MustParseAddr("2001:db8::").As16()
 			for i := range n {

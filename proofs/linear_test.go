@@ -18,10 +18,10 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// To whom a guest belongs and what it holds, as a register that several clients use: every history of a guest must be
-// one that such a register could have had.
+// A guest's owner and content form a register that several clients use. Every history of a guest
+// must be one that such a register could have had.
 
-// content is what a guest, or an account that has nothing but it, holds.
+// content is the data of a guest, or of an account that has only this guest's data.
 type content struct {
 	items  [2]int64
 	choice string
@@ -29,8 +29,9 @@ type content struct {
 
 type register struct {
 	content
-	owner  string // "": open
-	merged bool   // the owner has the content; the guest may have been sealed for it some time before
+	owner string // "": open
+	// the owner has the content; the guest may have been frozen for it some time before
+	merged bool
 }
 
 type input struct {
@@ -40,13 +41,13 @@ type input struct {
 	account string
 }
 
-// unread: if a reply was lost, Add learns what the item amounts to when it asks again, and others may have added to it
-// meanwhile, or a claim taken it away. So where replies are lost, that is an operation of its own.
+// unread: if a reply was lost, Add reads the amount again, and others may have added to it
+// meanwhile, or a claim moved it. So where replies are lost, that read is an operation of its own.
 const unread = -1
 
 type output struct {
-	unknown bool // done once or not at all
-	fresh   bool // the guest was claimed: a write went to a fresh one, a read saw one
+	unknown bool // applied once or not at all
+	fresh   bool // the guest was claimed: a write went to its successor, a read saw it
 	amount  int64
 	refused bool // the guest is another account's
 	content
@@ -68,7 +69,8 @@ func (r register) step(in input, out output) (legal bool, next register) {
 			return out.unknown || claimed && out.amount == 1, r
 		}
 		r.items[in.item]++
-		return out.unknown || !claimed && (out.amount == r.items[in.item] || out.amount == unread), r
+		return out.unknown ||
+			!claimed && (out.amount == r.items[in.item] || out.amount == unread), r
 
 	case "amount":
 		return out.amount == r.items[in.item] || claimed && out.amount == 0, r
@@ -132,7 +134,7 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 	case errors.Is(err, guest.ErrUncertain), err != nil && in.op == "claim":
 		out = output{unknown: true}
 		end = math.MaxInt64
-	case err != nil: // nothing was done, nothing was read
+	case err != nil: // nothing was written or read
 		if !errors.Is(err, guest.ErrUnavailable) {
 			h.r.violation("%+v: %v", in, err)
 		}
@@ -144,20 +146,22 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 		h.add(client, input{op: "amount", item: in.item}, out, call, end)
 		out.amount = unread
 	}
-	if in.op == "claim" && !out.refused && !out.unknown { // two steps, and somebody may look between them
+	// two steps, and another client may read between them
+	if in.op == "claim" && !out.refused && !out.unknown {
 		h.add(client, input{op: "merge", account: in.account}, out, call, end)
 	}
 	h.add(client, in, out, call, end)
 }
 
 func (h *recorder) add(client int, in input, out output, call, end int64) {
-	h.history = append(h.history, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: call, Return: end})
+	h.history = append(h.history, porcupine.Operation{ClientId: client, Input: in, Output: out,
+		Call: call, Return: end})
 }
 
 func itemName(i int) string { return fmt.Sprint("item", i) }
 
 func contentOf(ctx context.Context) (c content, err error) {
-	ctx, err = guest.Prefetch(ctx, basket, choice) // one read, so it is of one moment
+	ctx, err = guest.Prefetch(ctx, basket, choice) // one read, so all is of one moment
 	if err != nil {
 		return c, err
 	}
@@ -171,13 +175,15 @@ func contentOf(ctx context.Context) (c content, err error) {
 }
 
 // request does something with the guest's first cookie.
-func (h *recorder) request(p *process, method string, do func(ctx context.Context, out *output) error) (out output, err error) {
+func (h *recorder) request(p *process, method string,
+	do func(ctx context.Context, out *output) error) (out output, err error) {
 	p.serve(method, h.cookies, "", func(_ http.ResponseWriter, req *http.Request) {
 		err = do(req.Context(), &out)
 		v := guest.FromContext(req.Context())
 		out.fresh = "g:"+v.GuestID() != h.key
 		if out.fresh != v.Replaced() {
-			h.r.violation("guest %d: Replaced is %v, and the guest is %s instead of %s", h.n, v.Replaced(), v.GuestID(), h.key)
+			h.r.violation("guest %d: Replaced is %v, and the guest is %s instead of %s", h.n,
+				v.Replaced(), v.GuestID(), h.key)
 		}
 	})
 	return out, err
@@ -214,7 +220,9 @@ func (h *recorder) tab(client int, rnd *rand.Rand) {
 		case 2:
 			in.op, in.choice = "choose", fmt.Sprintf("%d.%d", client, i)
 			h.record(client, in, func() (output, error) {
-				return h.request(p, "POST", func(ctx context.Context, _ *output) error { return choice.Set(ctx, in.choice) })
+				return h.request(p, "POST", func(ctx context.Context, _ *output) error {
+					return choice.Set(ctx, in.choice)
+				})
 			})
 		case 3:
 			h.read(client, p)
@@ -223,7 +231,7 @@ func (h *recorder) tab(client int, rnd *rand.Rand) {
 }
 
 func (h *recorder) claim(client int, rnd *rand.Rand, account string) {
-	for range rnd.IntN(6) { // so that not all claim at once
+	for range rnd.IntN(6) { // so that the claims do not all start at once
 		h.readAccount(client, h.r.pick(rnd), account)
 	}
 	p := h.r.pick(rnd)
@@ -251,12 +259,13 @@ func (h *recorder) String() string {
 		if o.Return == math.MaxInt64 {
 			end = "?"
 		}
-		fmt.Fprintf(&s, "   client %d %d-%s %s\n", o.ClientId, o.Call, end, registerModel.DescribeOperation(o.Input, o.Output))
+		fmt.Fprintf(&s, "   client %d %d-%s %s\n", o.ClientId, o.Call, end,
+			registerModel.DescribeOperation(o.Input, o.Output))
 	}
 	return s.String()
 }
 
-// histories runs so many guests, and returns what was recorded.
+// histories runs this many guests, and returns what was recorded.
 func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 	recorders := make([]*recorder, guests)
 	next := make(chan int)
@@ -268,10 +277,11 @@ func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 				h := &recorder{r: r, n: n}
 				recorders[n] = h
 				jar := &jar{cookies: map[string]string{}}
-				for range 2 { // the second makes it a returning visitor's
-					jar.take(r.pick(rnd).serve("GET", jar.header(), "", func(_ http.ResponseWriter, req *http.Request) {
-						h.key = "g:" + guest.FromContext(req.Context()).GuestID()
-					}))
+				for range 2 { // the second request brings the cookie back
+					jar.take(r.pick(rnd).serve("GET", jar.header(), "",
+						func(_ http.ResponseWriter, req *http.Request) {
+							h.key = "g:" + guest.FromContext(req.Context()).GuestID()
+						}))
 				}
 				h.cookies = jar.header()
 				var wg sync.WaitGroup
@@ -297,7 +307,7 @@ func (r *torture) histories(ctx context.Context, guests int) []*recorder {
 	r.net.calmDown()
 	r.recover(ctx)
 	p := r.process(r.backend.clean)
-	for _, h := range recorders { // what is left
+	for _, h := range recorders { // what is left in the end
 		h.read(0, p)
 		h.readAccount(0, p, fmt.Sprint("A", h.n))
 		h.readAccount(0, p, fmt.Sprint("B", h.n))
@@ -338,7 +348,8 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 		t.Errorf("seed %d: %s", seed, broken)
 	}
 	if bad := illegal(t, recorders); len(bad) > 0 {
-		t.Errorf("seed %d: %d histories are not linearizable. The first one:\n%v%v", seed, len(bad), bad[0], r.dump(bad[0]))
+		t.Errorf("seed %d: %d histories are not linearizable. The first one:\n%v%v", seed, len(bad),
+			bad[0], r.dump(bad[0]))
 	}
 	ops, unknown := 0, 0
 	for _, h := range recorders {
@@ -349,10 +360,11 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 			}
 		}
 	}
-	t.Logf("seed %d: %d guests, %d operations, %d of them indeterminate; %v; %v", seed, guests, ops, unknown, r.net, time.Since(start).Round(time.Millisecond))
+	t.Logf("seed %d: %d guests, %d operations, %d of them indeterminate; %v; %v", seed, guests, ops,
+		unknown, r.net, time.Since(start).Round(time.Millisecond))
 }
 
-// A register that miscounts once is found out.
+// The check finds a register that miscounts once.
 func TestLinearizableFindsAWrongAmount(t *testing.T) {
 	r := newTorture(t, seedOf(), 0, memoryBackend, nil)
 	tried := 0
@@ -377,18 +389,20 @@ func TestLinearizableFindsAWrongAmount(t *testing.T) {
 // dump shows the records of a guest.
 func (r *torture) dump(h *recorder) string {
 	var s strings.Builder
-	for _, key := range []string{h.key, accountKey(fmt.Sprint("A", h.n)), accountKey(fmt.Sprint("B", h.n))} {
+	for _, key := range []string{h.key, accountKey(fmt.Sprint("A", h.n)),
+		accountKey(fmt.Sprint("B", h.n))} {
 		fields, err := r.backend.clean.Get(context.Background(), key)
 		fmt.Fprintf(&s, "   %s: %q %v\n", key, fields, err)
 	}
 	return s.String()
 }
 
-// Broken in these ways, the library must have histories that are not linearizable.
+// With these faults, the library must have histories that are not linearizable.
 func TestLinearizableHasTeeth(t *testing.T) {
 	server := redistest.Single(t)
 	for name, mutate := range mutants {
-		if strings.HasPrefix(name, "merges do not look") { // here nobody else writes to the account
+		// here no other client writes to the account
+		if strings.HasPrefix(name, "merges do not check") {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// shrink is a rule that drops items: only those with an even amount stay.
+// shrink is a rule that keeps only items with an even amount.
 func shrink(account, guest map[string]int64) map[string]int64 {
 	both := map[string]int64{}
 	for _, side := range []map[string]int64{account, guest} {
@@ -24,8 +24,9 @@ func shrink(account, guest map[string]int64) map[string]int64 {
 	return both
 }
 
-// For any data on both sides and any rule: the account holds what the rule says, or the guest's data if it had none;
-// the receipt counts both sides and the result as they are; and no item is lost that the receipt does not count.
+// For any data on both sides and any rule, the account holds the result of the rule, or the guest's
+// data if it had none. The receipt counts both sides and the result correctly, and also every item
+// that is lost.
 func TestMergeRules(t *testing.T) {
 	rules := map[string]guest.Merge[map[string]int64]{
 		"sum":            guest.EachItem(guest.Sum[int64]),
@@ -39,10 +40,12 @@ func TestMergeRules(t *testing.T) {
 	for name, rule := range rules {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
 			cart := guest.NewCounters("cart", rule)
-			side := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "a/b", "é"}), rapid.Int64Range(-5, 5).Filter(func(n int64) bool { return n != 0 }), 0, 6)
+			side := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "a/b", "é"}),
+				rapid.Int64Range(-5, 5).Filter(func(n int64) bool { return n != 0 }), 0, 6)
 			account, visitor := side.Draw(t, "account"), side.Draw(t, "guest")
 			m, err := guest.New(guest.Config{
-				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
+				Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)},
+				Data: []guest.Kind{cart},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +106,8 @@ func TestMergeRules(t *testing.T) {
 				ResultItems: len(got), ResultTotal: total(got),
 			}
 			if receipt.Kinds[0] != said || preview.Kinds[0] != said {
-				t.Fatalf("receipt %+v\npreview %+v\nwant    %+v", receipt.Kinds[0], preview.Kinds[0], said)
+				t.Fatalf("receipt %+v\npreview %+v\nwant    %+v", receipt.Kinds[0],
+					preview.Kinds[0], said)
 			}
 			again, err := m.Claim(httptest.NewRecorder(), repeat, "ann")
 			if err != nil || !again.Replayed || again.Kinds[0] != said {

@@ -26,7 +26,8 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// A database of the app: a table of drafts that guests write, and one that counts how often each was moved.
+// A database of the app: a table of drafts that guests write, and one that counts how often each
+// was moved.
 type database struct {
 	driver, source string
 	insert         guestsql.Insert
@@ -44,7 +45,11 @@ func (d database) open(t testing.TB) *sql.DB {
 
 func sqlite(t testing.TB) database {
 	file := filepath.Join(t.TempDir(), "app.db")
-	return database{"sqlite", "file:" + file + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_txlock=immediate", guestsql.SQLite, func(int) string { return "?" }}
+	return database{"sqlite",
+		"file:" + file + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_txlock=immediate",
+		guestsql.SQLite, func(int) string {
+			return "?"
+		}}
 }
 
 // postgres starts a server of Debian's package.
@@ -60,7 +65,7 @@ func postgres(t testing.TB) database {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	var as *syscall.SysProcAttr
-	if os.Getuid() == 0 { // it refuses to run as root
+	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
 		u, err := user.Lookup("postgres")
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +75,8 @@ func postgres(t testing.TB) database {
 		if err := os.Chown(dir, uid, gid); err != nil {
 			t.Fatal(err)
 		}
-		as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		as = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	}
 	command := func(name string, args ...string) *exec.Cmd {
 		c := exec.Command(filepath.Join(bin, name), args...)
@@ -78,10 +84,12 @@ func postgres(t testing.TB) database {
 		return c
 	}
 	data := filepath.Join(dir, "data")
-	if out, err := command("initdb", "-D", data, "-U", "app", "--auth=trust", "--no-sync").CombinedOutput(); err != nil {
+	if out, err := command("initdb", "-D", data, "-U", "app", "--auth=trust",
+		"--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	server := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync=off")
+	server := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c",
+		"fsync=off")
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +97,10 @@ func postgres(t testing.TB) database {
 		server.Process.Signal(syscall.SIGINT)
 		server.Wait()
 	})
-	d := database{"pgx", "host=" + dir + " user=app dbname=postgres", guestsql.PostgreSQL, func(n int) string { return "$" + strconv.Itoa(n) }}
+	d := database{"pgx", "host=" + dir + " user=app dbname=postgres", guestsql.PostgreSQL,
+		func(n int) string {
+			return "$" + strconv.Itoa(n)
+		}}
 	db := d.open(t)
 	for deadline := time.Now().Add(30 * time.Second); db.Ping() != nil; {
 		if time.Now().After(deadline) {
@@ -99,9 +110,10 @@ func postgres(t testing.TB) database {
 	return d
 }
 
-// move is the app's part: it moves the guest's drafts and counts that it did.
+// move is the app's part: it moves the guest's drafts and counts the moves.
 func (d database) move(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
-	if _, err := tx.ExecContext(ctx, "UPDATE drafts SET account = "+d.mark(1)+" WHERE guest = "+d.mark(2)+" AND account IS NULL", r.AccountID, r.GuestID); err != nil {
+	if _, err := tx.ExecContext(
+		ctx, "UPDATE drafts SET account = "+d.mark(1)+" WHERE guest = "+d.mark(2)+" AND account IS NULL", r.AccountID, r.GuestID); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE moves SET n = n + 1 WHERE guest = "+d.mark(1), r.GuestID)
@@ -110,9 +122,11 @@ func (d database) move(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
 
 var cart = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 
-func manager(t testing.TB, store guest.Store, hook func(context.Context, guest.Receipt) error) *guest.Manager {
+func manager(t testing.TB, store guest.Store,
+	hook func(context.Context, guest.Receipt) error) *guest.Manager {
 	m, err := guest.New(guest.Config{
-		Store: store, Secrets: [][]byte{[]byte("a secret of the proofs, 32 bytes")}, Data: []guest.Kind{cart},
+		Store: store, Secrets: [][]byte{[]byte("a secret of the proofs, 32 bytes")},
+		Data:    []guest.Kind{cart},
 		OnClaim: hook, ClaimTimeout: 500 * time.Millisecond, Cookie: guest.Cookie{Insecure: true},
 	})
 	if err != nil {
@@ -130,7 +144,8 @@ func (d database) newGuest(t testing.TB, m *guest.Manager, db *sql.DB) (cookie, 
 		t.Fatal(err)
 	}
 	id = guest.FromContext(r.Context()).GuestID()
-	for _, insert := range []string{"INSERT INTO drafts (guest, account) VALUES (" + d.mark(1) + ", NULL)", "INSERT INTO moves (guest, n) VALUES (" + d.mark(1) + ", 0)"} {
+	for _, insert := range []string{"INSERT INTO drafts (guest, account) VALUES (" + d.mark(1) +
+		", NULL)", "INSERT INTO moves (guest, n) VALUES (" + d.mark(1) + ", 0)"} {
 		if _, err := db.Exec(insert, id); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +167,8 @@ func (d database) moves(t testing.TB, db *sql.DB, id, account string) int {
 	if err := db.QueryRow("SELECT n FROM moves WHERE guest = "+d.mark(1), id).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.QueryRow("SELECT COALESCE(account, '') FROM drafts WHERE guest = "+d.mark(1), id).Scan(&owner); err != nil {
+	if err := db.QueryRow("SELECT COALESCE(account, '') FROM drafts WHERE guest = "+d.mark(1),
+		id).Scan(&owner); err != nil {
 		t.Fatal(err)
 	}
 	if n > 0 && owner != account {
@@ -162,11 +178,14 @@ func (d database) moves(t testing.TB, db *sql.DB, id, account string) int {
 }
 
 func databases(t *testing.T, f func(t *testing.T, d database)) {
-	for name, open := range map[string]func(testing.TB) database{"SQLite": sqlite, "PostgreSQL": postgres} {
+	for name, open := range map[string]func(testing.TB) database{"SQLite": sqlite,
+		"PostgreSQL": postgres} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t)
 			db := d.open(t)
-			for _, schema := range []string{guestsql.Schema, "CREATE TABLE drafts (guest VARCHAR(64), account VARCHAR(64))", "CREATE TABLE moves (guest VARCHAR(64), n INT)"} {
+			for _, schema := range []string{guestsql.Schema,
+				"CREATE TABLE drafts (guest VARCHAR(64), account VARCHAR(64))",
+				"CREATE TABLE moves (guest VARCHAR(64), n INT)"} {
 				if _, err := db.Exec(schema); err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +195,7 @@ func databases(t *testing.T, f func(t *testing.T, d database)) {
 	}
 }
 
-// Whatever the hook does, the app's rows are moved exactly once and no login fails.
+// Whatever OnClaim does, the app's rows are moved exactly once and no login fails.
 func TestOnClaimMovesRowsOnce(t *testing.T) {
 	server := redistest.Single(t)
 	databases(t, func(t *testing.T, d database) {
@@ -223,14 +242,17 @@ func TestOnClaimMovesRowsOnce(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				var mu sync.Mutex
 				calls := 0
-				hook := guestsql.OnClaim(db, d.insert, func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
-					mu.Lock()
-					calls++
-					n := calls
-					mu.Unlock()
-					return broken(n, d.move)(ctx, tx, r)
-				})
-				m := manager(t, redisstore.New(server.Client(), redisstore.Config{Prefix: "t" + strings.ReplaceAll(name, " ", "") + d.driver}), hook)
+				hook := guestsql.OnClaim(db, d.insert,
+					func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
+						mu.Lock()
+						calls++
+						n := calls
+						mu.Unlock()
+						return broken(n, d.move)(ctx, tx, r)
+					})
+				m := manager(t, redisstore.New(server.Client(),
+					redisstore.Config{Prefix: "t" + strings.ReplaceAll(name, " ", "") + d.driver}),
+					hook)
 				cookie, id := d.newGuest(t, m, db)
 				for try := range 3 {
 					receipt, err := claimAs(m, cookie, "ann")
@@ -249,14 +271,16 @@ func TestOnClaimMovesRowsOnce(t *testing.T) {
 	})
 }
 
-// A Redis that evicts has forgotten that a guest was claimed, and another account claims it with a copy of its cookie: the
-// rows that the first has are no part of that. The receipt's ID does not help, as it is another claim.
+// A Redis that evicts records may forget that a guest was claimed, and another account claims it
+// with a copy of its cookie. The first account keeps its rows. The receipt's ID does not help, as
+// it is another claim.
 func TestRowsStayWithTheFirstAccountThatClaimedThem(t *testing.T) {
 	server := redistest.Single(t, "--maxmemory-policy", "volatile-ttl")
 	rdb := server.Client()
 	databases(t, func(t *testing.T, d database) {
 		db := d.open(t)
-		m := manager(t, redisstore.New(rdb, redisstore.Config{Prefix: "evicts" + d.driver}), guestsql.OnClaim(db, d.insert, d.move))
+		m := manager(t, redisstore.New(rdb, redisstore.Config{Prefix: "evicts" + d.driver}),
+			guestsql.OnClaim(db, d.insert, d.move))
 		cookie, id := d.newGuest(t, m, db)
 		if receipt, err := claimAs(m, cookie, "ann"); err != nil || !receipt.Claimed {
 			t.Fatalf("%+v, %v", receipt, err)
@@ -268,14 +292,17 @@ func TestRowsStayWithTheFirstAccountThatClaimedThem(t *testing.T) {
 			}
 		}
 		full("1")
-		for try := 0; !redis.HasErrorPrefix(rdb.Set(t.Context(), "other", "1", 0).Err(), "OOM"); try++ { // it still evicts
+		// it still evicts
+		for try := 0; !redis.HasErrorPrefix(rdb.Set(t.Context(), "other", "1", 0).Err(),
+			"OOM"); try++ {
 			if try == 1000 {
 				t.Fatal("Redis is not full")
 			}
 		}
 		full("0")
 		if receipt, err := claimAs(m, cookie, "bob"); err != nil || !receipt.Claimed {
-			t.Fatalf("bob's claim shows nothing, as Redis has not forgotten ann's: %+v, %v", receipt, err)
+			t.Fatalf("bob's claim shows nothing, as Redis has not forgotten ann's: %+v, %v",
+				receipt, err)
 		}
 		if n := d.moves(t, db, id, "ann"); n != 2 {
 			t.Errorf("OnClaim was told of %d claims, want 2", n)
@@ -292,23 +319,28 @@ func TestOnClaimAndKilledProcesses(t *testing.T) {
 	server := redistest.Single(t)
 	databases(t, func(t *testing.T, d database) {
 		db := d.open(t)
-		for _, at := range []string{"before", "inside", "after", "1", "2", "3", "4", "5", "6", "7"} {
+		for _, at := range []string{"before", "inside", "after", "1", "2", "3", "4", "5", "6",
+			"7"} {
 			t.Run(at, func(t *testing.T) {
 				prefix := "kill" + at + d.driver
-				m := manager(t, redisstore.New(server.Client(), redisstore.Config{Prefix: prefix}), guestsql.OnClaim(db, d.insert, d.move))
+				m := manager(t, redisstore.New(server.Client(), redisstore.Config{Prefix: prefix}),
+					guestsql.OnClaim(db, d.insert, d.move))
 				cookie, id := d.newGuest(t, m, db)
 				child := exec.Command(os.Args[0], "-test.run=^TestOnClaimAndKilledProcesses$")
-				child.Env = append(os.Environ(), "PROOFS_KILL="+at, "PROOFS_REDIS="+server.Addr, "PROOFS_PREFIX="+prefix,
+				child.Env = append(os.Environ(), "PROOFS_KILL="+at, "PROOFS_REDIS="+server.Addr,
+					"PROOFS_PREFIX="+prefix,
 					"PROOFS_DRIVER="+d.driver, "PROOFS_SOURCE="+d.source, "PROOFS_COOKIE="+cookie)
 				out, err := child.CombinedOutput()
 				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				if !errors.As(err, &exit) ||
+					exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Fatalf("the child was not killed: %v: %s", err, out)
 				}
 				if _, err := m.Recover(t.Context()); err != nil {
 					t.Error(err)
 				}
-				receipt, err := claimAs(m, cookie, "ann") // where nothing was sealed there was nothing to recover
+				// if the guest was not frozen, there was nothing to recover
+				receipt, err := claimAs(m, cookie, "ann")
 				if err != nil || !receipt.Claimed {
 					t.Errorf("%+v, %v", receipt, err)
 				}
@@ -321,24 +353,28 @@ func TestOnClaimAndKilledProcesses(t *testing.T) {
 	})
 }
 
-// victim claims and kills itself.
+// victim claims and kills its own process.
 func victim(t *testing.T) {
 	at := os.Getenv("PROOFS_KILL")
 	kill := func() {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
-	d := database{os.Getenv("PROOFS_DRIVER"), os.Getenv("PROOFS_SOURCE"), guestsql.PostgreSQL, func(n int) string { return "$" + strconv.Itoa(n) }}
+	d := database{os.Getenv("PROOFS_DRIVER"), os.Getenv("PROOFS_SOURCE"), guestsql.PostgreSQL,
+		func(n int) string {
+			return "$" + strconv.Itoa(n)
+		}}
 	if d.driver == "sqlite" {
 		d.insert, d.mark = guestsql.SQLite, func(int) string { return "?" }
 	}
-	move := guestsql.OnClaim(d.open(t), d.insert, func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
-		err := d.move(ctx, tx, r)
-		if at == "inside" {
-			kill()
-		}
-		return err
-	})
+	move := guestsql.OnClaim(d.open(t), d.insert,
+		func(ctx context.Context, tx *sql.Tx, r guest.Receipt) error {
+			err := d.move(ctx, tx, r)
+			if at == "inside" {
+				kill()
+			}
+			return err
+		})
 	hook := func(ctx context.Context, r guest.Receipt) error {
 		if at == "before" {
 			kill()
@@ -350,12 +386,15 @@ func victim(t *testing.T) {
 		return err
 	}
 	step, _ := strconv.Atoi(at)
-	store := &killer{Store: redisstore.New(redis.NewClient(&redis.Options{Addr: os.Getenv("PROOFS_REDIS"), ContextTimeoutEnabled: true}), redisstore.Config{Prefix: os.Getenv("PROOFS_PREFIX")}), left: step, kill: kill}
+	store := &killer{Store: redisstore.New(
+		redis.NewClient(&redis.Options{Addr: os.Getenv("PROOFS_REDIS"),
+			ContextTimeoutEnabled: true}), redisstore.Config{Prefix: os.Getenv("PROOFS_PREFIX")}),
+		left: step, kill: kill}
 	receipt, err := claimAs(manager(t, store, hook), os.Getenv("PROOFS_COOKIE"), "ann")
 	fmt.Println("survived:", receipt, err)
 }
 
-// killer ends the process after a number of calls, once the last one was applied.
+// killer ends the process after a number of calls, when the last one has been applied.
 type killer struct {
 	guest.Store
 	left int

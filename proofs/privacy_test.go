@@ -21,7 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Words that are found again wherever they get to.
+// Values that the tests search for in logs, errors and Redis.
 const (
 	privateAccount = "ann.private.account"
 	privateSecret  = "a private secret of 32 bytes....."
@@ -45,7 +45,7 @@ type privateSite struct {
 	ids    []string
 }
 
-// syncBuffer is what the log goes to.
+// syncBuffer receives the log.
 type syncBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -58,17 +58,23 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 }
 
 func newPrivateSite(t *testing.T, server *redistest.Server, log *syncBuffer) *privateSite {
-	s := &privateSite{t: t, rdb: redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})}
+	s := &privateSite{t: t,
+		rdb: redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})}
 	t.Cleanup(func() { s.rdb.Close() })
 	var err error
 	s.m, err = guest.New(guest.Config{
 		Store:   redisstore.New(s.rdb, redisstore.Config{}),
 		Secrets: [][]byte{[]byte(privateSecret)},
-		Data:    []guest.Kind{privateColour, privateCart, privateEmail, privateAddress, privateBirth},
+		Data: []guest.Kind{privateColour, privateCart, privateEmail, privateAddress,
+			privateBirth},
 		Account: func(r *http.Request) string { return r.Header.Get("User") },
-		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true}, AutoClaim: func(*http.Request) bool { return false },
+		Header:  "X-Guest", Cookie: guest.Cookie{Insecure: true},
+		AutoClaim: func(*http.Request) bool {
+			return false
+		},
 		OnClaim: func(context.Context, guest.Receipt) error { return s.hook },
-		Logger:  slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})),
+		Logger: slog.New(slog.NewTextHandler(
+			log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,8 +82,9 @@ func newPrivateSite(t *testing.T, server *redistest.Server, log *syncBuffer) *pr
 	return s
 }
 
-// request sends one with these cookies, and returns those of the response.
-func (s *privateSite) request(cookies, user string, page func(w http.ResponseWriter, r *http.Request) error) (set string) {
+// request sends a request with these cookies, and returns those of the response.
+func (s *privateSite) request(cookies, user string,
+	page func(w http.ResponseWriter, r *http.Request) error) (set string) {
 	r := httptest.NewRequest("POST", "/", nil)
 	r.Header.Set("Cookie", cookies)
 	if user != "" {
@@ -103,16 +110,16 @@ func (s *privateSite) fill(_ http.ResponseWriter, r *http.Request) error {
 	return fill(r.Context(), "of the guest")
 }
 
-// fill keeps one of everything, all of it with the word private.
+// fill stores one value of each kind, all with the word private.
 func fill(ctx context.Context, whose string) error {
 	_, err := privateCart.Add(ctx, "private tea "+whose, 3)
 	return errors.Join(err,
 		privateColour.Set(ctx, "private colour "+whose),
-		privateEmail.Set(ctx, "private-sealed e-mail "+whose),
-		privateAddress.Set(ctx, "home", "private-sealed street "+whose))
+		privateEmail.Set(ctx, "private-encrypted e-mail "+whose),
+		privateAddress.Set(ctx, "home", "private-encrypted street "+whose))
 }
 
-// dump is everything that Redis holds.
+// dump returns everything that Redis holds.
 func (s *privateSite) dump() string {
 	var all strings.Builder
 	for keys := s.rdb.Scan(s.t.Context(), 0, "*", 100).Iterator(); keys.Next(s.t.Context()); {
@@ -130,8 +137,9 @@ func none(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// What Redis holds: encrypted data never in the clear; after Forget of a guest a tombstone; after EraseAccount nothing of an
-// account's ID and values, and all that Export had shown is gone. Both can be repeated.
+// Redis never holds encrypted data as plaintext. After Forget it holds only a tombstone of the
+// guest. After EraseAccount it holds neither the account's ID nor its values, and nothing that
+// Export had shown. Both can be repeated.
 func TestPrivacy(t *testing.T) {
 	s := newPrivateSite(t, redistest.Single(t), &syncBuffer{})
 	must := func(err error) {
@@ -143,7 +151,7 @@ func TestPrivacy(t *testing.T) {
 	forget := func(w http.ResponseWriter, r *http.Request) error { return s.m.Forget(w, r) }
 	cookie := s.request("", "", s.fill)
 	cookie = s.request(cookie, "", s.fill)
-	none(t, "a guest's encrypted data", s.dump(), "private-sealed")
+	none(t, "a guest's encrypted data", s.dump(), "private-encrypted")
 	if !strings.Contains(s.dump(), "private colour") {
 		t.Fatal("the guest's data are not there: ", s.dump())
 	}
@@ -152,7 +160,7 @@ func TestPrivacy(t *testing.T) {
 		left := s.dump()
 		none(t, "after Forget", left, "private", "theme", "cart", "email", "wish")
 		if strings.Count(left, "\n") > 1 || !strings.Contains(left, `".s":"b"`) {
-			t.Fatalf("after Forget more is left than a tombstone of nobody: %s", left)
+			t.Fatalf("after Forget more is left than a tombstone without an owner: %s", left)
 		}
 	}
 
@@ -168,25 +176,27 @@ func TestPrivacy(t *testing.T) {
 		}
 		return err
 	})
-	none(t, "encrypted data after a claim", s.dump(), "private-sealed", privateAccount)
+	none(t, "encrypted data after a claim", s.dump(), "private-encrypted", privateAccount)
 	exported, err := s.m.Export(as)
 	must(err)
 	shown, err := json.Marshal(exported)
 	must(err)
 	for _, word := range []string{
 		"private tea of the guest", "private tea of the account", "private colour of the account",
-		"private-sealed e-mail of the guest", "private-sealed street of the guest",
+		"private-encrypted e-mail of the guest", "private-encrypted street of the guest",
 	} {
 		if !strings.Contains(string(shown), word) {
 			t.Errorf("Export lacks %q: %s", word, shown)
 		}
 	}
 
-	// A value that was moved, cut or changed in Redis does not open.
+	// A value that was moved, cut or changed in Redis cannot be decrypted.
 	key := s.rdb.Keys(t.Context(), "guest:a:*").Val()[0]
-	email, street := s.rdb.HGet(t.Context(), key, "email").Val(), s.rdb.HGet(t.Context(), key, "address/home").Val()
+	email, street := s.rdb.HGet(t.Context(), key, "email").Val(),
+		s.rdb.HGet(t.Context(), key, "address/home").Val()
 	for name, value := range map[string]string{
-		"another field's": street, "cut": email[:len(email)-1], "cut to nothing": email[:1], "cut to a nonce": email[:25], "changed": email[:30] + "x" + email[31:],
+		"another field's": street, "cut": email[:len(email)-1], "cut to nothing": email[:1],
+		"cut to a nonce": email[:25], "changed": email[:30] + "x" + email[31:],
 	} {
 		must(s.rdb.HSet(t.Context(), key, "email", value).Err())
 		if got, err := privateEmail.Get(as); got != "" || err == nil {
@@ -202,21 +212,23 @@ func TestPrivacy(t *testing.T) {
 			t.Errorf("%s, %v", again, err)
 		}
 	}
-	// What is left is two tombstones, lest the cookies of the claimed and of the forgotten guest be worth something again.
-	if left := s.dump(); strings.Count(left, "\n") != 2 || !strings.Contains(left, "guest:g:"+guests[len(guests)-1]) {
+	// Two tombstones are left, so that the cookies of the claimed and of the forgotten guest stay
+	// without effect.
+	if left := s.dump(); strings.Count(left, "\n") != 2 ||
+		!strings.Contains(left, "guest:g:"+guests[len(guests)-1]) {
 		t.Errorf("left: %s", left)
 	}
 }
 
-// Whatever happens, no secret, token, ticket, ID or value gets into the log or an error: not when Redis is away, holds
-// something else under our key, or is changed, nor when the app's hook fails.
+// No secret, token, ticket, ID or value gets into the log or an error: not when Redis is down, has
+// other types under our keys, or is changed, and not when the app's OnClaim fails.
 func TestLogsTellNothing(t *testing.T) {
 	server := redistest.Single(t)
 	log := &syncBuffer{}
 	var s *privateSite
 	var private []string
 	var faults []error
-	// Each with a process of its own: a Manager logs little in ten seconds.
+	// Each with a process of its own, because a Manager logs little in ten seconds.
 	scene := func(f func()) {
 		s = newPrivateSite(t, server, log)
 		f()
@@ -229,11 +241,11 @@ func TestLogsTellNothing(t *testing.T) {
 		return err
 	}
 	returned := func() string { return s.request(s.request("", "", s.fill), "", s.fill) }
-	scene(func() { // nothing fails
+	scene(func() { // no failure
 		s.request(returned(), "", claim)
 		s.request("guest="+s.tokens[0]+"x; guest.abc=y", "", s.fill)
 	})
-	scene(func() { // the hook
+	scene(func() { // OnClaim fails
 		s.hook = errors.New("the shop's database is away")
 		cookie := returned()
 		s.request(cookie, "", claim)
@@ -269,7 +281,8 @@ func TestLogsTellNothing(t *testing.T) {
 		s.request("", "", func(w http.ResponseWriter, r *http.Request) error {
 			_, err := s.m.ClaimTicket(w, r, "private ticket", "private audience", privateAccount)
 			_, err2 := s.m.Claim(w, r, strings.Repeat(privateAccount, 100))
-			return errors.Join(err, err2, privateAddress.Set(r.Context(), "private\x00item", "private"),
+			return errors.Join(err, err2,
+				privateAddress.Set(r.Context(), "private\x00item", "private"),
 				privateColour.Set(r.Context(), strings.Repeat("private", 20_000)),
 				privateCart.Set(r.Context(), "private", 1<<60))
 		})
@@ -301,7 +314,7 @@ func TestLogsTellNothing(t *testing.T) {
 		})
 	})
 	server = whole
-	scene(func() { // Redis is away
+	scene(func() { // Redis is down
 		cookie := returned()
 		server.Kill()
 		s.request(cookie, "", s.fill)

@@ -22,8 +22,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever a visitor writes, in a thousand random sequences or with -long 10,000 on each store: a record never holds more than
-// its quota, and a write that would is refused as a whole.
+// A record never holds more than its quota, and a write over it is refused as a whole: in a
+// thousand random sequences of writes on each store, or 10,000 with -long.
 func TestQuotas(t *testing.T) {
 	server := redistest.Single(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
@@ -38,7 +38,9 @@ func TestQuotas(t *testing.T) {
 	for name, open := range map[string]func() guest.Store{
 		"memory": func() guest.Store { return memstore.New(memstore.Config{}) },
 		"redis": func() guest.Store {
-			return redisstore.New(rdb, redisstore.Config{Prefix: rand.Text(), ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
+			return redisstore.New(
+				rdb, redisstore.Config{Prefix: rand.Text(), ReadTimeout: 20 * time.Second,
+					WriteTimeout: 20 * time.Second})
 		},
 	} {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) { quotaHolds(t, open()) }))
@@ -46,11 +48,13 @@ func TestQuotas(t *testing.T) {
 }
 
 func quotaHolds(t *rapid.T, store guest.Store) {
-	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"), Bytes: rapid.IntRange(10, 120).Draw(t, "bytes")}
+	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"),
+		Bytes: rapid.IntRange(10, 120).Draw(t, "bytes")}
 	theme := guest.NewValue("theme", guest.PreferAccount[string])
 	notes := guest.NewMap("notes", guest.EachItem(guest.PreferAccount[string]))
 	cart := guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
-	m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{theme, notes, cart}, Quota: quota})
+	m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)},
+		Data: []guest.Kind{theme, notes, cart}, Quota: quota})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,14 +66,17 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 		return n, bytes
 	}
 	text := rapid.StringMatching(`[a-z{}]{0,60}`)
-	item := rapid.SampledFrom([]string{"a", "b", "c/d", "ee", "a long name of an item, with 40 letters."})
+	item := rapid.SampledFrom(
+		[]string{"a", "b", "c/d", "ee", "a long name of an item, with 40 letters."})
 	quoted := func(s string) string { b, _ := json.Marshal(s); return string(b) }
 	held := guest.Fields{}
 	for range rapid.IntRange(1, 30).Draw(t, "steps") {
 		next := maps.Clone(held)
-		name, value, n := item.Draw(t, "item"), text.Draw(t, "value"), rapid.Int64Range(-20, 20).Draw(t, "n")*rapid.SampledFrom([]int64{1, 1e9}).Draw(t, "×")
+		name, value, n := item.Draw(t, "item"), text.Draw(t, "value"),
+			rapid.Int64Range(-20, 20).Draw(t, "n")*rapid.SampledFrom([]int64{1, 1e9}).Draw(t, "×")
 		var err error
-		switch op := rapid.SampledFrom([]string{"value", "item", "add", "set", "delete", "clear", "no value", "update"}).Draw(t, "op"); op {
+		switch op := rapid.SampledFrom([]string{"value", "item", "add", "set", "delete", "clear",
+			"no value", "update"}).Draw(t, "op"); op {
 		case "value":
 			next["theme"] = quoted(value)
 			err = theme.Set(ctx, value)
@@ -103,12 +110,15 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 			delete(next, "notes/"+name)
 			err = notes.Delete(ctx, name)
 		case "clear":
-			maps.DeleteFunc(next, func(field, _ string) bool { return strings.HasPrefix(field, "notes/") })
+			maps.DeleteFunc(next, func(field, _ string) bool {
+				return strings.HasPrefix(field, "notes/")
+			})
 			err = notes.Clear(ctx)
 		}
 		hadFields, hadBytes := load(held)
 		fields, bytes := load(next)
-		over := fields > quota.Fields && fields > hadFields || bytes > quota.Bytes && bytes > hadBytes
+		over := fields > quota.Fields && fields > hadFields ||
+			bytes > quota.Bytes && bytes > hadBytes
 		if over != errors.Is(err, guest.ErrQuota) || !over && err != nil {
 			t.Fatalf("%v in place of %v, quota %+v: %v", next, held, quota, err)
 		}
@@ -128,8 +138,8 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 	}
 }
 
-// Whatever guests bring and whatever the rules make of it: a claim leaves the account's data within twice the quota, or
-// within what they were before, and the receipt counts what became of each item.
+// With any data of guests and any rules, a claim leaves the account's data within twice the quota,
+// or no larger than before, and the receipt counts what became of each item.
 func TestQuotasInClaims(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
@@ -149,7 +159,8 @@ func quotaHoldsInClaims(t *rapid.T) {
 	}).Draw(t, "rule")
 	whole := rapid.SampledFrom([]guest.Merge[map[string]string]{
 		guest.EachItem(rule), guest.PreferGuest[map[string]string],
-		func(account, guest map[string]string) map[string]string { // makes items that nobody had
+		// adds items that neither side had
+		func(account, guest map[string]string) map[string]string {
 			all := map[string]string{}
 			for _, side := range []map[string]string{account, guest} {
 				for item, text := range side {
@@ -164,14 +175,17 @@ func quotaHoldsInClaims(t *rapid.T) {
 	private := guest.NewMap("private", guest.EachItem(rule)).Encrypted()
 	store := memstore.New(memstore.Config{})
 	manager := func(quota guest.Quota) *guest.Manager {
-		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{theme, notes, cart, private}, Quota: quota})
+		m, err := guest.New(guest.Config{Store: store, Secrets: [][]byte{make([]byte, 32)},
+			Data: []guest.Kind{theme, notes, cart, private}, Quota: quota})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}
-	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"), Bytes: rapid.IntRange(20, 400).Draw(t, "bytes")}
-	m, larger := manager(quota), manager(guest.Quota{Fields: 20, Bytes: 3000}) // it was larger once
+	quota := guest.Quota{Fields: rapid.IntRange(1, 6).Draw(t, "fields"),
+		Bytes: rapid.IntRange(20, 400).Draw(t, "bytes")}
+	// an earlier, larger quota
+	m, larger := manager(quota), manager(guest.Quota{Fields: 20, Bytes: 3000})
 	load := func(key string) (q guest.Quota) {
 		fields, err := store.Get(context.Background(), key)
 		if err != nil {
@@ -184,7 +198,7 @@ func quotaHoldsInClaims(t *rapid.T) {
 	}
 	text, item := rapid.StringMatching(`[a-z]{0,60}`), rapid.SampledFrom([]string{"a", "b", "c/d", "ee"})
 	fill := func(ctx context.Context) {
-		for range rapid.IntRange(0, 8).Draw(t, "writes") { // those over the quota are refused
+		for range rapid.IntRange(0, 8).Draw(t, "writes") { // writes over the quota are refused
 			switch rapid.IntRange(0, 3).Draw(t, "kind") {
 			case 0:
 				theme.Set(ctx, text.Draw(t, "text"))
@@ -214,11 +228,13 @@ func quotaHoldsInClaims(t *rapid.T) {
 			t.Fatal(err)
 		}
 		after := load(accountKey("ann"))
-		if after.Fields > max(2*quota.Fields, before.Fields) || after.Bytes > max(2*quota.Bytes, before.Bytes) {
+		if after.Fields > max(2*quota.Fields, before.Fields) ||
+			after.Bytes > max(2*quota.Bytes, before.Bytes) {
 			t.Fatalf("quota %+v: %+v became %+v by %+v", quota, before, after, receipt.Kinds)
 		}
 		for _, k := range receipt.Kinds {
-			if k.DroppedItems > k.GuestItems+k.AccountItems || k.DroppedItems == 0 && k.ResultItems < max(k.GuestItems, k.AccountItems) {
+			if k.DroppedItems > k.GuestItems+k.AccountItems ||
+				k.DroppedItems == 0 && k.ResultItems < max(k.GuestItems, k.AccountItems) {
 				t.Fatalf("%+v", k)
 			}
 		}

@@ -23,7 +23,8 @@ type orders struct {
 	db *sql.DB
 }
 
-// checkout makes an order of the cart. placed is false if there is such an order already, or the cart is empty.
+// checkout places an order for the cart. placed is false if the order exists already, or the cart
+// is empty.
 func (o orders) checkout(ctx context.Context) (id string, placed bool, err error) {
 	// All tabs and repetitions get one number, until its order is placed and out of the cart.
 	err = orderID.Update(ctx, func(old string) (string, error) {
@@ -134,7 +135,8 @@ func TestAnOrderFromTwoTabs(t *testing.T) {
 		}
 		has("the next order", 2, 5, 0)
 
-		// A process that dies once the order is stored: it is not ordered again unless the visitor says so.
+		// If the process stops after the order is stored, it is not ordered again unless the
+		// visitor asks for it.
 		cart.Add(ctx, "tea", 1)
 		orderID.Set(ctx, "number")
 		if ok, err := o.place(ctx, "number", map[string]int64{"tea": 1}); !ok || err != nil {

@@ -21,13 +21,13 @@ func accountKey(id string) string {
 	return "a:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// An audit is what a store holds in the end.
+// An audit has all that a store holds in the end.
 type audit struct {
 	r       *torture
 	records map[string]guest.Fields
 }
 
-// check looks whether every promise was kept.
+// check checks that every promise was kept.
 func (r *torture) check(ctx context.Context) {
 	a := &audit{r, map[string]guest.Fields{}}
 	for key, err := range r.backend.clean.Keys(ctx, "") {
@@ -50,14 +50,14 @@ func (r *torture) check(ctx context.Context) {
 	a.common(common)
 }
 
-// states: nothing is under way, and a claimed guest holds nothing.
+// states: no claim is under way, and a claimed guest has no data.
 func (a *audit) states() {
 	for key, fields := range a.records {
 		switch state := fields[".s"]; {
 		case strings.HasPrefix(key, "o:") && len(fields) > 0:
 			a.r.violation("the outbox holds %v", fields)
 		case strings.HasPrefix(state, "s"):
-			a.r.violation("%s stays sealed: %v", key, fields)
+			a.r.violation("%s stays frozen: %v", key, fields)
 		case state != "" && len(dataOf(fields)) > 0:
 			a.r.violation("%s is a tombstone with data: %v", key, fields)
 		}
@@ -70,7 +70,7 @@ func dataOf(fields guest.Fields) guest.Fields {
 	return data
 }
 
-// home is the record where the data of this one are now.
+// home returns the record that has the data of this one now.
 func (a *audit) home(key string) string {
 	for range 20 {
 		state := a.records[key][".s"]
@@ -93,7 +93,7 @@ func markersOf(fields guest.Fields) map[string]bool {
 	return marked
 }
 
-// markers: each is in one record only, in that which has the guest's data.
+// markers: each is in one record only, the one that has the guest's data.
 func (a *audit) markers() {
 	guests := map[string]string{} // by incarnation
 	for key, fields := range a.records {
@@ -113,7 +113,7 @@ func (a *audit) markers() {
 	}
 }
 
-// items says which records hold each item, and how much of it.
+// items returns the records that hold each item, and how much of it.
 func (a *audit) items() (items map[string]map[string]int64, common map[string]int64) {
 	items, common = map[string]map[string]int64{}, map[string]int64{}
 	for key, fields := range a.records {
@@ -136,32 +136,34 @@ func (a *audit) items() (items map[string]map[string]int64, common map[string]in
 	return items, common
 }
 
-// common items were added to by several: their sums are right.
+// common: several browsers added to these items, and their sums are right.
 func (a *audit) common(sums map[string]int64) {
-	told := map[string]*[3]int64{}
+	counts := map[string]*[3]int64{}
 	for _, b := range a.r.browsers {
 		for _, w := range b.writes {
 			if strings.HasPrefix(w.item, "common.") {
-				if told[w.item] == nil {
-					told[w.item] = &[3]int64{}
+				if counts[w.item] == nil {
+					counts[w.item] = &[3]int64{}
 				}
-				told[w.item][w.result]++
+				counts[w.item][w.result]++
 			}
 		}
 	}
-	for item, n := range told {
+	for item, n := range counts {
 		if sum := sums[item]; sum < n[acked] || sum > n[acked]+n[uncertain] {
-			a.r.violation("%s is %d after %d acknowledged and %d uncertain additions", item, sum, n[acked], n[uncertain])
+			a.r.violation("%s is %d after %d acknowledged and %d uncertain additions", item, sum,
+				n[acked], n[uncertain])
 		}
 	}
 }
 
-// writes: each acknowledged one is in its place once, an uncertain one at most once, a refused one nowhere.
+// writes: each acknowledged one was applied once in its place, an uncertain one at most once, a
+// refused one not at all.
 func (a *audit) writes(b *browser, items map[string]map[string]int64) (faults []string) {
 	for _, w := range b.writes {
 		home := a.home(w.landed)
 		if w.result == acked && w.landed == "" {
-			faults = append(faults, fmt.Sprintf("nobody knows where this went: %v", w))
+			faults = append(faults, fmt.Sprintf("no record explains where this write went: %v", w))
 			continue
 		}
 		if w.item == "" {
@@ -175,7 +177,8 @@ func (a *audit) writes(b *browser, items map[string]map[string]int64) (faults []
 		for key, n := range items[w.item] {
 			total += n
 			if key != home {
-				faults = append(faults, fmt.Sprintf("%s is in %s instead of %s: %v", w.item, key, home, w))
+				faults = append(faults, fmt.Sprintf("%s is in %s instead of %s: %v", w.item, key,
+					home, w))
 			}
 		}
 		if total > 1 || total < 1 && w.result == acked || total > 0 && w.result == refused {
@@ -185,7 +188,8 @@ func (a *audit) writes(b *browser, items map[string]map[string]int64) (faults []
 	return faults
 }
 
-// choice: a home has a choice if one was acknowledged, and none that was over when a later one began.
+// choice: a home has a choice if a write was acknowledged, and not one that ended before a later
+// one began.
 func (a *audit) choice(b *browser, w *write, home string) (faults []string) {
 	have, err := strconv.Unquote(a.records[home][choice.Name()])
 	switch {
@@ -195,24 +199,28 @@ func (a *audit) choice(b *browser, w *write, home string) (faults []string) {
 		faults = append(faults, fmt.Sprintf("%s has it: %v", home, w))
 	case have == w.value:
 		for _, next := range b.writes {
-			if next.item == "" && next.result == acked && next.landed == w.landed && next.begin > w.end {
-				faults = append(faults, fmt.Sprintf("%s has the choice of %v, not of %v", home, w, next))
+			if next.item == "" && next.result == acked && next.landed == w.landed &&
+				next.begin > w.end {
+				faults = append(faults, fmt.Sprintf("%s has the choice of %v, not of %v", home, w,
+					next))
 			}
 		}
 	}
 	return faults
 }
 
-// claims: one account has won, and everybody was told the same.
+// claims: one account has the guest, and all callers got the same answer.
 func (a *audit) claims(b *browser) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	home, g := a.home(b.origin), a.records[b.origin]
 	receipts := map[string]guest.Receipt{}
 	for _, c := range b.claims {
 		switch {
 		case c.err == nil && c.receipt.Claimed:
 			if home != accountKey(c.account) {
-				fault("%s was told that it has claimed the guest, which is in %s", c.account, home)
+				fault("%s got a receipt for the guest, whose data are in %s", c.account, home)
 			}
 			r := c.receipt
 			r.Replayed = false
@@ -220,8 +228,8 @@ func (a *audit) claims(b *browser) (faults []string) {
 				fault("two receipts of one claim: %+v and %+v", first, r)
 			}
 			receipts[r.ID] = r
-			if told := a.r.hooked[r.ID]; !reflect.DeepEqual(told, r) {
-				fault("the receipt %+v, but OnClaim was called with %+v", r, told)
+			if given := a.r.hooked[r.ID]; !reflect.DeepEqual(given, r) {
+				fault("the receipt %+v, but OnClaim was called with %+v", r, given)
 			}
 		case c.err == nil:
 			fault("a claim that did nothing and had no error: %+v", c)
@@ -229,12 +237,13 @@ func (a *audit) claims(b *browser) (faults []string) {
 			if home == accountKey(c.account) || home == b.origin {
 				fault("%s was refused with %v, and the guest is in %s", c.account, c.err, home)
 			}
-		case !c.receipt.Pending || !errors.Is(c.err, guest.ErrUnavailable) && !errors.Is(c.err, errHook) && !strings.Contains(c.err.Error(), "OnClaim is still running"):
+		case !c.receipt.Pending || !errors.Is(c.err, guest.ErrUnavailable) && !errors.Is(c.err,
+			errHook) && !strings.Contains(c.err.Error(), "OnClaim is still running"):
 			fault("the claim by %s failed with %v: %+v", c.account, c.err, c.receipt)
 		}
 	}
 	if len(b.due) == 0 && home != b.origin {
-		fault("nobody has claimed the guest, and it is in %s", home)
+		fault("no account has claimed the guest, and its data are in %s", home)
 	}
 	for key, fields := range a.records {
 		if markersOf(fields)[g[".i"]] && key != home {
@@ -244,8 +253,10 @@ func (a *audit) claims(b *browser) (faults []string) {
 	if !strings.HasPrefix(home, "a:") {
 		return faults
 	}
-	wrote := slices.ContainsFunc(b.writes, func(w *write) bool { return w.landed == b.origin && w.result == acked })
-	// Of a few claims all are remembered.
+	wrote := slices.ContainsFunc(b.writes, func(w *write) bool {
+		return w.landed == b.origin && w.result == acked
+	})
+	// If there are few claims, the account remembers all of them.
 	if marked := markersOf(a.records[home]); wrote && !marked[g[".i"]] && len(marked) < 8 {
 		fault("%s has no marker %q", home, g[".i"])
 	}
@@ -257,9 +268,11 @@ func (a *audit) claims(b *browser) (faults []string) {
 
 // cookies: that of a claimed guest reads nothing, that of an open one reads what it has.
 func (a *audit) cookies(b *browser) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	read := func(cookies string) (items map[string]int64, chosen string, replaced bool) {
-		p := a.r.process(a.r.backend.clean) // it remembers nothing
+		p := a.r.process(a.r.backend.clean) // it has no memory of earlier requests
 		p.serve("GET", cookies, "", func(_ http.ResponseWriter, req *http.Request) {
 			var errs [2]error
 			items, errs[0] = basket.All(req.Context())
@@ -283,20 +296,22 @@ func (a *audit) cookies(b *browser) (faults []string) {
 		home := a.home(g)
 		if strings.HasPrefix(home, "a:") {
 			if len(items) > 0 || chosen != "" || !replaced {
-				fault("the cookie of a claimed guest reads %v, %q (replaced: %v)", items, chosen, replaced)
+				fault("the cookie of a claimed guest reads %v, %q (replaced: %v)", items, chosen,
+					replaced)
 			}
 			continue
 		}
-		for _, w := range b.writes { // also by those that it was given later
+		for _, w := range b.writes { // also with cookies that it was given later
 			if w.landed == g && w.result == acked && w.item != "" && items[w.item] == 0 {
-				fault("with the cookie that the browser was given with it nobody reads %v", w)
+				fault("the cookie that the browser was given with it does not read %v", w)
 			}
 		}
 	}
 	for tab, cookies := range b.left {
 		items, _, _ := read(cookies)
 		for _, w := range b.writes {
-			if w.tab == tab && w.landed != b.origin && w.result == acked && w.item != "" && strings.HasPrefix(a.home(w.landed), "g:") && items[w.item] == 0 {
+			if w.tab == tab && w.landed != b.origin && w.result == acked && w.item != "" &&
+				strings.HasPrefix(a.home(w.landed), "g:") && items[w.item] == 0 {
 				a.r.orphans++
 			}
 		}
@@ -304,10 +319,11 @@ func (a *audit) cookies(b *browser) (faults []string) {
 	return faults
 }
 
-// show is all that is known of a browser.
+// show returns all that is known of a browser.
 func (a *audit) show(b *browser) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "guest %s, accounts %s (%s) and %s (%s)\n", b.origin, b.account, accountKey(b.account), b.other, accountKey(b.other))
+	fmt.Fprintf(&s, "guest %s, accounts %s (%s) and %s (%s)\n", b.origin, b.account,
+		accountKey(b.account), b.other, accountKey(b.other))
 	keys := map[string]bool{b.origin: true, accountKey(b.account): true, accountKey(b.other): true}
 	for _, w := range b.writes {
 		keys[w.landed] = true
@@ -322,7 +338,7 @@ func (a *audit) show(b *browser) string {
 	return s.String()
 }
 
-// String says what has happened.
+// String says what has happened in the run.
 func (r *torture) String() string {
 	var writes [3]int
 	var landed, claims, won, lost, pending, died int
@@ -349,5 +365,6 @@ func (r *torture) String() string {
 		}
 	}
 	return fmt.Sprintf("%d guests; writes: %d acknowledged, %d uncertain, %d refused, %d of tabs came late; claims: %d, %d done, %d refused, %d pending, %d by a process that died; %d recovered; %d orphaned",
-		len(r.browsers), writes[acked], writes[uncertain], writes[refused], landed, claims, won, lost, pending, died, r.recovered, r.orphans)
+		len(r.browsers), writes[acked], writes[uncertain], writes[refused], landed, claims, won,
+		lost, pending, died, r.recovered, r.orphans)
 }

@@ -25,7 +25,8 @@ var (
 	choice = guest.NewValue("choice", guest.PreferGuest[string])
 )
 
-// A torture is one run: browsers that write to their guests while these are claimed, over a bad network.
+// A torture is one run: browsers that write to their guests while these are claimed, over a bad
+// network.
 type torture struct {
 	t       testing.TB
 	seed    uint64
@@ -41,9 +42,9 @@ type torture struct {
 	browsers  []*browser
 	hooked    map[string]guest.Receipt // by ID: what OnClaim was called with
 	moved     map[string]bool          // by ID: OnClaim has succeeded
-	broken    []string                 // promises, as seen on the way
+	broken    []string                 // broken promises that were seen during the run
 	recovered int
-	orphans   int // acknowledged late writes that no cookie left in their tab leads to: another response came later
+	orphans   int // acknowledged late writes whose cookie the tab lost to a later response
 }
 
 func (r *torture) violation(format string, args ...any) {
@@ -52,7 +53,7 @@ func (r *torture) violation(format string, args ...any) {
 	r.broken = append(r.broken, fmt.Sprintf(format, args...))
 }
 
-// A process is one of the app's.
+// A process is one process of the app.
 type process struct {
 	guests  *guest.Manager
 	store   guest.Store
@@ -96,7 +97,7 @@ func (p *process) serve(method, cookies, user string, page http.HandlerFunc) []*
 	return rec.Result().Cookies()
 }
 
-// answers waits until the store does.
+// answers waits until the store answers.
 func (p *process) answers(ctx context.Context) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -117,7 +118,8 @@ func (r *torture) onClaim(_ context.Context, receipt guest.Receipt) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if first, again := r.hooked[receipt.ID]; again && fmt.Sprint(first) != fmt.Sprint(receipt) {
-		r.broken = append(r.broken, fmt.Sprintf("OnClaim was called with %+v, then with %+v", first, receipt))
+		r.broken = append(r.broken, fmt.Sprintf("OnClaim was called with %+v, then with %+v", first,
+			receipt))
 	}
 	r.hooked[receipt.ID] = receipt
 	if r.rnd.IntN(10) == 0 {
@@ -127,7 +129,7 @@ func (r *torture) onClaim(_ context.Context, receipt guest.Receipt) error {
 	return nil
 }
 
-// A jar is a browser's cookies.
+// A jar has a browser's cookies.
 type jar struct {
 	mu      sync.Mutex
 	cookies map[string]string
@@ -194,7 +196,8 @@ func (w *write) String() string {
 	if w.item == "" {
 		what = "chooses " + w.value
 	}
-	return fmt.Sprintf("tab %d %s at %d-%d in %s: %v (%v)", w.tab, what, w.begin, w.end, w.landed, [...]string{"refused", "acknowledged", "uncertain"}[w.result], w.err)
+	return fmt.Sprintf("tab %d %s at %d-%d in %s: %v (%v)", w.tab, what, w.begin, w.end, w.landed,
+		[...]string{"refused", "acknowledged", "uncertain"}[w.result], w.err)
 }
 
 // A claiming is one call of Claim.
@@ -202,10 +205,10 @@ type claiming struct {
 	account string
 	receipt guest.Receipt
 	err     error
-	died    bool // in the middle, or right after
+	died    bool // during the claim, or right after
 }
 
-// A browser has one guest at first, which is claimed while two tabs write.
+// A browser begins with one guest, which is claimed while two tabs write.
 type browser struct {
 	r        *torture
 	n        int
@@ -234,20 +237,21 @@ const (
 
 func (r *torture) pick(rnd *rand.Rand) *process { return r.procs[rnd.IntN(len(r.procs))] }
 
-// browse lives the life of a browser.
+// browse runs one browser.
 func (r *torture) browse(ctx context.Context, n int) {
 	rnd := rand.New(rand.NewPCG(r.seed, uint64(n)))
-	b := &browser{r: r, n: n, follow: rnd.IntN(3) == 0, given: map[string]string{}, due: map[int][]string{}}
+	b := &browser{r: r, n: n, follow: rnd.IntN(3) == 0, given: map[string]string{},
+		due: map[int][]string{}}
 	b.account, b.other = fmt.Sprint("A", n), fmt.Sprint("B", n)
 	if n/3%2 == 0 {
-		b.account = fmt.Sprint("A", n/3*3) // somebody with three devices
+		b.account = fmt.Sprint("A", n/3*3) // one user with three devices
 	}
 	r.mu.Lock()
 	r.browsers = append(r.browsers, b)
 	r.mu.Unlock()
 	if rnd.IntN(10) > 0 {
 		for _, account := range []string{b.account, b.account, b.other} {
-			at := 2 + rnd.IntN(tabs*writesOfTab) // the first write makes the guest
+			at := 2 + rnd.IntN(tabs*writesOfTab) // the first write creates the guest
 			b.due[at] = append(b.due[at], account)
 		}
 	}
@@ -256,7 +260,8 @@ func (r *torture) browse(ctx context.Context, n int) {
 	b.write(ctx, rnd, 0, "")
 	b.jars[1] = b.jars[0]
 	p := r.pick(rnd)
-	b.jars[0].take(p.serve("GET", b.jars[0].header(), "", func(http.ResponseWriter, *http.Request) {}))
+	b.jars[0].take(p.serve("GET", b.jars[0].header(), "",
+		func(http.ResponseWriter, *http.Request) {}))
 	b.old = b.jars[0].header()
 	if rnd.IntN(2) == 0 {
 		b.jars[1] = &jar{cookies: maps.Clone(b.jars[0].cookies)}
@@ -289,7 +294,7 @@ func (r *torture) browse(ctx context.Context, n int) {
 	b.left = [2]string{b.jars[0].header(), b.jars[1].header()}
 }
 
-// plan decides what a write writes.
+// plan chooses what a write writes.
 func (b *browser) plan(rnd *rand.Rand, tab int) *write {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -339,18 +344,19 @@ func (b *browser) write(ctx context.Context, rnd *rand.Rand, tab int, user strin
 		stream = true
 	}
 	jar := b.jars[tab]
-	cookies := p.serve(method, jar.header(), user, func(res http.ResponseWriter, req *http.Request) {
-		if stream {
-			res.(http.Flusher).Flush()
-		}
-		w.do(req.Context(), b.r)
-		v := guest.FromContext(req.Context())
-		if account, id := v.AccountID(), v.GuestID(); account != "" {
-			w.landed = accountKey(account)
-		} else if id != "" {
-			w.landed = "g:" + id
-		}
-	})
+	cookies := p.serve(method, jar.header(), user,
+		func(res http.ResponseWriter, req *http.Request) {
+			if stream {
+				res.(http.Flusher).Flush()
+			}
+			w.do(req.Context(), b.r)
+			v := guest.FromContext(req.Context())
+			if account, id := v.AccountID(), v.GuestID(); account != "" {
+				w.landed = accountKey(account)
+			} else if id != "" {
+				w.landed = "g:" + id
+			}
+		})
 	jar.take(cookies)
 
 	b.mu.Lock()
@@ -385,14 +391,14 @@ func (b *browser) deviceWrites(ctx context.Context, rnd *rand.Rand) {
 	}
 }
 
-// dying is a process that dies within the next few calls of its store.
+// dying returns a process that stops within its next few store calls.
 func (r *torture) dying(rnd *rand.Rand) *process {
 	m := &mortal{Store: r.pick(rnd).store, arrives: rnd.IntN(2) == 0}
 	m.calls.Store(1 + rnd.Int64N(10))
 	return r.process(m)
 }
 
-// claim signs in with the old cookie. A third of the processes die over it.
+// claim signs in with the old cookie. A third of the processes stop during it.
 func (b *browser) claim(rnd *rand.Rand, account string) {
 	c := claiming{account: account}
 	p := b.r.pick(rnd)
@@ -414,7 +420,7 @@ func (b *browser) claim(rnd *rand.Rand, account string) {
 	b.claims = append(b.claims, c)
 }
 
-// storm goes on until so many writes are acknowledged.
+// storm runs browsers until this many writes are acknowledged.
 func (r *torture) storm(ctx context.Context, target int) {
 	var wg sync.WaitGroup
 	var n atomic.Int64
@@ -450,16 +456,18 @@ func (r *torture) storm(ctx context.Context, target int) {
 	meanwhile.Wait()
 }
 
-// recover finishes what was left, in the peace after the storm.
+// recover finishes the claims that are left, when the network loses nothing any more.
 func (r *torture) recover(ctx context.Context) {
 	p := r.process(r.backend.clean)
 	p.answers(ctx)
-	for range 100 { // OnClaim fails now and then
+	for range 100 { // OnClaim fails sometimes
 		n, err := p.guests.Recover(ctx)
 		r.recovered += n
 		if n == 0 && err == nil {
-			// What is left are notes that led nowhere. They are struck after ten minutes.
-			if _, err = r.process(&later{r.backend.clean, 11 * time.Minute}).guests.Recover(ctx); err != nil {
+			// Only outbox entries of claims that froze no guest are left. They are removed after
+			// ten minutes.
+			if _, err = r.process(
+				&later{r.backend.clean, 11 * time.Minute}).guests.Recover(ctx); err != nil {
 				r.violation("Recover: %v", err)
 			}
 			return
@@ -468,9 +476,11 @@ func (r *torture) recover(ctx context.Context) {
 	r.violation("Recover does not come to an end")
 }
 
-func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) *torture {
+func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *network) backend,
+	mutate func(string, *guest.Update)) *torture {
 	r := &torture{
-		t: t, seed: seed, net: newNetwork(seed, loss), mutate: mutate, rnd: rand.New(rand.NewPCG(seed, 0)),
+		t: t, seed: seed, net: newNetwork(seed, loss), mutate: mutate,
+		rnd:    rand.New(rand.NewPCG(seed, 0)),
 		hooked: map[string]guest.Receipt{}, moved: map[string]bool{},
 	}
 	r.backend = open(t, r.net)
@@ -481,7 +491,8 @@ func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *
 }
 
 // run runs a torture and returns the broken promises.
-func run(t testing.TB, seed uint64, target int, loss float64, limit time.Duration, open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) []string {
+func run(t testing.TB, seed uint64, target int, loss float64, limit time.Duration,
+	open func(testing.TB, *network) backend, mutate func(string, *guest.Update)) []string {
 	start := time.Now()
 	r := newTorture(t, seed, loss, open, mutate)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

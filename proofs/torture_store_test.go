@@ -27,7 +27,7 @@ func init() { redis.SetLogger(&logging.VoidLogger{}) } // broken connections are
 type network struct {
 	mu      sync.Mutex
 	lose    func(redistest.Command) redistest.Loss
-	replies bool // are lost, too; else requests only
+	replies bool // are lost, too; otherwise only requests
 	calm    bool
 	count   [3]int // by redistest.Loss
 }
@@ -61,24 +61,28 @@ func (n *network) calmDown() {
 func (n *network) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fmt.Sprintf("%d requests and %d replies lost of %d", n.count[redistest.Request], n.count[redistest.Reply], n.count[0]+n.count[1]+n.count[2])
+	return fmt.Sprintf("%d requests and %d replies lost of %d", n.count[redistest.Request],
+		n.count[redistest.Reply], n.count[0]+n.count[1]+n.count[2])
 }
 
 // A backend is where a torture keeps its records.
 type backend struct {
-	store   func() guest.Store                               // a process's own, through the bad network
-	clean   guest.Store                                      // through a good one
-	disturb func(ctx context.Context, r *torture) (done int) // goes on until ctx ends; nil: nothing does
-	what    string                                           // disturb does
-	prefix  string                                           // of its keys in a Cluster
+	// one for each process, through the bad network
+	store func() guest.Store
+	clean guest.Store // through a good one
+	// runs until ctx ends; nil: no disturbance
+	disturb func(ctx context.Context, r *torture) (done int)
+	what    string // the name of the disturbance
+	prefix  string // of its keys in a Cluster
 }
 
 var prefixes atomic.Int64
 
 func storeConfig() redisstore.Config {
 	return redisstore.Config{
-		Prefix:      fmt.Sprint("torture", prefixes.Add(1)),
-		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second, // a busy machine is not what we test
+		Prefix: fmt.Sprint("torture", prefixes.Add(1)),
+		// generous, as a busy machine is not what we test
+		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
 	}
 }
 
@@ -110,11 +114,12 @@ func clusterBackend(cluster *redistest.ClusterServers) func(t testing.TB, n *net
 			t.Cleanup(func() { rdb.Close() })
 			return redisstore.New(rdb, cfg)
 		}
-		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil), prefix: cfg.Prefix + ":"}
+		return backend{store: func() guest.Store { return open(n.faults()) }, clean: open(nil),
+			prefix: cfg.Prefix + ":"}
 	}
 }
 
-// killed kills the server again and again, as if the machine's power failed, and starts it again.
+// killed kills the server again and again, as a power failure would, and restarts it.
 func killed(server *redistest.Server, every time.Duration) func(testing.TB, *network) backend {
 	return func(t testing.TB, n *network) backend {
 		b := singleBackend(server)(t, n)
@@ -138,7 +143,7 @@ func killed(server *redistest.Server, every time.Duration) func(testing.TB, *net
 	}
 }
 
-// flushed makes the server forget its scripts all the time.
+// flushed removes the server's scripts all the time.
 func flushed(server *redistest.Server) func(testing.TB, *network) backend {
 	return func(t testing.TB, n *network) backend {
 		b := singleBackend(server)(t, n)
@@ -169,8 +174,9 @@ func resharded(cluster *redistest.ClusterServers) func(testing.TB, *network) bac
 					runtime.Gosched()
 					continue
 				}
-				// Not ctx: a slot half way would stay there.
-				if err := cluster.MoveSlot(t.Context(), slot, rnd.IntN(len(cluster.Nodes))); err != nil {
+				// Not ctx, or a slot might stay half moved.
+				if err := cluster.MoveSlot(t.Context(), slot,
+					rnd.IntN(len(cluster.Nodes))); err != nil {
 					t.Errorf("after %d slots: %v", done, err)
 					return done
 				}
@@ -206,8 +212,8 @@ func memoryBackend(_ testing.TB, n *network) backend {
 	return backend{store: func() guest.Store { return &lossy{clean, n} }, clean: clean}
 }
 
-// lossy is a store behind a network. It sends again what was lost, as redisstore does, and like it knows an update
-// with Once when it comes again.
+// lossy is a store behind a bad network. Like redisstore it repeats lost calls, and recognises a
+// repeated update with Once.
 type lossy struct {
 	guest.Store
 	net *network
@@ -217,7 +223,7 @@ var errLost = errors.New("the network has lost it")
 
 const attempts = 3
 
-// arrives lets others come in between.
+// arrives lets other goroutines run in between.
 func (l *lossy) arrives() redistest.Loss {
 	loss := l.net.Lose(redistest.Command{})
 	for range rand.IntN(4) {
@@ -235,7 +241,8 @@ func (l *lossy) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	return nil, errLost
 }
 
-func (l *lossy) Update(ctx context.Context, key string, u guest.Update) (res guest.Result, err error) {
+func (l *lossy) Update(ctx context.Context, key string,
+	u guest.Update) (res guest.Result, err error) {
 	var done, unknown bool
 	for range attempts {
 		loss := l.arrives()
@@ -261,8 +268,8 @@ func (l *lossy) Update(ctx context.Context, key string, u guest.Update) (res gue
 	return guest.Result{}, errLost
 }
 
-// mortal is the store of a process that dies: its last call may still arrive, but is not answered, and from then on
-// nothing gets through.
+// mortal is the store of a process that stops: its last call may still arrive, but gets no answer,
+// and no later call arrives.
 type mortal struct {
 	guest.Store
 	calls   atomic.Int64 // still to be made
@@ -289,7 +296,7 @@ func (m *mortal) Update(ctx context.Context, key string, u guest.Update) (guest.
 	return m.Store.Update(ctx, key, u)
 }
 
-// later is a store whose clock is ahead.
+// later is a store with a clock that is ahead.
 type later struct {
 	guest.Store
 	by time.Duration
@@ -326,17 +333,17 @@ var mutants = map[string]func(key string, u *guest.Update){
 			maps.DeleteFunc(u.Set, isMarker)
 		}
 	},
-	"writes do not look whether the guest is claimed": func(_ string, u *guest.Update) {
+	"writes do not check that the guest is open": func(_ string, u *guest.Update) {
 		if u.Once {
 			delete(u.If, ".s")
 		}
 	},
-	"seals do not look who was first": func(_ string, u *guest.Update) {
+	"a freeze does not check that the guest is open": func(_ string, u *guest.Update) {
 		if strings.HasPrefix(u.Set[".s"], "s") {
 			delete(u.If, ".s")
 		}
 	},
-	"merges do not look whether the account has changed": func(_ string, u *guest.Update) {
+	"merges do not check that the account is unchanged": func(_ string, u *guest.Update) {
 		if isMerge(u) {
 			maps.DeleteFunc(u.If, func(field, _ string) bool { return field[0] != '.' })
 		}

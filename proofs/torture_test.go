@@ -12,8 +12,10 @@ import (
 )
 
 var (
-	long = flag.Bool("long", false, "torture the library with 104,000 writes, and look at 4,000 histories: about a minute")
-	seed = flag.Uint64("seed", 0, "repeat what a test did and lost, if not its timing, with the seed that it has printed; 0: a random one")
+	long = flag.Bool("long", false,
+		"torture the library with 104,000 writes, and look at 4,000 histories: about a minute")
+	seed = flag.Uint64("seed", 0,
+		"repeat what a test did and lost, if not its timing, with the seed that it has printed; 0: a random one")
 )
 
 func seedOf() uint64 {
@@ -25,8 +27,8 @@ func seedOf() uint64 {
 
 const loss = 0.07 // of the requests, and as much of the replies
 
-// While several processes write to guests and claim them, requests and replies are lost, and processes, servers and
-// slots go. In the end every promise was kept. See -long.
+// Several processes write to guests and claim them, while requests and replies are lost, processes
+// and servers stop, and slots move. In the end every promise was kept. See -long.
 func TestTorture(t *testing.T) {
 	server := redistest.Single(t)
 	persistent := redistest.Single(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -54,19 +56,21 @@ func TestTorture(t *testing.T) {
 			}
 			broken := run(t, seedOf(), target, loss, limit, form.open, nil)
 			if len(broken) > 0 {
-				t.Errorf("%d promises broken:\n%s", len(broken), strings.Join(broken[:min(3, len(broken))], "\n\n"))
+				t.Errorf("%d promises broken:\n%s", len(broken),
+					strings.Join(broken[:min(3, len(broken))], "\n\n"))
 			}
 		})
 	}
 }
 
-// Broken in these ways, the library must fail.
+// With each of these faults, the library must break a promise.
 func TestTortureHasTeeth(t *testing.T) {
 	for name, mutate := range mutants {
 		t.Run(name, func(t *testing.T) {
 			first := seedOf()
 			for try := range uint64(10) {
-				if broken := run(t, first+try, 500, loss, time.Minute, memoryBackend, mutate); len(broken) > 0 {
+				if broken := run(t, first+try, 500, loss, time.Minute, memoryBackend,
+					mutate); len(broken) > 0 {
 					t.Logf("caught: %d promises broken: %s", len(broken), firstLine(broken[0]))
 					return
 				}

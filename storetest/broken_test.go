@@ -20,7 +20,7 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// A broken store does what its functions do, and the rest as it should.
+// A broken store uses the functions that are set, and does everything else correctly.
 type broken struct {
 	guest.Store
 	get    func(ctx context.Context, key string, names []string) (guest.Fields, error)
@@ -49,7 +49,7 @@ func (b broken) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 	return b.keys(ctx, prefix)
 }
 
-// altered is a store that is asked for something else.
+// altered is a store that changes each update before it applies it.
 func altered(alter func(u *guest.Update)) func(guest.Store) broken {
 	return func(s guest.Store) broken {
 		return broken{Store: s, update: func(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
@@ -59,7 +59,7 @@ func altered(alter func(u *guest.Update)) func(guest.Store) broken {
 	}
 }
 
-// updating is a store with another Update.
+// updating is a store with another Update method.
 func updating(f func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error)) func(guest.Store) broken {
 	return func(s guest.Store) broken {
 		return broken{Store: s, update: func(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
@@ -135,7 +135,7 @@ var brokenStores = []struct {
 			}
 			was, _ := strconv.ParseInt(have[name], 10, 64)
 			set[name] = strconv.FormatInt(was+n, 10)
-			time.Sleep(time.Millisecond) // in the bubble: until the others have read, too
+			time.Sleep(time.Millisecond) // in the bubble: until the other goroutines have read, too
 		}
 		u.Set, u.Add = set, nil
 		return s.Update(ctx, key, u)
@@ -146,7 +146,7 @@ var brokenStores = []struct {
 				if _, err := s.Update(ctx, key, guest.Update{Set: guest.Fields{name: value}}); err != nil {
 					return guest.Result{}, err
 				}
-				time.Sleep(time.Millisecond) // in the bubble: until the readers have done their worst
+				time.Sleep(time.Millisecond) // in the bubble: until all readers have read
 			}
 		}
 		return s.Update(ctx, key, u)
@@ -174,22 +174,22 @@ var brokenStores = []struct {
 		return s.Update(ctx, key, u)
 	})},
 	{"ignores If", duty3, altered(func(u *guest.Update) { u.If = nil })},
-	{"takes absent for anything", duty3, altered(func(u *guest.Update) {
+	{"ignores that a field must be absent", duty3, altered(func(u *guest.Update) {
 		u.If = maps.Clone(u.If)
 		maps.DeleteFunc(u.If, func(_, value string) bool { return value == "" })
 	})},
 	{"ignores NotAfter", duty3, altered(func(u *guest.Update) { u.NotAfter = time.Time{} })},
-	{"takes its time for NotAfter", duty3, altered(func(u *guest.Update) {
+	{"checks NotAfter a second late", duty3, altered(func(u *guest.Update) {
 		if !u.NotAfter.IsZero() {
 			u.NotAfter = u.NotAfter.Add(time.Second)
 		}
 	})},
-	{"is early for NotAfter", afterSays, altered(func(u *guest.Update) {
+	{"checks NotAfter an hour early", afterSays, altered(func(u *guest.Update) {
 		if !u.NotAfter.IsZero() {
 			u.NotAfter = u.NotAfter.Add(-time.Hour)
 		}
 	})},
-	{"tells nothing when unmet", duty3, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	{"returns no fields when unmet", duty3, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		res, err := s.Update(ctx, key, u)
 		if !res.Applied {
 			res.Fields = nil
@@ -210,7 +210,7 @@ var brokenStores = []struct {
 		}
 		return s.Update(ctx, key, u)
 	})},
-	{"takes equal updates for one", duty4, func(s guest.Store) broken {
+	{"applies one of two equal updates", duty4, func(s guest.Store) broken {
 		var last sync.Map
 		return broken{Store: s, update: func(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 			if was, ok := last.Swap(key, fmt.Sprint(u)); ok && u.Once && was == fmt.Sprint(u) {
@@ -230,12 +230,12 @@ var brokenStores = []struct {
 
 	{"ignores the quota", duty5, altered(func(u *guest.Update) { u.Quota = guest.Quota{} })},
 	{"ignores the quota of bytes", duty5, altered(func(u *guest.Update) { u.Quota.Bytes = 0 })},
-	{"one more than the quota", duty5, altered(func(u *guest.Update) {
+	{"allows one more than the quota", duty5, altered(func(u *guest.Update) {
 		if u.Quota.Fields > 0 {
 			u.Quota.Fields++
 		}
 	})},
-	{"one less than the quota", duty5, altered(func(u *guest.Update) {
+	{"allows one less than the quota", duty5, altered(func(u *guest.Update) {
 		if u.Quota.Bytes > 1 {
 			u.Quota.Bytes--
 		}
@@ -250,7 +250,7 @@ var brokenStores = []struct {
 		}
 		return s.Update(ctx, key, u)
 	})},
-	{"refuses the smaller too", duty5, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	{"refuses smaller records too", duty5, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		have, _ := s.Get(ctx, key)
 		if n, _ := load(have); u.Quota.Fields > 0 && n > u.Quota.Fields {
 			return guest.Result{}, guest.ErrQuota
@@ -267,9 +267,9 @@ var brokenStores = []struct {
 	{"writes some before the quota", duty5, partly(guest.ErrQuota)},
 	{"touches over quota", duty5, touching(guest.ErrQuota)},
 
-	{"writes some before it finds no number", duty6, partly(guest.ErrInvalid)},
+	{"writes some before it finds an invalid number", duty6, partly(guest.ErrInvalid)},
 	{"touches invalid input", duty6, touching(guest.ErrInvalid)},
-	{"takes no number for 0", duty6, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	{"treats text as 0", duty6, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 		res, err := s.Update(ctx, key, u)
 		if errors.Is(err, guest.ErrInvalid) {
 			for name := range u.Add {
@@ -372,7 +372,7 @@ var brokenStores = []struct {
 		}
 		return s.Update(ctx, key, u)
 	})},
-	{"lists for the cancelled", duty8, func(s guest.Store) broken {
+	{"lists keys after a cancellation", duty8, func(s guest.Store) broken {
 		return broken{Store: s, keys: func(ctx context.Context, prefix string) iter.Seq2[string, error] {
 			return s.Keys(context.WithoutCancel(ctx), prefix)
 		}}
@@ -594,7 +594,7 @@ func touching(with error) func(guest.Store) broken {
 	})
 }
 
-// A recorder notes how a case fails.
+// A recorder keeps the message with which a case fails.
 type recorder struct {
 	testing.TB
 	failures []string
@@ -606,7 +606,7 @@ func (r *recorder) Errorf(format string, args ...any) {
 }
 func (r *recorder) FailNow() { runtime.Goexit() }
 
-// failures runs a case on a store and returns how it fails.
+// failures runs a case on a store and returns its failures.
 func failures(t *testing.T, c testCase, store guest.Store) []string {
 	r := &recorder{TB: t}
 	var wg sync.WaitGroup
@@ -625,7 +625,7 @@ func TestSound(t *testing.T) {
 	}
 }
 
-// Each broken store is caught by a case that quotes the sentence it breaks.
+// For each broken store, a case fails and quotes the sentence that the store breaks.
 func TestBroken(t *testing.T) {
 	for _, b := range brokenStores {
 		t.Run(b.name, func(t *testing.T) {
@@ -652,7 +652,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// Each sentence has a store that breaks it.
+// Each sentence that a case quotes is broken by one of the stores.
 func TestBrokenAll(t *testing.T) {
 	broken := map[string]bool{}
 	for _, b := range brokenStores {

@@ -10,7 +10,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// callers are cases of what a caller may do around a call.
+// callers are cases about what a caller may do before and after a call.
 var callers = []testCase{
 	{"cancelled", duty8, func(t *tester) {
 		cancelled, cancel := context.WithCancel(t.Context())
@@ -19,16 +19,19 @@ var callers = []testCase{
 		defer cancel()
 		k, fresh := t.key("k"), t.key("fresh")
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2", "n": "7"}})
-		for ctx, want := range map[context.Context]error{cancelled: context.Canceled, late: context.DeadlineExceeded} {
-			for _, u := range []guest.Update{everything(nil), {Drop: true}, {Add: map[string]int64{"n": 1}, Once: true, Reserve: true}} {
+		for ctx, want := range map[context.Context]error{cancelled: context.Canceled,
+			late: context.DeadlineExceeded} {
+			for _, u := range []guest.Update{everything(nil), {Drop: true},
+				{Add: map[string]int64{"n": 1}, Once: true, Reserve: true}} {
 				for _, key := range []string{k, fresh} {
-					if res, err := t.store.Update(ctx, key, u); !errors.Is(err, want) || res.Applied {
-						t.failf("Update answers %+v, %v; want %v", res, err, want)
+					if res, err := t.store.Update(ctx, key, u); !errors.Is(err, want) ||
+						res.Applied {
+						t.failf("Update returns %+v, %v; want %v", res, err, want)
 					}
 				}
 			}
 			if have, err := t.store.Get(ctx, k); !errors.Is(err, want) || len(have) != 0 {
-				t.failf("Get answers %q, %v; want %v", have, err, want)
+				t.failf("Get returns %q, %v; want %v", have, err, want)
 			}
 			yields := 0
 			for key, err := range t.store.Keys(ctx, t.prefix) {
@@ -52,9 +55,12 @@ var callers = []testCase{
 			func() guest.Fields { return t.get(k, "a", "b") },
 			func() guest.Fields { return t.apply(k, guest.Update{ReturnAll: true}) },
 			func() guest.Fields { return t.apply(k, guest.Update{Return: []string{"a", "b"}}) },
-			func() guest.Fields { return t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, ReturnAll: true}) },
 			func() guest.Fields {
-				return t.update(k, guest.Update{If: guest.Fields{"a": "0"}, Return: []string{"b"}}).Fields
+				return t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, ReturnAll: true})
+			},
+			func() guest.Fields {
+				return t.update(k, guest.Update{If: guest.Fields{"a": "0"},
+					Return: []string{"b"}}).Fields
 			},
 		} {
 			mine, other := read(), read()
@@ -73,7 +79,8 @@ var callers = []testCase{
 			t.holds(k, all)
 		}
 	}},
-	{"the caller's update", duty9, func(t *tester) { // neither keeps what is the other's
+	// neither store nor caller keeps a map of the other's
+	{"the caller's update", duty9, func(t *tester) {
 		k := t.key("k")
 		u := func() guest.Update {
 			return guest.Update{

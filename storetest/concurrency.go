@@ -18,7 +18,9 @@ var concurrency = []testCase{
 	{"additions abreast", duty2, func(t *tester) {
 		const each = 20
 		k := t.key("k")
-		u := guest.Update{Add: map[string]int64{"n": 1, "m": -1}, Once: true, Return: []string{"n", "m"}} // shared by all
+		// shared by all
+		u := guest.Update{Add: map[string]int64{"n": 1, "m": -1}, Once: true,
+			Return: []string{"n", "m"}}
 		var seen sync.Map
 		t.abreast(abreast, func(int) error {
 			for range each {
@@ -30,7 +32,7 @@ var concurrency = []testCase{
 					return fmt.Errorf("two additions returned the sum %q", res.Fields["n"])
 				}
 				if "-"+res.Fields["n"] != res.Fields["m"] {
-					return fmt.Errorf("an update returned half of another: %q", res.Fields)
+					return fmt.Errorf("an update returned half of another one: %q", res.Fields)
 				}
 			}
 			return nil
@@ -45,7 +47,8 @@ var concurrency = []testCase{
 			losers := make([]string, abreast)
 			t.abreast(abreast, func(i int) error {
 				me := strconv.Itoa(i)
-				res, err := t.store.Update(t.Context(), k, guest.Update{If: guest.Fields{"won": ""}, Set: guest.Fields{"won": me}})
+				res, err := t.store.Update(t.Context(), k,
+					guest.Update{If: guest.Fields{"won": ""}, Set: guest.Fields{"won": me}})
 				if err != nil {
 					return err
 				}
@@ -61,9 +64,9 @@ var concurrency = []testCase{
 			if won == "" || won != winner.Load() {
 				t.failf("%v won, but the record says %q", winner.Load(), won)
 			}
-			for i, told := range losers {
-				if strconv.Itoa(i) != won && told != won {
-					t.failf("%s won, but %d was told %q", won, i, told)
+			for i, seen := range losers {
+				if strconv.Itoa(i) != won && seen != won {
+					t.failf("%s won, but %d saw %q", won, i, seen)
 				}
 			}
 		}
@@ -80,7 +83,8 @@ var concurrency = []testCase{
 					return fmt.Errorf("the field holds %q: %w", have, err)
 				}
 				next := strconv.Itoa(n + 1)
-				res, err := t.store.Update(t.Context(), k, guest.Update{If: guest.Fields{"n": have}, Set: guest.Fields{"n": next}})
+				res, err := t.store.Update(t.Context(), k,
+					guest.Update{If: guest.Fields{"n": have}, Set: guest.Fields{"n": next}})
 				if err != nil {
 					return err
 				}
@@ -103,7 +107,7 @@ var concurrency = []testCase{
 				return t.writeThrice(k)
 			}
 			for n := 0; !written.Load(); n++ {
-				if n%50 == 0 { // lest the clock of a bubble stand still for a writer that waits
+				if n%50 == 0 { // so that the clock of a bubble advances for a writer that waits
 					time.Sleep(100 * time.Microsecond)
 				}
 				var have guest.Fields
@@ -136,21 +140,26 @@ var concurrency = []testCase{
 				t.failf("after %d additions of 1, each once, the sum is %q", i+1, have)
 			}
 		}
-		t.unmet(k, guest.Update{If: guest.Fields{"n": "1"}, Add: map[string]int64{"n": 1}, Once: true}, guest.Fields{"n": "40"})
-		t.refused(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 1}, Once: true}, guest.ErrQuota)
-		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 2}, Once: true})
+		t.unmet(k, guest.Update{If: guest.Fields{"n": "1"}, Add: map[string]int64{"n": 1},
+			Once: true}, guest.Fields{"n": "40"})
+		t.refused(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 1},
+			Once: true}, guest.ErrQuota)
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 2},
+			Once: true})
 		t.apply(k, guest.Update{Drop: true, Once: true})
 		t.holds(k, nil)
 	}},
-	{"answers in time", duty4, func(t *tester) { // and true, whenever the deadline passes
+	{"answers in time", duty4, func(t *tester) { // and truthfully, whenever the deadline passes
 		k := t.key("k")
 		var done, uncertain int
-		for _, d := range []time.Duration{50 * time.Microsecond, 300 * time.Microsecond, 2 * time.Millisecond} {
+		for _, d := range []time.Duration{50 * time.Microsecond, 300 * time.Microsecond,
+			2 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), d)
 			start := time.Now()
-			_, err := t.store.Update(ctx, k, guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+			_, err := t.store.Update(ctx, k,
+				guest.Update{Add: map[string]int64{"n": 1}, Once: true})
 			cancel()
-			if took := time.Since(start); took > patience/2 {
+			if took := time.Since(start); took > longestWait/2 {
 				t.says = duty8
 				t.failf("with a deadline of %v a call took %v", d, took)
 			}
@@ -168,12 +177,14 @@ var concurrency = []testCase{
 			return err == nil
 		})
 		if n, _ := strconv.Atoi(have["n"]); n < done || n > done+uncertain {
-			t.failf("%d additions were done and %d uncertain, but the sum is %d", done, uncertain, n)
+			t.failf("%d additions were done and %d uncertain, but the sum is %d", done,
+				uncertain, n)
 		}
 	}},
 }
 
-// writeThrice writes the same number to three fields, again and again, and drops them at times.
+// writeThrice writes the same number to three fields, again and again, and sometimes drops the
+// record.
 func (t *tester) writeThrice(key string) error {
 	for n := range 100 {
 		same := strconv.Itoa(n%10 + 1)

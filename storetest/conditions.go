@@ -24,8 +24,10 @@ func everything(cond guest.Fields) guest.Update {
 var conditions = []testCase{
 	{"if", ifSays, func(t *tester) {
 		k := t.key("k")
-		t.apply(k, guest.Update{If: guest.Fields{"a": "", "b": ""}, Set: guest.Fields{"a": "1", "b": "2"}})
-		t.apply(k, guest.Update{If: guest.Fields{"a": "1", "b": "2", "c": ""}, Set: guest.Fields{"c": "3"}})
+		t.apply(k, guest.Update{If: guest.Fields{"a": "", "b": ""},
+			Set: guest.Fields{"a": "1", "b": "2"}})
+		t.apply(k, guest.Update{If: guest.Fields{"a": "1", "b": "2", "c": ""},
+			Set: guest.Fields{"c": "3"}})
 		t.apply(k, guest.Update{If: guest.Fields{"c": "3"}, Set: guest.Fields{"c": "4"}})
 		t.holds(k, guest.Fields{"a": "1", "b": "2", "c": "4"})
 	}},
@@ -57,7 +59,8 @@ var conditions = []testCase{
 	{"if not, bad input", duty3, func(t *tester) { // conditions come first
 		k := t.key("k")
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "no number"}})
-		u := guest.Update{If: guest.Fields{"a": "2"}, Set: guest.Fields{"c": "3"}, Add: map[string]int64{"b": 1}, Quota: guest.Quota{Fields: 1}}
+		u := guest.Update{If: guest.Fields{"a": "2"}, Set: guest.Fields{"c": "3"},
+			Add: map[string]int64{"b": 1}, Quota: guest.Quota{Fields: 1}}
 		t.unmet(k, u, guest.Fields{"a": "1"})
 	}},
 	{"not after", afterSays, func(t *tester) {
@@ -83,7 +86,8 @@ var conditions = []testCase{
 			u.NotAfter = now.Add(-before)
 			res := t.unmet(k, u, guest.Fields{"a": "1", "n": "7"})
 			if !res.Now.After(u.NotAfter) {
-				t.failf("the update was too late for %v, but the store's clock says %v", u.NotAfter, res.Now)
+				t.failf("the update was too late for %v, but the store's clock says %v", u.NotAfter,
+					res.Now)
 			}
 			u = guest.Update{Drop: true, NotAfter: u.NotAfter}
 			t.unmet(k, u, nil)

@@ -1,6 +1,6 @@
 package storetest
 
-// The sentences of store.go that the cases quote.
+// The sentences of store.go that cases quote.
 const (
 	duty1  = `A record that was never written, was dropped or has expired reads as one without fields; that is no error.`
 	duty2  = `An update is atomic: no reader sees a part of it, and two updates of one record happen one after the other.`

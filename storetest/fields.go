@@ -19,7 +19,7 @@ var reading = []testCase{
 	}},
 	{"dropped", duty1, func(t *tester) {
 		k := t.key("k")
-		t.apply(k, guest.Update{Drop: true}) // what is not there may be dropped
+		t.apply(k, guest.Update{Drop: true}) // an absent record may be dropped
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}})
 		t.apply(k, guest.Update{Drop: true})
 		t.holds(k, nil)
@@ -33,7 +33,8 @@ var reading = []testCase{
 		if have := t.get(k, "a", ".b"); len(have) != 0 {
 			t.failf("named fields of an expired record: %q", have)
 		}
-		t.apply(k, guest.Update{If: guest.Fields{"a": ""}, Add: map[string]int64{"a": 5}, Quota: guest.Quota{Fields: 1}})
+		t.apply(k, guest.Update{If: guest.Fields{"a": ""}, Add: map[string]int64{"a": 5},
+			Quota: guest.Quota{Fields: 1}})
 		t.holds(k, guest.Fields{"a": "5"})
 	}},
 	{"get", getSays, func(t *tester) {
@@ -50,7 +51,7 @@ var reading = []testCase{
 			{[]string{"d/e", ".c", "a"}, guest.Fields{"a": "1", ".c": "3", "d/e": "4"}},
 			{[]string{"a", "none", "a"}, guest.Fields{"a": "1"}},
 			{[]string{"none"}, nil},
-			{[]string{"d/"}, nil}, // no prefix here
+			{[]string{"d/"}, nil}, // a name is no prefix
 		} {
 			if have := t.get(k, c.names...); !maps.Equal(have, c.want) {
 				t.failf("Get of %q is %q, want %q", c.names, have, c.want)
@@ -103,7 +104,8 @@ var reading = []testCase{
 	{"own names", duty11, func(t *tester) {
 		k := t.key("k")
 		for i := range 3 {
-			u := guest.Update{Add: map[string]int64{"a": 1}, Once: true, TTL: time.Hour, Quota: guest.Quota{Fields: 1, Bytes: 2}, ReturnAll: true}
+			u := guest.Update{Add: map[string]int64{"a": 1}, Once: true, TTL: time.Hour,
+				Quota: guest.Quota{Fields: 1, Bytes: 2}, ReturnAll: true}
 			want := guest.Fields{"a": strconv.Itoa(i + 1)}
 			if have := t.apply(k, u); !maps.Equal(have, want) {
 				t.failf("ReturnAll is %q, want %q", have, want)
@@ -141,7 +143,8 @@ var steps = []testCase{
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2"}})
 		have := t.apply(k, guest.Update{
 			If: guest.Fields{"a": "1"}, Drop: true,
-			Default: guest.Fields{"c": "1"}, Set: guest.Fields{"a": "2"}, Add: map[string]int64{"n": 1}, Stamp: ".t", TTL: time.Hour,
+			Default: guest.Fields{"c": "1"}, Set: guest.Fields{"a": "2"},
+			Add: map[string]int64{"n": 1}, Stamp: ".t", TTL: time.Hour,
 			Return: []string{"a", "c", "n"},
 		})
 		if len(have) != 0 {
@@ -152,7 +155,8 @@ var steps = []testCase{
 	{"default", defaultSays, func(t *tester) {
 		k := t.key("k")
 		t.apply(k, guest.Update{Default: guest.Fields{"a": "1"}})
-		have := t.apply(k, guest.Update{Default: guest.Fields{"a": "2", "b": "3"}, Return: []string{"a", "b"}})
+		have := t.apply(k, guest.Update{Default: guest.Fields{"a": "2", "b": "3"},
+			Return: []string{"a", "b"}})
 		if want := (guest.Fields{"a": "1", "b": "3"}); !maps.Equal(have, want) {
 			t.failf("the update returned %q, want %q", have, want)
 		}
@@ -169,7 +173,8 @@ var steps = []testCase{
 		for _, c := range []struct {
 			n    int64
 			want string
-		}{{5, "5"}, {-7, "-2"}, {0, "-2"}, {2, ""}, {0, ""}, {-3, "-3"}, {3, ""}, {1e15, "1000000000000000"}} {
+		}{{5, "5"}, {-7, "-2"}, {0, "-2"}, {2, ""}, {0, ""}, {-3, "-3"}, {3, ""},
+			{1e15, "1000000000000000"}} {
 			have := t.apply(k, guest.Update{Add: map[string]int64{"n": c.n}, Return: []string{"n"}})
 			if got, ok := have["n"]; got != c.want || ok != (c.want != "") {
 				t.failf("after an addition of %d the field is %q, want %q", c.n, have, c.want)
@@ -182,46 +187,59 @@ var steps = []testCase{
 		t.apply(k, guest.Update{Add: map[string]int64{"n": 1, "m": -1, "z": 1}})
 		t.holds(k, guest.Fields{"n": "13", "m": "-1"})
 	}},
-	{"add to 0", addSays, func(t *tester) { // removes this field, and no other that its name begins
+	// removes this field, and no field whose name begins with its name
+	{"add to 0", addSays, func(t *tester) {
 		k := t.key("k")
-		t.apply(k, guest.Update{Set: guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/": "3", "cart/a/b": "4"}})
+		t.apply(k, guest.Update{
+			Set: guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/": "3", "cart/a/b": "4"}})
 		t.apply(k, guest.Update{Add: map[string]int64{"cart/a/": -3}})
 		t.holds(k, guest.Fields{"cart/": "1", "cart/a": "2", "cart/a/b": "4"})
-		t.apply(k, guest.Update{Add: map[string]int64{"cart/": -1, "cart/a": 1}, Once: true, Return: []string{"cart/"}})
+		t.apply(k, guest.Update{Add: map[string]int64{"cart/": -1, "cart/a": 1}, Once: true,
+			Return: []string{"cart/"}})
 		t.holds(k, guest.Fields{"cart/a": "3", "cart/a/b": "4"})
 		t.apply(k, guest.Update{Add: map[string]int64{"cart/": 0}})
 		t.holds(k, guest.Fields{"cart/a": "3", "cart/a/b": "4"})
 	}},
 	{"unset", unsetSays, func(t *tester) {
-		t.removes(func(names []string) guest.Update { return guest.Update{Unset: names} }, []removal{
-			{[]string{"none", "none/", "c", "%w/", "a/", ".cart/", ".", "cart/b/"}, slashed},
-			{[]string{"cart/"}, []string{"cart", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"cart/a/", "cart/", "car"}, []string{"cart", "cart/a", "cart/a/b", "cart/b/c", "carts/a", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"cart", ".cart/a"}, []string{"cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x"}},
-			{slashed, nil},
-		})
+		t.removes(func(names []string) guest.Update { return guest.Update{Unset: names} },
+			[]removal{
+				{[]string{"none", "none/", "c", "%w/", "a/", ".cart/", ".", "cart/b/"}, slashed},
+				{[]string{"cart/"}, []string{"cart", "cart/a", "cart/a/", "cart/a/b", "cart/b/c",
+					"carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+				{[]string{"cart/a/", "cart/", "car"},
+					[]string{"cart", "cart/a", "cart/a/b", "cart/b/c",
+						"carts/a", "%w/x", "a/x", ".cart/a"}},
+				{[]string{"cart", ".cart/a"}, []string{"cart/", "cart/a", "cart/a/", "cart/a/b",
+					"cart/b/c", "carts/a", "car", "%w/x", "a/x"}},
+				{slashed, nil},
+			})
 	}},
 	{"unset prefix", prefixSays, func(t *tester) {
-		t.removes(func(names []string) guest.Update { return guest.Update{UnsetPrefix: names} }, []removal{
-			{[]string{"none", "none/", "%a/", "cart/b/c/", "a/x/", "x"}, slashed},
-			{[]string{"cart/"}, []string{"cart", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"cart/a"}, []string{"cart", "cart/", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"cart/b/", "%w/", "."}, []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "carts/a", "car", "a/x"}},
-			{[]string{"cart/", "cart/a", "carts"}, []string{"cart", "car", "%w/x", "a/x", ".cart/a"}},
-			{[]string{"car", "a", "%", ".cart/a"}, nil},
-			{[]string{""}, nil},
-		})
+		t.removes(func(names []string) guest.Update { return guest.Update{UnsetPrefix: names} },
+			[]removal{
+				{[]string{"none", "none/", "%a/", "cart/b/c/", "a/x/", "x"}, slashed},
+				{[]string{"cart/"}, []string{"cart", "carts/a", "car", "%w/x", "a/x", ".cart/a"}},
+				{[]string{"cart/a"}, []string{"cart", "cart/", "cart/b/c", "carts/a", "car", "%w/x",
+					"a/x", ".cart/a"}},
+				{[]string{"cart/b/", "%w/", "."}, []string{"cart", "cart/", "cart/a", "cart/a/",
+					"cart/a/b", "carts/a", "car", "a/x"}},
+				{[]string{"cart/", "cart/a", "carts"},
+					[]string{"cart", "car", "%w/x", "a/x", ".cart/a"}},
+				{[]string{"car", "a", "%", ".cart/a"}, nil},
+				{[]string{""}, nil},
+			})
 	}},
-	{"unset and unset prefix", prefixSays, func(t *tester) { // of one update, with all that may surround them
+	{"unset and unset prefix", prefixSays, func(t *tester) { // in one update, with all other steps
 		k := t.key("k")
-		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "a/": "2", "a/b": "3", "b/": "4", "b/c": "5", "n/": "6", "n/m": "7"}})
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "a/": "2", "a/b": "3", "b/": "4",
+			"b/c": "5", "n/": "6", "n/m": "7"}})
 		have := t.apply(k, guest.Update{
 			Default:     guest.Fields{"d": "1"},
 			Set:         guest.Fields{"c": "1"},
 			Add:         map[string]int64{"n/": -6},
 			Unset:       []string{"a/"},
 			UnsetPrefix: []string{"b/"},
-			Quota:       guest.Quota{Fields: 5}, // no more than are left
+			Quota:       guest.Quota{Fields: 5}, // exactly as many as are left
 			Once:        true,
 			Return:      []string{"a/", "a/b", "b/", "b/c", "n/", "n/m"},
 		})
@@ -229,7 +247,8 @@ var steps = []testCase{
 			t.failf("the update returned %q, want %q", have, want)
 		}
 		t.holds(k, guest.Fields{"a": "1", "a/b": "3", "c": "1", "d": "1", "n/m": "7"})
-		t.refused(k, guest.Update{Set: guest.Fields{"e": "1"}, Unset: []string{"n/"}, UnsetPrefix: []string{"b/"}, Quota: guest.Quota{Fields: 5}}, guest.ErrQuota)
+		t.refused(k, guest.Update{Set: guest.Fields{"e": "1"}, Unset: []string{"n/"},
+			UnsetPrefix: []string{"b/"}, Quota: guest.Quota{Fields: 5}}, guest.ErrQuota)
 	}},
 	{"stamp", stampSays, func(t *tester) {
 		k := t.key("k")
@@ -237,7 +256,8 @@ var steps = []testCase{
 		res := t.update(k, guest.Update{Stamp: "at", Return: []string{"at"}})
 		want := strconv.FormatInt(res.Now.UnixMilli(), 10)
 		if res.Fields["at"] != want || res.Now.Year() < 2000 {
-			t.failf("the stamp is %q, the store's clock %v (%s ms)", res.Fields["at"], res.Now, want)
+			t.failf("the stamp is %q, the store's clock %v (%s ms)", res.Fields["at"], res.Now,
+				want)
 		}
 		t.holds(k, guest.Fields{"at": want})
 	}},
@@ -249,7 +269,8 @@ var steps = []testCase{
 			{NotAfter: time.Unix(1, 0)},
 			{Drop: true, Stamp: "at"},
 		} {
-			if now := t.update(k, u).Now; now.Year() < 2000 || !now.Equal(now.Truncate(time.Millisecond)) {
+			if now := t.update(k, u).Now; now.Year() < 2000 ||
+				!now.Equal(now.Truncate(time.Millisecond)) {
 				t.failf("Result.Now is %v after %+v", now, u)
 			}
 		}
@@ -260,7 +281,8 @@ var steps = []testCase{
 			t.failf("all fields of no record are %q", have)
 		}
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1", "b": "2", ".c": "3"}})
-		have := t.apply(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "5"}, Return: []string{"b", ".c", "none", "b"}})
+		have := t.apply(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "5"},
+			Return: []string{"b", ".c", "none", "b"}})
 		if want := (guest.Fields{"b": "5", ".c": "3"}); !maps.Equal(have, want) {
 			t.failf("the update returned %q, want %q", have, want)
 		}
@@ -271,10 +293,11 @@ var steps = []testCase{
 	}},
 }
 
-// slashed are names of fields that begin each other, with and without a slash.
-var slashed = []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a", "car", "%w/x", "a/x", ".cart/a"}
+// slashed are field names of which some begin with others, with and without a slash.
+var slashed = []string{"cart", "cart/", "cart/a", "cart/a/", "cart/a/b", "cart/b/c", "carts/a",
+	"car", "%w/x", "a/x", ".cart/a"}
 
-// A removal names fields or prefixes, and what they leave of slashed.
+// A removal has names of fields or prefixes, and what is left of slashed.
 type removal struct{ names, left []string }
 
 func (t *tester) removes(update func(names []string) guest.Update, removals []removal) {

@@ -23,7 +23,7 @@ var keys = []testCase{
 		t.lists("in:7", []string{t.key("in:7")})
 		t.lists("none", nil)
 	}},
-	{"keys by pattern", keysSays, func(t *tester) { // a prefix is no pattern
+	{"keys by pattern", keysSays, func(t *tester) { // a prefix is not a pattern
 		const odd = `*?[a-b]^\{x}%` + "\xff\n é"
 		want := []string{t.key(odd), t.key(odd + "1"), t.key(odd + odd)}
 		near := t.key(strings.Replace(odd, "?", "x", 1)) // which the pattern would match
@@ -69,7 +69,7 @@ var keys = []testCase{
 	}},
 }
 
-// lists demands that Keys yields these keys, and no others.
+// lists checks that Keys yields these keys, and no others.
 func (t *tester) lists(prefix string, want []string) {
 	t.Helper()
 	var have []string

@@ -9,7 +9,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A short life is what a case waits for; it doubles when the store was too slow for the case to mean anything.
+// A case waits for a short life to end. The life is doubled if the store was too slow for a
+// meaningful result.
 func shortLives(yield func(time.Duration) bool) {
 	for d := 30 * time.Millisecond; yield(d); d *= 2 {
 	}
@@ -18,7 +19,8 @@ func shortLives(yield func(time.Duration) bool) {
 var lifetime = []testCase{
 	{"ttl", duty7, func(t *tester) {
 		k := t.key("k")
-		t.lives(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"}, TTL: 100 * time.Millisecond})
+		t.lives(k, guest.Update{Set: guest.Fields{"a": "1", ".b": "2"},
+			TTL: 100 * time.Millisecond})
 	}},
 	{"ttl lengthens", duty7, func(t *tester) {
 		k := t.key("k")
@@ -75,7 +77,8 @@ var lifetime = []testCase{
 		for short := range shortLives {
 			t.apply(k, guest.Update{Drop: true})
 			t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: short})
-			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "2"}, Add: map[string]int64{"n": 1}}).Applied {
+			if t.update(k, guest.Update{If: guest.Fields{"a": "1"}, Set: guest.Fields{"b": "2"},
+				Add: map[string]int64{"n": 1}}).Applied {
 				t.gone(k)
 				return
 			}
@@ -87,18 +90,21 @@ var lifetime = []testCase{
 		k, made := t.key("k"), t.key("made")
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}})
 		t.apply(k, guest.Update{Set: guest.Fields{"b": "2"}, Once: true, TTL: short, KeepTTL: true})
-		t.apply(made, guest.Update{Set: guest.Fields{"a": "1"}, Once: true, TTL: short, KeepTTL: true})
+		t.apply(made, guest.Update{Set: guest.Fields{"a": "1"}, Once: true, TTL: short,
+			KeepTTL: true})
 		t.gone(made)
 		t.pass(2 * short)
 		t.holds(k, guest.Fields{"a": "1", "b": "2"})
 	}},
 	{"kept ttl is not lengthened", duty7, func(t *tester) {
-		for _, first := range []guest.Fields{{"a": "1"}, {".a": "1"}} { // one that counts, and one that does not
+		// one that counts, and one that does not
+		for _, first := range []guest.Fields{{"a": "1"}, {".a": "1"}} {
 			k := t.key("k" + slices.Collect(maps.Keys(first))[0])
 			for short := range shortLives {
 				t.apply(k, guest.Update{Drop: true})
 				t.apply(k, guest.Update{Set: first, TTL: short})
-				if t.update(k, guest.Update{If: first, Set: guest.Fields{"b": "2"}, TTL: time.Hour, KeepTTL: true}).Applied {
+				if t.update(k, guest.Update{If: first, Set: guest.Fields{"b": "2"}, TTL: time.Hour,
+					KeepTTL: true}).Applied {
 					t.gone(k)
 					break
 				}
@@ -106,7 +112,8 @@ var lifetime = []testCase{
 			}
 		}
 	}},
-	{"ttl in the same step", duty7, func(t *tester) { // whatever falls between a write and its TTL lives for ever
+	// if a fault falls between a write and its TTL, the record lives for ever
+	{"ttl in the same step", duty7, func(t *tester) {
 		k := t.key("k")
 		for range 20 {
 			t.apply(k, guest.Update{Add: map[string]int64{"n": 1}, TTL: 2 * time.Millisecond})
@@ -122,14 +129,16 @@ var lifetime = []testCase{
 		t.keepsTTL(guest.Update{NotAfter: time.Unix(1, 0), Set: guest.Fields{"b": "1"}}, nil)
 	}},
 	{"ttl over quota", duty5, func(t *tester) {
-		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1", "c": "1"}, Quota: guest.Quota{Fields: 1}}, guest.ErrQuota)
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1", "c": "1"},
+			Quota: guest.Quota{Fields: 1}}, guest.ErrQuota)
 	}},
 	{"ttl of invalid input", duty6, func(t *tester) {
-		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1"}, Add: map[string]int64{"a": 1}}, guest.ErrInvalid)
+		t.keepsTTL(guest.Update{Set: guest.Fields{"b": "1"}, Add: map[string]int64{"a": 1}},
+			guest.ErrInvalid)
 	}},
 }
 
-// keepsTTL demands that an update which is not applied to a record with a="x" leaves its expiry.
+// keepsTTL checks that an update which is not applied to a record with a="x" leaves its expiry.
 func (t *tester) keepsTTL(u guest.Update, want error) {
 	k := t.key("k")
 	u.TTL = time.Hour
@@ -148,21 +157,21 @@ func (t *tester) keepsTTL(u guest.Update, want error) {
 	}
 }
 
-// tooSlow gives up on a record that never lives long enough.
+// tooSlow ends the case if the store was too slow with every life.
 func (t *tester) tooSlow(ttl time.Duration) {
 	t.Helper()
-	if ttl > patience {
+	if ttl > longestWait {
 		t.failf("a record with a TTL of %v was gone at once", ttl)
 	}
 }
 
-// lives demands that the record which u makes lives as long as u says, and is gone then.
+// lives checks that the record which u creates lives as long as u says, and has then expired.
 func (t *tester) lives(key string, u guest.Update) {
 	t.Helper()
 	start := time.Now()
 	t.apply(key, u)
 	t.gone(key)
-	const slack = 2 * time.Millisecond // clocks tick in milliseconds, and not together
+	const slack = 2 * time.Millisecond // clocks count milliseconds, and not in step
 	if lived := time.Since(start); lived < u.TTL-slack {
 		t.failf("a record with a TTL of %v lived for %v", u.TTL, lived)
 	}

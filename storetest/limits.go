@@ -22,21 +22,28 @@ var limits = []testCase{
 			{Default: guest.Fields{"c": "1"}},
 			{Add: map[string]int64{"m": 1}},
 			{Stamp: "t"},
-			{Set: guest.Fields{"a": "x", "c": "1", "d": "1"}, Unset: []string{"b"}, Add: map[string]int64{"n": 1}, TTL: time.Hour},
+			{Set: guest.Fields{"a": "x", "c": "1", "d": "1"}, Unset: []string{"b"},
+				Add: map[string]int64{"n": 1}, TTL: time.Hour},
 		} {
 			u.Quota = q
 			t.refused(k, u, guest.ErrQuota)
 		}
-		t.apply(k, guest.Update{Set: guest.Fields{"a": strings.Repeat("x", 1000)}, Quota: q}) // bytes have no bound
-		t.apply(k, guest.Update{Set: guest.Fields{"c": "1"}, Unset: []string{"b"}, Quota: q}) // one for one
-		t.apply(k, guest.Update{Set: guest.Fields{"d": "1"}, Add: map[string]int64{"n": -1}, Quota: q})
-		t.refused(t.key("fresh"), guest.Update{Set: guest.Fields{"a": "1", "b": "2", "c": "3", "d": "4"}, Quota: q}, guest.ErrQuota)
+		// bytes have no bound
+		t.apply(k, guest.Update{Set: guest.Fields{"a": strings.Repeat("x", 1000)}, Quota: q})
+		// one for one
+		t.apply(k, guest.Update{Set: guest.Fields{"c": "1"}, Unset: []string{"b"}, Quota: q})
+		t.apply(k, guest.Update{Set: guest.Fields{"d": "1"}, Add: map[string]int64{"n": -1},
+			Quota: q})
+		t.refused(t.key("fresh"),
+			guest.Update{Set: guest.Fields{"a": "1", "b": "2", "c": "3", "d": "4"}, Quota: q},
+			guest.ErrQuota)
 	}},
 	{"quota of bytes", duty5, func(t *tester) {
 		k := t.key("k")
 		q := guest.Quota{Bytes: 10}
 		t.apply(k, guest.Update{Set: guest.Fields{"ab": "123", "é": "\x00\xff"}, Quota: q}) // 5 + 4
-		t.apply(k, guest.Update{Set: guest.Fields{"ab": "1234"}, Quota: q})                 // exactly 10
+		// exactly 10
+		t.apply(k, guest.Update{Set: guest.Fields{"ab": "1234"}, Quota: q})
 		for _, u := range []guest.Update{
 			{Set: guest.Fields{"ab": "12345"}},
 			{Set: guest.Fields{"c": "1"}},
@@ -49,7 +56,8 @@ var limits = []testCase{
 		}
 		t.apply(k, guest.Update{Add: map[string]int64{"ab": 8765}, Quota: q}) // 9999
 		t.apply(k, guest.Update{Set: guest.Fields{"ab": "1", "c": "22"}, Quota: q})
-		t.refused(t.key("fresh"), guest.Update{Set: guest.Fields{"a": "1234567890"}, Quota: q}, guest.ErrQuota)
+		t.refused(t.key("fresh"), guest.Update{Set: guest.Fields{"a": "1234567890"}, Quota: q},
+			guest.ErrQuota)
 	}},
 	{"quota of both", duty5, func(t *tester) {
 		k := t.key("k")
@@ -65,17 +73,21 @@ var limits = []testCase{
 		dots := guest.Fields{".a": strings.Repeat("x", 100), ".b": "1"}
 		t.apply(k, guest.Update{Set: dots, Quota: q})
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Stamp: ".t", Quota: q})
-		t.apply(k, guest.Update{Set: guest.Fields{".c": "1"}, Add: map[string]int64{".n": 1}, Quota: q})
-		t.refused(k, guest.Update{Set: guest.Fields{"b": "1"}, Unset: []string{".a", ".b"}, Quota: q}, guest.ErrQuota)
+		t.apply(k, guest.Update{Set: guest.Fields{".c": "1"}, Add: map[string]int64{".n": 1},
+			Quota: q})
+		t.refused(k, guest.Update{Set: guest.Fields{"b": "1"}, Unset: []string{".a", ".b"},
+			Quota: q}, guest.ErrQuota)
 	}},
 	{"quota lowered", duty5, func(t *tester) {
 		k := t.key("k")
 		all := guest.Fields{"a": "12345", "b": "12345", "c": "12345", "d": "12345"}
 		t.apply(k, guest.Update{Set: all})
 		q := guest.Quota{Fields: 2, Bytes: 10}
-		t.apply(k, guest.Update{Set: guest.Fields{".s": "1"}, TTL: time.Hour, Quota: q}) // as large as it was
+		// as large as it was
+		t.apply(k, guest.Update{Set: guest.Fields{".s": "1"}, TTL: time.Hour, Quota: q})
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "54321"}, Quota: q})
-		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Unset: []string{"b"}, Quota: q}) // smaller
+		// smaller
+		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Unset: []string{"b"}, Quota: q})
 		t.refused(k, guest.Update{Set: guest.Fields{"e": "123456"}, Quota: q}, guest.ErrQuota)
 		t.holds(k, guest.Fields{"a": "1", "c": "12345", "d": "12345", ".s": "1"})
 		t.apply(k, guest.Update{Drop: true, Quota: q})
@@ -87,7 +99,8 @@ var limits = []testCase{
 		t.abreast(8, func(i int) error {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
 			for range 25 {
-				u := guest.Update{Quota: q, ReturnAll: true, Set: guest.Fields{}, Add: map[string]int64{}}
+				u := guest.Update{Quota: q, ReturnAll: true, Set: guest.Fields{},
+					Add: map[string]int64{}}
 				for range 1 + r.IntN(3) {
 					u.Set[string(rune('a'+r.IntN(6)))] = strings.Repeat("x", 1+r.IntN(8))
 				}
@@ -108,7 +121,8 @@ var limits = []testCase{
 
 	{"addition to no number", duty6, func(t *tester) {
 		k := t.key("k")
-		for _, value := range []string{"x", "1.5", "1e3", "0x10", "12a", "- 1", " 1", "1 ", "nan", "inf", "\x00", "--1", "1\n", "９"} {
+		for _, value := range []string{"x", "1.5", "1e3", "0x10", "12a", "- 1", " 1", "1 ", "nan",
+			"inf", "\x00", "--1", "1\n", "９"} {
 			t.apply(k, guest.Update{Drop: true})
 			t.apply(k, guest.Update{Set: guest.Fields{"n": value, "ok": "1", "b": "2", "c/d": "3"}})
 			t.refused(k, guest.Update{Add: map[string]int64{"n": 1}}, guest.ErrInvalid)
@@ -144,7 +158,8 @@ var limits = []testCase{
 			} {
 				have, n := sign*c.have, sign*c.n
 				t.apply(k, guest.Update{Drop: true})
-				t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Add: map[string]int64{"n": have}})
+				t.apply(k, guest.Update{Set: guest.Fields{"a": "1"},
+					Add: map[string]int64{"n": have}})
 				u := guest.Update{Add: map[string]int64{"n": n}, Set: guest.Fields{"a": "2"}}
 				if !c.ok {
 					t.refused(k, u, guest.ErrInvalid)
@@ -163,14 +178,18 @@ var limits = []testCase{
 		k := t.key("k")
 		q := guest.Quota{Fields: 1}
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, Quota: q, Reserve: true})
-		t.refused(k, guest.Update{Set: guest.Fields{"b": "1"}, Quota: q, Reserve: true}, guest.ErrQuota) // a full store, not a full record
-		t.unmet(k, guest.Update{If: guest.Fields{"a": "2"}, Drop: true, Reserve: true}, guest.Fields{"a": "1"})
-		t.apply(k, guest.Update{Set: guest.Fields{".s": "1"}, Unset: []string{"a"}, TTL: time.Hour, Once: true, Reserve: true})
+		// a full store, not a full record
+		t.refused(k, guest.Update{Set: guest.Fields{"b": "1"}, Quota: q, Reserve: true},
+			guest.ErrQuota)
+		t.unmet(k, guest.Update{If: guest.Fields{"a": "2"}, Drop: true, Reserve: true},
+			guest.Fields{"a": "1"})
+		t.apply(k, guest.Update{Set: guest.Fields{".s": "1"}, Unset: []string{"a"}, TTL: time.Hour,
+			Once: true, Reserve: true})
 		t.holds(k, guest.Fields{".s": "1"})
 	}},
 }
 
-// load returns what counts against a quota.
+// load returns the fields and bytes that count against a quota.
 func load(f guest.Fields) (n, bytes int) {
 	for name, value := range f {
 		if !strings.HasPrefix(name, ".") {

@@ -14,7 +14,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// newSeed returns the seed of a random case. STORETEST_SEED in the environment sets it, to see a failure again.
+// newSeed returns the seed of a random case. Set STORETEST_SEED in the environment to repeat a
+// failure.
 func newSeed() uint64 {
 	if seed, err := strconv.ParseUint(os.Getenv("STORETEST_SEED"), 10, 64); err == nil {
 		return seed
@@ -22,7 +23,7 @@ func newSeed() uint64 {
 	return rand.Uint64()
 }
 
-// random compares a store with the model: any updates, one after the other.
+// random compares a store with the model, over random updates, one after the other.
 var random = []testCase{
 	{"random updates", stepsSays, func(t *tester) {
 		seed := newSeed()
@@ -35,8 +36,9 @@ var random = []testCase{
 			res, err := t.store.Update(t.Context(), key, u)
 			want, answer, wantErr := model(records[n], u, res.Now)
 			same := res.Applied == (want != nil) && maps.Equal(res.Fields, answer)
-			if wantErr != nil { // what is both invalid and over quota may answer either
-				same = errors.Is(err, wantErr) || wantErr == guest.ErrInvalid && errors.Is(err, guest.ErrQuota)
+			if wantErr != nil { // if both are due, the store may return either error
+				same = errors.Is(err, wantErr) || wantErr == guest.ErrInvalid &&
+					errors.Is(err, guest.ErrQuota)
 			}
 			if !same || wantErr == nil && err != nil {
 				t.failf("update %d with STORETEST_SEED=%d: the answer is %+v, %v\nwant applied %t, %q, %v\nof %+v\nto %q",
@@ -46,14 +48,17 @@ var random = []testCase{
 				records[n] = want
 			}
 			if have := t.get(key); !maps.Equal(have, records[n]) {
-				t.failf("update %d with STORETEST_SEED=%d: the record holds %q, want %q\nafter %+v", i, seed, have, records[n], u)
+				t.failf("update %d with STORETEST_SEED=%d: the record holds %q, want %q\nafter %+v",
+					i, seed, have, records[n], u)
 			}
 		}
 	}},
 }
 
-// model says what an update makes of a record, nil for nothing, and what it answers; it shares no code with a store.
-func model(record guest.Fields, u guest.Update, now time.Time) (after, answer guest.Fields, err error) {
+// model returns the record after an update, nil if there is none, and the update's result. It
+// shares no code with a store.
+func model(record guest.Fields, u guest.Update,
+	now time.Time) (after, answer guest.Fields, err error) {
 	answer = guest.Fields{}
 	for name, want := range u.If {
 		if record[name] != want {
@@ -109,12 +114,13 @@ func model(record guest.Fields, u guest.Update, now time.Time) (after, answer gu
 	return after, answer, nil
 }
 
-// randomUpdate puts each name in one step at most, as the contract demands of callers. The quota of a record is
-// always the same, so that it is never over it.
+// randomUpdate puts each name in one step at most, as the contract demands of callers. The quota of
+// a record is always the same, so that it is never over it.
 func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	one := func(words ...string) string { return words[r.IntN(len(words))] }
 	value := func() string {
-		return one("1", "-1", "7", "x", "1.5", "9007199254740992", "-9007199254740991", "\x00\xff", strings.Repeat("y", 1+r.IntN(12)))
+		return one("1", "-1", "7", "x", "1.5", "9007199254740992", "-9007199254740991", "\x00\xff",
+			strings.Repeat("y", 1+r.IntN(12)))
 	}
 	names := []string{"a", "b", "c", "cart/x", "cart/y", "cart/", "cart", ".m", ".n"}
 	u := guest.Update{
@@ -143,7 +149,7 @@ func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	}
 	if r.IntN(3) == 0 {
 		u.New = true
-		u.Default[".born"] = strconv.FormatUint(r.Uint64(), 36)
+		u.Default[".created"] = strconv.FormatUint(r.Uint64(), 36)
 	}
 	if r.IntN(5) == 0 {
 		u.Stamp = ".t"

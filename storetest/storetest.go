@@ -6,8 +6,8 @@
 //		})
 //	}
 //
-// A case that fails quotes the sentence of the contract that the store breaks. What needs a fault to be seen, such
-// as a lost reply or a store that is full, is for the store's own tests.
+// A case that fails quotes the sentence of the contract that the store breaks. Duties that show
+// only in a fault, such as a lost reply or a full store, are left to the store's own tests.
 package storetest
 
 import (
@@ -23,16 +23,17 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Run runs the contract on the stores that open returns, one for each case. They may be one and the same, or share
-// a server with anything else: each case has keys of its own, and drops them. The cases run in parallel; Run
-// returns when all are done. On a real clock that takes about a second.
+// Run runs the contract on the stores that open returns, one for each case. All may be one store,
+// or share a server with other data: each case has keys of its own, and drops them. The cases run
+// in parallel; Run returns when all are done. On a real clock that takes about a second.
 func Run(t *testing.T, open func(t *testing.T) guest.Store) {
 	RunIn(t, func(t *testing.T, f func(*testing.T)) { f(t) }, open)
 }
 
-// RunIn is Run with each case, and its open, run in bubble. With synctest.Test for it a store that keeps time by
-// time.Now and needs no network is tested without waiting.
-func RunIn(t *testing.T, bubble func(*testing.T, func(*testing.T)), open func(t *testing.T) guest.Store) {
+// RunIn is Run, but calls bubble to run each case and its open. With synctest.Test as bubble, a
+// store that uses time.Now and no network is tested without waiting.
+func RunIn(t *testing.T, bubble func(*testing.T, func(*testing.T)),
+	open func(t *testing.T) guest.Store) {
 	t.Run("contract", func(t *testing.T) { // ends when its parallel subtests have
 		for _, c := range cases() {
 			t.Run(c.name, func(t *testing.T) {
@@ -51,7 +52,8 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency, callers, keys, births, random} {
+	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency,
+		callers, keys, births, random} {
 		all = append(all, some...)
 	}
 	return all
@@ -63,7 +65,8 @@ func (c testCase) test(tb testing.TB, store guest.Store) {
 	c.run(t)
 }
 
-// A tester is one case at work. Its methods stop the case at what must not happen; call them from its goroutine.
+// A tester runs one case. Its methods end the case when it fails; call them only from its
+// goroutine.
 type tester struct {
 	testing.TB
 	store  guest.Store
@@ -72,7 +75,7 @@ type tester struct {
 	used   map[string]bool
 }
 
-// failf fails the case, with the sentence.
+// failf ends the case, and prints the sentence that the store breaks.
 func (t *tester) failf(format string, args ...any) {
 	t.Helper()
 	t.Errorf(format+"\nguest.Store says: %s", append(args, t.says)...)
@@ -90,7 +93,8 @@ func (t *tester) key(name string) string {
 
 func (t *tester) dropAll() {
 	for key := range t.used {
-		t.store.Update(context.Background(), key, guest.Update{Drop: true, Reserve: true}) // housekeeping: no case
+		// clean up: the result does not matter
+		t.store.Update(context.Background(), key, guest.Update{Drop: true, Reserve: true})
 	}
 }
 
@@ -103,7 +107,7 @@ func (t *tester) get(key string, names ...string) guest.Fields {
 	return have
 }
 
-// holds demands that the record has these fields and no others.
+// holds checks that the record has these fields and no others.
 func (t *tester) holds(key string, want guest.Fields) {
 	t.Helper()
 	if have := t.get(key); !maps.Equal(have, want) {
@@ -120,7 +124,7 @@ func (t *tester) update(key string, u guest.Update) guest.Result {
 	return res
 }
 
-// apply demands that the update is applied, and returns the fields in the answer.
+// apply checks that the update is applied, and returns the fields of the result.
 func (t *tester) apply(key string, u guest.Update) guest.Fields {
 	t.Helper()
 	res := t.update(key, u)
@@ -130,7 +134,7 @@ func (t *tester) apply(key string, u guest.Update) guest.Fields {
 	return res.Fields
 }
 
-// unmet demands that a condition stops the update: it answers these fields and changes nothing.
+// unmet checks that a condition stops the update: it returns these fields and changes nothing.
 func (t *tester) unmet(key string, u guest.Update, want guest.Fields) guest.Result {
 	t.Helper()
 	before := t.get(key)
@@ -145,13 +149,14 @@ func (t *tester) unmet(key string, u guest.Update, want guest.Fields) guest.Resu
 	return res
 }
 
-// refused demands this error, and that nothing changes.
+// refused checks that the update fails with this error and changes nothing.
 func (t *tester) refused(key string, u guest.Update, want error) {
 	t.Helper()
 	before := t.get(key)
 	res, err := t.store.Update(t.Context(), key, u)
 	if !errors.Is(err, want) {
-		t.failf("the error is %v, want one that wraps %q\nof %+v\nthe record held %q", err, want, u, before)
+		t.failf("the error is %v, want one that wraps %q\nof %+v\nthe record held %q", err, want, u,
+			before)
 	}
 	if res.Applied {
 		t.failf("an update with an error says that it was applied: %+v", u)
@@ -159,7 +164,7 @@ func (t *tester) refused(key string, u guest.Update, want error) {
 	t.holds(key, before)
 }
 
-// abreast runs f in n goroutines at once and demands that none returns an error.
+// abreast runs f in n goroutines at once and checks that none returns an error.
 func (t *tester) abreast(n int, f func(i int) error) {
 	t.Helper()
 	errs := make([]error, n)
@@ -178,14 +183,14 @@ func (t *tester) abreast(n int, f func(i int) error) {
 	}
 }
 
-const patience = 10 * time.Second
+const longestWait = 10 * time.Second
 
-// wait polls until ok, and demands that it happens.
+// wait polls until ok returns true, and fails the case if it never does.
 func (t *tester) wait(what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(longestWait); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.failf("%s: not within %v", what, patience)
+			t.failf("%s: not within %v", what, longestWait)
 		}
 		runtime.Gosched()
 	}
@@ -196,7 +201,7 @@ func (t *tester) gone(key string) {
 	t.wait("a record with a TTL expires", func() bool { return len(t.get(key)) == 0 })
 }
 
-// pass waits until the store's clock has moved on by d: until a record that lives as long has expired.
+// pass waits until the store's clock has advanced by d: until a record with this TTL has expired.
 func (t *tester) pass(d time.Duration) {
 	t.Helper()
 	witness := t.key("witness " + rand.Text())

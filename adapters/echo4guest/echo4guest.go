@@ -1,5 +1,5 @@
-// Package echo4guest is the guest middleware for Echo v4. Handlers are given their visitor by [Visitor], keep data with
-// the request's context, and claim with the response and the request:
+// Package echo4guest is the guest middleware for Echo v4. Handlers are given their visitor by
+// [Visitor], keep data with the request's context, and claim with the response and the request:
 //
 //	e.Use(middleware.Recover(), echo4guest.Middleware(guests))
 //	e.POST("/cart/:sku", func(c echo.Context) error {
@@ -11,9 +11,10 @@
 //		...
 //	})
 //
-// The response may be compressed, flushed first, hijacked, or written by the HTTPErrorHandler once the middleware has
-// returned the handler's error, which it does as it is. Mount the middleware outside Echo's deprecated Timeout: inside
-// it the middleware does not see the header of errors, which an HTTPErrorHandler might make public.
+// The response may be compressed, flushed first, hijacked, or written by the HTTPErrorHandler: the
+// middleware returns the handler's error unchanged. Mount the middleware outside Echo's deprecated
+// Timeout: inside it the middleware does not see the header of errors, which an HTTPErrorHandler
+// might make public.
 package echo4guest
 
 import (
@@ -30,13 +31,14 @@ type Config struct {
 	// Manager is required.
 	Manager *guest.Manager
 
-	// Skipper picks the requests that get no visitor: for them Visitor is nil and data calls return
-	// [guest.ErrNoVisitor]. nil: none.
+	// Skipper selects the requests that get no visitor: for them Visitor returns nil and data calls
+	// return [guest.ErrNoVisitor]. nil: none.
 	Skipper middleware.Skipper
 }
 
-// Middleware gives each request its visitor. Mount it outside what reads guest data, and inside what the app's Account
-// needs. Like Echo's own it panics on an invalid configuration, which is a nil Manager; [Config.ToMiddleware] does not.
+// Middleware gives each request its visitor. Mount it outside the code that reads guest data, and
+// inside what Config.Account needs. Like Echo's own it panics on an invalid configuration, which is
+// a nil Manager; [Config.ToMiddleware] does not.
 func Middleware(m *guest.Manager) echo.MiddlewareFunc {
 	mw, err := Config{Manager: m}.ToMiddleware()
 	if err != nil {
@@ -56,8 +58,8 @@ func (config Config) ToMiddleware() (echo.MiddlewareFunc, error) {
 	return config.middleware, nil
 }
 
-// middleware puts the watching writer below Echo's Response: what is sent goes through it, errors too. Echo gives the
-// Response the next request's writer before using it again.
+// middleware puts its writer under Echo's Response, so everything that is sent passes it, errors
+// too. Echo gives the Response the next request's writer before it reuses it.
 func (config Config) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if config.Skipper(c) {
@@ -69,12 +71,13 @@ func (config Config) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		res.Writer = x.Writer(res.Writer)
 		err := next(c)
 		x.End()
-		if err != nil { // a Gzip outside takes the writer away before the error is written
+		if err != nil { // an outer Gzip removes the writer before the error is written
 			res.Before(func() { x.Commit(res.Status) })
 		}
 		return err
 	}
 }
 
-// Visitor returns who sent the request, or nil outside the middleware. All methods of a nil Visitor are safe.
+// Visitor returns the visitor who sent the request, or nil outside the middleware. All methods of a
+// nil Visitor are safe.
 func Visitor(c echo.Context) *guest.Visitor { return guest.FromContext(c.Request().Context()) }

@@ -45,15 +45,21 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 	e := newEcho(func(echo.Context) {})
 	e.Use(mw...)
 	routes := adaptertest.Routes(m)
-	for _, path := range []string{"/controller", "/flush", "/early", "/early/public", "/cached/add", "/gorilla", "/coder", "/abilities", "/gone", "/public/string", "/public/flush", "/add/flushed", "/add/hijacked"} {
+	for _, path := range []string{"/controller", "/flush", "/early", "/early/public", "/cached/add",
+		"/gorilla", "/coder", "/abilities", "/gone", "/public/string", "/public/flush",
+		"/add/flushed", "/add/hijacked"} {
 		e.Any(path, echo.WrapHandler(routes[path]))
 	}
 	boom := func(echo.Context) error { panic("on purpose") }
 	e.Any("/json", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"hello": "world"})
 	})
-	e.Any("/redirect", func(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/json") })
-	e.Any("/error", func(c echo.Context) error { return echo.NewHTTPError(http.StatusTeapot, "no") })
+	e.Any("/redirect", func(c echo.Context) error {
+		return c.Redirect(http.StatusSeeOther, "/json")
+	})
+	e.Any("/error", func(c echo.Context) error {
+		return echo.NewHTTPError(http.StatusTeapot, "no")
+	})
 	e.Any("/panic/outside", boom)
 	e.Any("/panic/inside", boom, middleware.Recover())
 	e.Any("/empty", func(c echo.Context) error { return nil })
@@ -62,8 +68,12 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 		c.Response().Header().Set("ETag", `"1"`)
 		return c.NoContent(http.StatusNotModified)
 	})
-	e.Any("/gzip/json", func(c echo.Context) error { return c.String(http.StatusOK, adaptertest.Text) }, middleware.Gzip())
-	e.Any("/gzip/missing", func(c echo.Context) error { return echo.ErrNotFound }, middleware.Gzip())
+	e.Any("/gzip/json", func(c echo.Context) error {
+		return c.String(http.StatusOK,
+			adaptertest.Text)
+	}, middleware.Gzip())
+	e.Any("/gzip/missing", func(c echo.Context) error { return echo.ErrNotFound },
+		middleware.Gzip())
 	e.Any("/readfrom", func(c echo.Context) error {
 		return c.Stream(http.StatusOK, "text/plain", strings.NewReader(adaptertest.Text))
 	})
@@ -85,7 +95,9 @@ func app(m *guest.Manager, mw ...echo.MiddlewareFunc) *echo.Echo {
 		io.WriteString(w, "data: second\n\n")
 		return nil
 	})
-	e.Any("/whoami", func(c echo.Context) error { return c.String(http.StatusOK, echo4guest.Visitor(c).GuestID()) })
+	e.Any("/whoami", func(c echo.Context) error {
+		return c.String(http.StatusOK, echo4guest.Visitor(c).GuestID())
+	})
 	e.Any("/add", func(c echo.Context) error {
 		n, err := adaptertest.Cart.Add(c.Request().Context(), c.QueryParam("item"), 1)
 		return say(c, n, err)
@@ -116,10 +128,12 @@ func say(c echo.Context, v any, err error) error {
 	return c.String(http.StatusOK, fmt.Sprint(v))
 }
 
-// Echo writes errors after all middleware has returned, whichever writer it has then. A new visitor gets one cookie
-// with them, and none if the app's HTTPErrorHandler makes them public.
+// Echo writes an error after all middleware has returned, to the writer that it has then. A new
+// visitor gets one cookie with it, or none if the app's HTTPErrorHandler makes it public.
 func TestErrorsAreWrittenLater(t *testing.T) {
-	netHTTP := echo.WrapMiddleware(func(h http.Handler) http.Handler { return http.MaxBytesHandler(h, 1<<20) })
+	netHTTP := echo.WrapMiddleware(func(h http.Handler) http.Handler {
+		return http.MaxBytesHandler(h, 1<<20)
+	})
 	recovers, gzips := middleware.Recover(), middleware.Gzip()
 	for name, around := range map[string]func(ours echo.MiddlewareFunc) []echo.MiddlewareFunc{
 		"Recover outside": func(ours echo.MiddlewareFunc) []echo.MiddlewareFunc {
@@ -154,12 +168,15 @@ func TestErrorsAreWrittenLater(t *testing.T) {
 				}
 			})
 			e.Use(around(echo4guest.Middleware(newGuests(t)))...)
-			e.GET("/400", func(c echo.Context) error { return echo.NewHTTPError(http.StatusBadRequest, "no") })
+			e.GET("/400", func(c echo.Context) error {
+				return echo.NewHTTPError(http.StatusBadRequest, "no")
+			})
 			e.GET("/500", func(c echo.Context) error { return errors.New("no") })
 			e.GET("/panic", func(c echo.Context) error { panic("on purpose") })
 			e.GET("/public", func(c echo.Context) error { return echo.ErrNotFound })
 			s := serve(t, e)
-			for path, status := range map[string]int{"/400": 400, "/500": 500, "/panic": 500, "/missing": 404, "/public": 404} {
+			for path, status := range map[string]int{"/400": 400, "/500": 500, "/panic": 500,
+				"/missing": 404, "/public": 404} {
 				cookies, cacheControl := 1, "private, no-store"
 				if path == "/public" {
 					cookies, cacheControl = 0, "public, max-age=60"
@@ -167,17 +184,21 @@ func TestErrorsAreWrittenLater(t *testing.T) {
 				b := s.browser()
 				res := b.get("GET", path)
 				if h := res.Header; res.StatusCode != status || len(h["Set-Cookie"]) != cookies ||
-					strings.Join(h["Cache-Control"], "; ") != cacheControl || !strings.Contains(strings.Join(h["Vary"], ","), "Cookie") {
-					t.Errorf("%s, new: %s %v; want %d cookies, %s", path, res.Status, h, cookies, cacheControl)
+					strings.Join(h["Cache-Control"], "; ") != cacheControl ||
+					!strings.Contains(strings.Join(h["Vary"], ","), "Cookie") {
+					t.Errorf("%s, new: %s %v; want %d cookies, %s", path, res.Status, h, cookies,
+						cacheControl)
 				}
 				if cookies == 0 {
 					continue
 				}
 				returning := b.get("GET", path)
-				if id := res.Header.Get("Visitor"); id == "" || returning.Header.Get("Visitor") != id {
+				if id := res.Header.Get("Visitor"); id == "" ||
+					returning.Header.Get("Visitor") != id {
 					t.Errorf("%s: %q returns as %q", path, id, returning.Header.Get("Visitor"))
 				}
-				if res := b.get("GET", path); res.StatusCode != status || len(res.Header["Set-Cookie"]) != 0 || res.Header["Cache-Control"] != nil {
+				if res := b.get("GET", path); res.StatusCode != status ||
+					len(res.Header["Set-Cookie"]) != 0 || res.Header["Cache-Control"] != nil {
 					t.Errorf("%s, known: %s %v", path, res.Status, res.Header)
 				}
 			}
@@ -185,9 +206,11 @@ func TestErrorsAreWrittenLater(t *testing.T) {
 	}
 }
 
-// However a page is sent, what the handler said of caching before is heeded: a public page carries no cookie.
+// However a page is sent, the handler's caching headers count: a public page carries no cookie.
 func TestPublicPages(t *testing.T) {
-	public := func(c echo.Context) { c.Response().Header().Set("Cache-Control", "public, max-age=60") }
+	public := func(c echo.Context) {
+		c.Response().Header().Set("Cache-Control", "public, max-age=60")
+	}
 	for name, h := range map[string]echo.HandlerFunc{
 		"body": func(c echo.Context) error {
 			public(c)
@@ -215,19 +238,21 @@ func TestPublicPages(t *testing.T) {
 		},
 	} {
 		ours := echo4guest.Middleware(newGuests(t))
-		for _, mw := range [][]echo.MiddlewareFunc{{ours}, {ours, middleware.Gzip()}, {middleware.Gzip(), ours}} {
+		for _, mw := range [][]echo.MiddlewareFunc{{ours}, {ours, middleware.Gzip()},
+			{middleware.Gzip(), ours}} {
 			e := newEcho(func(echo.Context) {})
 			e.Use(mw...)
 			e.GET("/", h)
 			res := serve(t, e).browser().get("GET", "/")
-			if len(res.Header["Set-Cookie"]) != 0 || strings.Join(res.Header["Cache-Control"], "; ") != "public, max-age=60" {
+			if len(res.Header["Set-Cookie"]) != 0 ||
+				strings.Join(res.Header["Cache-Control"], "; ") != "public, max-age=60" {
 				t.Errorf("%s: %s %v", name, res.Status, res.Header)
 			}
 		}
 	}
 }
 
-// Middleware outside may know what to do with an error.
+// An outer middleware may handle the error.
 func TestTheErrorIsTheHandlers(t *testing.T) {
 	mine := errors.New("mine")
 	e := newEcho(func(echo.Context) {})
@@ -240,7 +265,8 @@ func TestTheErrorIsTheHandlers(t *testing.T) {
 		}
 	}, echo4guest.Middleware(newGuests(t)))
 	e.GET("/", func(c echo.Context) error { return mine })
-	if res := serve(t, e).browser().get("GET", "/"); res.StatusCode != http.StatusConflict || len(res.Header["Set-Cookie"]) != 1 {
+	if res := serve(t, e).browser().get("GET", "/"); res.StatusCode != http.StatusConflict ||
+		len(res.Header["Set-Cookie"]) != 1 {
 		t.Errorf("%s %v", res.Status, res.Header)
 	}
 }
@@ -257,12 +283,14 @@ func TestSkipper(t *testing.T) {
 	e.Use(mw)
 	h := func(c echo.Context) error {
 		_, err := adaptertest.Cart.Add(c.Request().Context(), "tea", 1)
-		return c.String(http.StatusOK, fmt.Sprint(echo4guest.Visitor(c) != nil, errors.Is(err, guest.ErrNoVisitor)))
+		return c.String(http.StatusOK,
+			fmt.Sprint(echo4guest.Visitor(c) != nil, errors.Is(err, guest.ErrNoVisitor)))
 	}
 	e.GET("/skipped", h)
 	e.GET("/", h)
 	b := serve(t, e).browser()
-	if res := b.get("GET", "/skipped"); res.body != "false true" || res.Header["Set-Cookie"] != nil || res.Header["Vary"] != nil {
+	if res := b.get("GET", "/skipped"); res.body != "false true" ||
+		res.Header["Set-Cookie"] != nil || res.Header["Vary"] != nil {
 		t.Errorf("skipped: %q %v", res.body, res.Header)
 	}
 	if res := b.get("GET", "/"); res.body != "true false" || len(res.Header["Set-Cookie"]) != 1 {
@@ -283,11 +311,12 @@ func TestNoManager(t *testing.T) {
 	echo4guest.Middleware(nil)
 }
 
-// Echo uses its contexts and responses again. Here all requests share one connection: of known visitors, of new ones,
-// and of none.
+// Echo reuses its contexts and responses. Here requests of known visitors, of new ones and of none
+// share one connection.
 func TestNothingIsLeftForTheNextRequest(t *testing.T) {
 	guests := newGuests(t)
-	mw, err := echo4guest.Config{Manager: guests, Skipper: func(c echo.Context) bool { return c.Path() == "/skipped" }}.ToMiddleware()
+	mw, err := echo4guest.Config{Manager: guests,
+		Skipper: func(c echo.Context) bool { return c.Path() == "/skipped" }}.ToMiddleware()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,12 +326,14 @@ func TestNothingIsLeftForTheNextRequest(t *testing.T) {
 	})
 	s := serve(t, e)
 	known := func(b browser, id string, amount int) {
-		for path, want := range map[string]string{"/whoami": id, "/add?item=tea": fmt.Sprint(amount), "/empty": "", "/flush": "flushed"} {
+		for path, want := range map[string]string{"/whoami": id,
+			"/add?item=tea": fmt.Sprint(amount), "/empty": "", "/flush": "flushed"} {
 			if res := b.get("GET", path); res.body != want || res.Header["Set-Cookie"] != nil {
 				t.Errorf("%s: %q %v, want %q", path, res.body, res.Header, want)
 			}
 		}
-		if res := b.get("GET", "/missing"); res.StatusCode != http.StatusNotFound || res.Header["Set-Cookie"] != nil {
+		if res := b.get("GET", "/missing"); res.StatusCode != http.StatusNotFound ||
+			res.Header["Set-Cookie"] != nil {
 			t.Errorf("/missing: %s %v", res.Status, res.Header)
 		}
 	}
@@ -327,7 +358,8 @@ func TestNothingIsLeftForTheNextRequest(t *testing.T) {
 						t.Errorf("a new visitor is %s", res.body)
 					}
 				}
-				if res := b.get("GET", "/skipped"); res.body != "true" || res.Header["Set-Cookie"] != nil || res.Header["Vary"] != nil {
+				if res := b.get("GET", "/skipped"); res.body != "true" ||
+					res.Header["Set-Cookie"] != nil || res.Header["Vary"] != nil {
 					t.Errorf("skipped: %q %v", res.body, res.Header)
 				}
 			}
@@ -363,7 +395,8 @@ type site struct {
 func serve(t *testing.T, h http.Handler) site {
 	s := site{t: t, transport: &http.Transport{MaxConnsPerHost: 1}, connections: new(atomic.Int64)}
 	server := httptest.NewUnstartedServer(h)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // Echo sends the status of a response that was flushed first again
+	// Echo sends the status of a response that was flushed first again
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			s.connections.Add(1)

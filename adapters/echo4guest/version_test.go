@@ -48,8 +48,8 @@ func TestTimeoutInside(t *testing.T) {
 	}
 }
 
-// The other test files are those of echoguest, but for these words. With the environment variable UPDATE=1 they are
-// written.
+// The other test files are those of echoguest, except for these words. With UPDATE=1 in the
+// environment, the test writes them.
 func TestOneText(t *testing.T) {
 	words := strings.NewReplacer("v5", "v4", "echoguest.", "echo4guest.", "echoguest_test", "echo4guest_test",
 		"adapters/echoguest", "adapters/echo4guest", "*echo.Context", "echo.Context")

@@ -47,7 +47,7 @@ func TestWrapped(t *testing.T) {
 	adaptertest.InTable(t, "../../README.md", mount, adaptertest.Run(t, mount))
 }
 
-// Echo keeps the header of a HEAD back until the handler of the GET route has returned.
+// Echo does not send the header of a HEAD until the handler of the GET route has returned.
 func TestAutoHandleHEAD(t *testing.T) {
 	guests := newGuests(t)
 	e := echo.NewWithConfig(echo.Config{
@@ -67,29 +67,35 @@ func TestAutoHandleHEAD(t *testing.T) {
 		if res := s.browser().get("HEAD", path); len(res.Header["Set-Cookie"]) != 0 {
 			t.Errorf("HEAD %s mints: %v", path, res.Header)
 		}
-		minted := s.browser().get("GET", "/page").Cookies()[0]
-		cookie := minted.Name + "=" + minted.Value
-		// The same returning visitor, whose cookie this response confirms, unless the page is public.
-		head, get := s.browser().get("HEAD", path, "Cookie", cookie), s.browser().get("GET", path, "Cookie", cookie)
+		created := s.browser().get("GET", "/page").Cookies()[0]
+		cookie := created.Name + "=" + created.Value
+		// The same returning visitor, whose cookie this response confirms, unless the page is
+		// public.
+		head, get := s.browser().get("HEAD", path, "Cookie", cookie),
+			s.browser().get("GET", path, "Cookie", cookie)
 		lines := 2
 		if path == "/public" {
 			lines = 0
 		}
 		if len(head.Header["Set-Cookie"]) != lines || len(get.Header["Set-Cookie"]) != lines {
-			t.Errorf("%s: cookies of HEAD %q, of GET %q, want %d", path, head.Header["Set-Cookie"], get.Header["Set-Cookie"], lines)
+			t.Errorf("%s: cookies of HEAD %q, of GET %q, want %d", path, head.Header["Set-Cookie"],
+				get.Header["Set-Cookie"], lines)
 		}
 		if path == "/page" && head.ContentLength != int64(len("page")) {
 			t.Errorf("HEAD %s: Content-Length %d", path, head.ContentLength)
 		}
 		for _, name := range []string{"Cache-Control", "Vary"} {
-			if h, g := strings.Join(head.Header[name], ","), strings.Join(get.Header[name], ","); h != g || head.StatusCode != get.StatusCode {
-				t.Errorf("%s: HEAD %d %s %q, GET %d %q", path, head.StatusCode, name, h, get.StatusCode, g)
+			if h, g := strings.Join(head.Header[name], ","),
+				strings.Join(get.Header[name], ","); h != g || head.StatusCode != get.StatusCode {
+				t.Errorf("%s: HEAD %d %s %q, GET %d %q", path, head.StatusCode, name, h,
+					get.StatusCode, g)
 			}
 		}
 	}
 }
 
-// A response that cannot be unwrapped to Echo's cannot be watched, so nobody gets an identity in it.
+// A response that cannot be unwrapped to Echo's cannot be checked before it is sent, so it carries
+// no cookie.
 func TestForeignResponse(t *testing.T) {
 	e := newEcho(func(*echo.Context) {})
 	e.Use(func(next echo.HandlerFunc) echo.HandlerFunc {

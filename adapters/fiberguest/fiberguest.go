@@ -8,17 +8,20 @@
 //	n, err := Cart.Add(fiberguest.Context(c), c.Params("sku"), 1)
 //	receipt, err := guests.ClaimContext(fiberguest.Context(c), user.ID)
 //
-// Take the context while the handler runs, and give it to streams, hijacked connections and goroutines: Fiber uses c
-// again for other requests. c is a context too, but has no visitor. A net/http handler behind Fiber's
-// adaptor.HTTPHandlerWithContext gets the visitor's context by adaptor.LocalContextFromHTTPRequest.
+// Take the context while the handler runs, and give it to streams, hijacked connections and
+// goroutines: Fiber reuses c for other requests. c is a context, too, but has no visitor. A
+// net/http handler behind Fiber's adaptor.HTTPHandlerWithContext gets the visitor's context by
+// adaptor.LocalContextFromHTTPRequest.
 //
-// ReadBufferSize bounds a request's header; Fiber's default is 4 KiB. Each of a new browser's parallel first requests
-// gets a cookie of some 150 bytes; later requests make one of them, and clear four each. Too many, and Fiber answers 431.
+// ReadBufferSize bounds a request's header; Fiber's default is 4 KiB. Each of a new browser's
+// parallel first requests gets a provisional cookie of some 150 bytes; each later request clears
+// four of them. If there are too many, Fiber answers 431.
 //
 // # Config.Account
 //
-// Account, Admit and the hooks get a copy of the request, without its body. The locals set before Middleware are in
-// its context, under the same keys, so that the functions of Fiber's own middleware that take a context work too:
+// Account, Admit and the hooks get a copy of the request, without its body. The locals set before
+// Middleware are in its context, under the same keys, so that functions of Fiber's own middleware
+// that take a context work:
 //
 //	Account: func(r *http.Request) string {
 //		user, _ := r.Context().Value("user").(string) // c.Locals("user", id)
@@ -27,17 +30,18 @@
 //
 // # Errors and panics
 //
-// What an ErrorHandler does to the header must be known before a cookie goes with it. So Middleware gives an error that
-// a handler returns to the ErrorHandler itself, as Fiber's logger does: whoever is mounted before sees the answer, and
-// no error. A panic passes. If it is recovered outside, its answer comes when the header is settled: should the
-// ErrorHandler make such answers cacheable by others, mount recover inside as well.
+// The ErrorHandler may change the header, so it must run before a cookie is added. So Middleware
+// itself passes an error that a handler returns to the ErrorHandler, as Fiber's logger does: an
+// outer middleware sees the response, and no error. A panic passes through. If an outer middleware
+// recovers it, the header is complete before the ErrorHandler runs: if the ErrorHandler makes such
+// responses public, mount recover inside as well.
 //
 // # Not by the adaptor
 //
-// Do not mount guests.Middleware by adaptor.HTTPMiddleware, which runs net/http middleware to its end before the
-// handler begins. Nobody would watch the response: a page that the handler makes public goes to the cache with its
-// visitor's cookie, and a claimed guest cannot be replaced. c.Context() would have no visitor, and of repeated request
-// headers only the last would be left.
+// Do not mount guests.Middleware with adaptor.HTTPMiddleware, which ends net/http middleware before
+// the handler begins. Then no code checks the response: a page that the handler makes public
+// reaches the cache with its visitor's cookie, and a claimed guest cannot be replaced. c.Context()
+// has no visitor, and only the last of repeated request headers is left.
 package fiberguest
 
 import (
@@ -53,13 +57,14 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Middleware gives each request its visitor. Mount it after recover and what Config.Account needs, and before all
-// else that answers: the logger, compress, cache, timeout, and what reads guest data.
+// Middleware gives each request its visitor. Mount it after recover and what Config.Account needs,
+// and before everything else that responds: the logger, compress, cache, timeout, and what reads
+// guest data.
 func Middleware(m *guest.Manager) fiber.Handler {
 	return func(c fiber.Ctx) error {
 		_, bounded := c.Context().Deadline()
-		// What we say goes into the response at the end only. Fiber sends nothing before, and no cache, timeout or
-		// idempotency middleware inside can keep a copy of it.
+		// Our headers are added at the end only. Fiber sends nothing before that, and no cache,
+		// timeout or idempotency middleware inside can keep a copy of them.
 		header := http.Header{}
 		x := m.Begin(header, request(c))
 		c.SetContext(x.Request.Context())
@@ -69,7 +74,7 @@ func Middleware(m *guest.Manager) fiber.Handler {
 			res := response(c, bounded)
 			merge(header, res)
 			switch {
-			case panicked: // who recovers it will answer
+			case panicked: // the middleware that recovers it will respond
 				x.Commit(fiber.StatusInternalServerError)
 			case res != nil:
 				x.Commit(res.StatusCode())
@@ -87,19 +92,21 @@ func Middleware(m *guest.Manager) fiber.Handler {
 	}
 }
 
-// Context returns the context for data calls, claims and all else in guest that asks for one. It is c.Context(): who
-// replaces that by c.SetContext derives the new one from it. It stays good when Fiber uses c again.
+// Context returns the context for data calls, claims and all other functions of guest that take
+// one. It is c.Context(); if you replace that with c.SetContext, derive the new one from it. It
+// stays valid when Fiber reuses c.
 func Context(c fiber.Ctx) context.Context { return c.Context() }
 
-// Visitor returns the request's visitor, or nil without Middleware; methods of a nil Visitor are safe.
+// Visitor returns the request's visitor, or nil without Middleware; methods of a nil Visitor are
+// safe.
 func Visitor(c fiber.Ctx) *guest.Visitor { return guest.FromContext(c.Context()) }
 
-// request copies the request, but for its body: fasthttp uses its buffers again.
+// request copies the request without its body, because fasthttp reuses its buffers.
 func request(c fiber.Ctx) *http.Request {
 	in := c.Request()
 	uri := string(in.Header.RequestURI())
 	u, err := url.ParseRequestURI(uri)
-	if err != nil { // fasthttp takes what net/http refuses
+	if err != nil { // fasthttp accepts some requests that net/http refuses
 		u = &url.URL{Path: string(in.URI().Path()), RawQuery: string(in.URI().QueryString())}
 	}
 	header := http.Header{}
@@ -108,8 +115,8 @@ func request(c fiber.Ctx) *http.Request {
 	}
 	header.Del("Host")
 	header.Del("Cookie")
-	// All writes the nameless cookie "=__Host-Http-guest=x", which any subdomain may set, without its first "=":
-	// as the guest's own.
+	// All writes the nameless cookie "=__Host-Http-guest=x", which any subdomain may set, without
+	// its first "=": as the guest's own.
 	var cookies []string
 	for name, value := range in.Header.Cookies() {
 		if len(name) > 0 {
@@ -145,7 +152,8 @@ type local struct{ key, value any }
 func withLocals(c fiber.Ctx) context.Context {
 	var l locals
 	c.RequestCtx().VisitUserValuesAll(func(key, value any) {
-		if s, ok := value.(string); ok { // it may be of a buffer: an account's ID, from a header
+		// it may be part of a buffer, such as an account's ID from a header
+		if s, ok := value.(string); ok {
 			value = strings.Clone(s)
 		}
 		l.values = append(l.values, local{key, value})
@@ -163,21 +171,22 @@ func (l *locals) Value(key any) any {
 	return l.Context.Value(key)
 }
 
-// response returns the header that is going to be sent; nil if it is out of our hands.
+// response returns the header that is going to be sent, or nil if we cannot change it any more.
 func response(c fiber.Ctx, bounded bool) *fasthttp.ResponseHeader {
 	switch {
 	case !c.IsAbandoned():
 		return &c.Response().Header
-	case bounded: // by a timeout outside, perhaps, which may be sending
+	case bounded: // for example by an outer timeout, which may be sending it
 		return nil
 	}
-	if late := c.RequestCtx().LastTimeoutErrorResponse(); late != nil { // of a timeout inside: its handler still runs
+	// of an inner timeout, whose handler still runs
+	if late := c.RequestCtx().LastTimeoutErrorResponse(); late != nil {
 		return &late.Header
 	}
 	return nil
 }
 
-// merge sees the response through our header, in which a handler of net/http would have written.
+// merge copies the response's header into the net/http header that the exchange reads.
 func merge(header http.Header, res *fasthttp.ResponseHeader) {
 	theirs := lines(res)
 	theirs["Set-Cookie"] = append(theirs["Set-Cookie"], header["Set-Cookie"]...)
@@ -186,7 +195,8 @@ func merge(header http.Header, res *fasthttp.ResponseHeader) {
 	}
 }
 
-// replace makes the lines of the response those of the header, and leaves alone what is the same.
+// replace sets the lines of the response to those of the header, and does not touch lines that are
+// the same.
 func replace(res *fasthttp.ResponseHeader, header http.Header) {
 	if res == nil {
 		return
@@ -209,7 +219,7 @@ func replace(res *fasthttp.ResponseHeader, header http.Header) {
 }
 
 func remove(res *fasthttp.ResponseHeader, name string) {
-	var spelt []string // in several ways, if the app does not normalize headers
+	var spelt []string // in several spellings, if the app does not normalize headers
 	for key := range res.All() {
 		if strings.EqualFold(string(key), name) {
 			spelt = append(spelt, string(key))

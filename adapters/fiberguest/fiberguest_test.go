@@ -26,7 +26,8 @@ func TestMount(t *testing.T) {
 		Name: "Fiber",
 		How:  "app.Use(fiberguest.Middleware(guests))",
 		Serve: func(m *guest.Manager, ln net.Listener) (stop func()) {
-			app := fiber.New(fiber.Config{ReadBufferSize: 16 << 10}) // for the cookies of 32 parallel requests
+			// for the cookies of 32 parallel requests
+			app := fiber.New(fiber.Config{ReadBufferSize: 16 << 10})
 			app.Use(tellAnswered, recover.New())
 			if m != nil {
 				app.Use(fiberguest.Middleware(m))
@@ -48,7 +49,8 @@ func serve(app *fiber.App, ln net.Listener) (stop func()) {
 	}
 }
 
-// routes are the suite's, in Fiber's manner; those that are about an http.ResponseWriter by Fiber's adaptor.
+// routes are the suite's, written for Fiber; those about an http.ResponseWriter use Fiber's
+// adaptor.
 func routes(app *fiber.App, m *guest.Manager) {
 	forAll := func(c fiber.Ctx) { c.Set("Cache-Control", "public, max-age=60") }
 	flushFirst := func(c fiber.Ctx) error {
@@ -62,9 +64,11 @@ func routes(app *fiber.App, m *guest.Manager) {
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	mine := map[string]fiber.Handler{
-		"/json":          func(c fiber.Ctx) error { return c.JSON(fiber.Map{"hello": "world"}) },
-		"/redirect":      func(c fiber.Ctx) error { return c.Redirect().To("/json") },
-		"/error":         func(c fiber.Ctx) error { return fiber.NewError(fiber.StatusTeapot, "no") },
+		"/json":     func(c fiber.Ctx) error { return c.JSON(fiber.Map{"hello": "world"}) },
+		"/redirect": func(c fiber.Ctx) error { return c.Redirect().To("/json") },
+		"/error": func(c fiber.Ctx) error {
+			return fiber.NewError(fiber.StatusTeapot, "no")
+		},
 		"/panic/outside": func(c fiber.Ctx) error { panic("on purpose") },
 		"/empty":         func(c fiber.Ctx) error { return nil },
 		"/flush":         flushFirst,
@@ -79,23 +83,32 @@ func routes(app *fiber.App, m *guest.Manager) {
 			})
 		},
 		"/early": func(c fiber.Ctx) error {
-			if err := c.SendEarlyHints([]string{"</style.css>; rel=preload; as=style"}); err != nil {
+			if err := c.SendEarlyHints(
+				[]string{"</style.css>; rel=preload; as=style"}); err != nil {
 				return err
 			}
 			return c.SendString("hello")
 		},
 		"/early/public": func(c fiber.Ctx) error {
 			forAll(c)
-			if err := c.SendEarlyHints([]string{"</style.css>; rel=preload; as=style"}); err != nil {
+			if err := c.SendEarlyHints(
+				[]string{"</style.css>; rel=preload; as=style"}); err != nil {
 				return err
 			}
 			return c.SendString("the same for all")
 		},
-		"/cached":        cached,
-		"/cached/add":    func(c fiber.Ctx) error { Cart.Add(fiberguest.Context(c), "cached", 1); return cached(c) },
-		"/gorilla":       echo,
-		"/coder":         echo,
-		"/public":        func(c fiber.Ctx) error { forAll(c); return c.Send([]byte("the same for all")) },
+		"/cached": cached,
+		"/cached/add": func(c fiber.Ctx) error {
+			Cart.Add(fiberguest.Context(c), "cached", 1)
+			return cached(c)
+		},
+		"/gorilla": echo,
+		"/coder":   echo,
+		"/public": func(c fiber.Ctx) error {
+			forAll(c)
+			return c.Send(
+				[]byte("the same for all"))
+		},
 		"/public/string": func(c fiber.Ctx) error { forAll(c); return c.SendString("the same for all") },
 		"/public/flush":  func(c fiber.Ctx) error { forAll(c); return flushFirst(c) },
 		"/public/empty":  func(c fiber.Ctx) error { forAll(c); return nil },
@@ -103,7 +116,7 @@ func routes(app *fiber.App, m *guest.Manager) {
 			ctx, id := fiberguest.Context(c), fiber.Query[string](c, "id")
 			return c.SendStreamWriter(func(w *bufio.Writer) {
 				w.WriteString("begun")
-				for w.Flush() == nil { // only a write tells that the client is gone
+				for w.Flush() == nil { // only a write shows that the client is gone
 					w.WriteString(".")
 				}
 				_, err := Cart.Add(ctx, "gone", 1)
@@ -116,7 +129,9 @@ func routes(app *fiber.App, m *guest.Manager) {
 			ctx, answered := fiberguest.Context(c), make(chan struct{})
 			c.Locals("answered", answered)
 			return c.SendStreamWriter(func(w *bufio.Writer) {
-				<-answered // Fiber runs the stream beside the handlers, and sends the header when they are done
+				// Fiber runs the stream beside the handlers, and sends the header when they are
+				// done
+				<-answered
 				_, err := Cart.Add(ctx, "flushed", 1)
 				w.WriteString(adaptertest.Late(err))
 			})
@@ -126,7 +141,8 @@ func routes(app *fiber.App, m *guest.Manager) {
 			c.RequestCtx().HijackSetNoResponse(true)
 			c.RequestCtx().Hijack(func(conn net.Conn) {
 				_, err := Cart.Add(ctx, "hijacked", 1)
-				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", adaptertest.Late(err))
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s",
+					adaptertest.Late(err))
 			})
 			return nil
 		},
@@ -153,7 +169,9 @@ func routes(app *fiber.App, m *guest.Manager) {
 		case path == "/panic/inside":
 			app.All(path, recover.New(), func(c fiber.Ctx) error { panic("on purpose") })
 		case path == "/gzip/json":
-			app.All(path, compress.New(), func(c fiber.Ctx) error { return c.SendString(adaptertest.Text) })
+			app.All(path, compress.New(), func(c fiber.Ctx) error {
+				return c.SendString(adaptertest.Text)
+			})
 		case path == "/gzip/missing":
 			app.All(path, compress.New(), func(c fiber.Ctx) error {
 				return c.Status(fiber.StatusNotFound).SendString(adaptertest.Text)
@@ -164,7 +182,7 @@ func routes(app *fiber.App, m *guest.Manager) {
 	}
 }
 
-// tellAnswered tells a stream that the handlers are done.
+// tellAnswered signals a stream that the handlers are done.
 func tellAnswered(c fiber.Ctx) error {
 	err := c.Next()
 	if answered, ok := c.Locals("answered").(chan struct{}); ok {

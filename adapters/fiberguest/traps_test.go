@@ -72,7 +72,8 @@ type answer struct {
 // guests are the names of the guest cookies that the answer sets.
 func (a answer) guests() (names []string) {
 	for _, line := range a.Header["Set-Cookie"] {
-		if c, err := http.ParseSetCookie(line); err == nil && strings.HasPrefix(c.Name, "guest") && c.MaxAge > 0 {
+		if c, err := http.ParseSetCookie(line); err == nil && strings.HasPrefix(c.Name, "guest") &&
+			c.MaxAge > 0 {
 			names = append(names, c.Name)
 		}
 	}
@@ -101,7 +102,7 @@ func tab(t *testing.T, url string) func(method, path string, header ...string) a
 
 func whoami(c fiber.Ctx) error { return c.SendString(fiberguest.Visitor(c).GuestID()) }
 
-// An ErrorHandler has the last word on the header, and must not hand a cookie to a cache.
+// An ErrorHandler is the last to change the header, and must not give a cookie to a cache.
 func TestAnErrorHandlerThatMakesErrorsPublic(t *testing.T) {
 	m := manager(t)
 	public := func(c fiber.Ctx, err error) error {
@@ -147,7 +148,8 @@ func TestAnErrorHandlerThatMakesErrorsPublic(t *testing.T) {
 		{"GET", "/sub/error", "of the mounted app", "", 410, 0},
 	} {
 		a := tab(t, url)(tt.method, tt.path)
-		if a.status != tt.status || a.body != tt.body || a.Get("Cache-Control") != tt.cacheControl ||
+		if a.status != tt.status || a.body != tt.body ||
+			a.Get("Cache-Control") != tt.cacheControl ||
 			len(a.guests()) != tt.cookies || a.Get("Vary") != "Cookie" {
 			t.Errorf("%s %s: %+v", tt.method, tt.path, a)
 		}
@@ -157,7 +159,7 @@ func TestAnErrorHandlerThatMakesErrorsPublic(t *testing.T) {
 	}
 }
 
-// What a handler said before it panicked may still be sent.
+// A header that a handler set before it panicked may still be sent.
 func TestAPanicOfAPublicPage(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -170,15 +172,17 @@ func TestAPanicOfAPublicPage(t *testing.T) {
 		panic("no")
 	})
 	url := start(t, app)
-	if a := tab(t, url)("GET", "/"); a.status != 500 || len(a.guests()) != 0 || a.Get("Cache-Control") != "public, max-age=60" {
+	if a := tab(t, url)("GET", "/"); a.status != 500 || len(a.guests()) != 0 ||
+		a.Get("Cache-Control") != "public, max-age=60" {
 		t.Errorf("%+v", a)
 	}
-	if a := tab(t, url)("POST", "/?item=tea"); a.status != 500 || len(a.guests()) != 1 || a.Get("Cache-Control") != "private, no-store" {
+	if a := tab(t, url)("POST", "/?item=tea"); a.status != 500 || len(a.guests()) != 1 ||
+		a.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", a)
 	}
 }
 
-// fasthttp keys cookies by their names; the app's own come through line by line, beside ours.
+// fasthttp keys cookies by their names. The app's own are sent as separate lines beside ours.
 func TestTheAppsOwnCookies(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -203,8 +207,10 @@ func TestTheAppsOwnCookies(t *testing.T) {
 	url := start(t, app)
 	get := tab(t, url)
 
-	mine := []string{"outer=1; path=/; SameSite=Lax", "a=1; path=/", "a=2; path=/shop", "guestbook=b; path=/; SameSite=Lax"}
-	for i, ours := range [][]string{{"guest."}, {"guest.", "guest="}, {}} { // new, confirmed, known
+	mine := []string{"outer=1; path=/; SameSite=Lax", "a=1; path=/", "a=2; path=/shop",
+		"guestbook=b; path=/; SameSite=Lax"}
+	// new, back for the first time, known
+	for i, ours := range [][]string{{"guest."}, {"guest.", "guest="}, {}} {
 		a := get("GET", "/")
 		lines := a.Header["Set-Cookie"]
 		if len(lines) < len(mine) || !slices.Equal(lines[:len(mine)], mine) {
@@ -213,20 +219,22 @@ func TestTheAppsOwnCookies(t *testing.T) {
 		if vary := a.Header["Vary"]; !slices.Equal(vary, []string{"Accept-Language", "Cookie"}) {
 			t.Errorf("request %d: Vary %q", i, vary)
 		}
-		if rest := lines[len(mine):]; len(rest) > len(ours) || (len(rest) == 0) != (len(ours) == 0) {
+		if rest := lines[len(mine):]; len(rest) > len(ours) ||
+			(len(rest) == 0) != (len(ours) == 0) {
 			t.Errorf("request %d: %q", i, rest)
 		}
 	}
 	get("GET", "/")
 	a := get("GET", "/?user=ann") // a sign-in by GET, such as a link of an e-mail
 	lines := a.Header["Set-Cookie"]
-	if len(lines) != len(mine)+1 || !slices.Equal(lines[:len(mine)], mine) || !strings.HasPrefix(lines[len(mine)], "guest=;") {
+	if len(lines) != len(mine)+1 || !slices.Equal(lines[:len(mine)], mine) ||
+		!strings.HasPrefix(lines[len(mine)], "guest=;") {
 		t.Errorf("a claim: %q", lines)
 	}
 }
 
-// A subdomain may set cookies under any name but ours, and fasthttp parses the header and writes it anew. What it makes
-// of other cookies is not the guest's.
+// A subdomain may set cookies under any name except ours, and fasthttp parses the header and writes
+// it anew. The result must not be the guest's cookie.
 func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	m := manager(t, func(cfg *guest.Config) { cfg.Cookie = guest.Cookie{} })
 	app := fiber.New()
@@ -252,8 +260,10 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	}
 	for _, other := range []string{
 		"=" + cookie, "= " + cookie, `="` + cookie + `"`, "==" + cookie, "=a=" + cookie, `"` + cookie + `"`, "a=" + cookie, "a," + cookie,
-		"$" + cookie, "\u2000" + cookie, "\u0085" + cookie, "\u00a0" + cookie, "\xa0" + cookie, "\x85" + cookie, "\u3000" + cookie,
-		"a=\t" + cookie, "\v" + cookie, "\f" + cookie, "a=b\x00" + cookie, name + "\u00a0=" + set[0].Value, strings.ToUpper(name) + "=" + set[0].Value,
+		"$" + cookie, "\u2000" + cookie, "\u0085" + cookie, "\u00a0" + cookie, "\xa0" + cookie,
+		"\x85" + cookie, "\u3000" + cookie,
+		"a=\t" + cookie, "\v" + cookie, "\f" + cookie, "a=b\x00" + cookie,
+		name + "\u00a0=" + set[0].Value, strings.ToUpper(name) + "=" + set[0].Value,
 	} {
 		for _, header := range [][]string{{other}, {"a=1; " + other + "; b=2"}, {"a=1", other}} {
 			if id, _ := visit(header...); id == attacker {
@@ -263,13 +273,14 @@ func TestOnlyExactCookieNamesAreOurs(t *testing.T) {
 	}
 }
 
-// What Account gets is the request, whole, and it stays good.
+// Account gets the whole request, which stays valid.
 func TestTheConvertedRequest(t *testing.T) {
 	var kept []*http.Request
 	m := manager(t, func(cfg *guest.Config) {
 		cfg.Account = func(r *http.Request) string { kept = append(kept, r); return "" }
 	})
-	app := fiber.New(fiber.Config{TrustProxy: true, TrustProxyConfig: fiber.TrustProxyConfig{Loopback: true}})
+	app := fiber.New(fiber.Config{TrustProxy: true,
+		TrustProxyConfig: fiber.TrustProxyConfig{Loopback: true}})
 	app.Use(fiberguest.Middleware(m))
 	app.All("/*", func(c fiber.Ctx) error { return c.Send(c.Body()) })
 	url := start(t, app)
@@ -296,14 +307,16 @@ func TestTheConvertedRequest(t *testing.T) {
 	if body := send(raw); body != "body" {
 		t.Errorf("the handler's body is %q", body)
 	}
-	send(strings.NewReplacer("/a%2Fb/c?q=1&q=2", "/x%2Fx/x?x=9&x=9", "a=", "x=", "b=", "x=", "shop", "xxxx", "outside", "xxxxxxx",
+	send(strings.NewReplacer("/a%2Fb/c?q=1&q=2", "/x%2Fx/x?x=9&x=9", "a=", "x=", "b=", "x=", "shop",
+		"xxxx", "outside", "xxxxxxx",
 		": 1", ": 9", ": 2", ": 9", "PATCH", "TRACE").Replace(raw)) // into the same buffers
 	send("GET /%zz?q=1 HTTP/1.1\r\nHost: shop.example\r\n\r\n") // net/http would refuse it
 	if u := kept[2].URL; u.Path != "/%zz" || u.RawQuery != "q=1" {
 		t.Errorf("%+v", u)
 	}
 	r := kept[0]
-	got := fmt.Sprint(r.Method, " ", r.URL, " ", r.URL.Path, " ", r.RequestURI, " ", r.Host, " ", r.Proto, " ", r.ProtoMajor, " ", r.ProtoMinor, " ", r.TLS)
+	got := fmt.Sprint(r.Method, " ", r.URL, " ", r.URL.Path, " ", r.RequestURI, " ", r.Host, " ",
+		r.Proto, " ", r.ProtoMajor, " ", r.ProtoMinor, " ", r.TLS)
 	want := "PATCH /a%2Fb/c?q=1&q=2 /a/b/c /a%2Fb/c?q=1&q=2 outside.example HTTP/1.1 1 1 <nil>"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -337,7 +350,7 @@ func TestAccountSeesLocals(t *testing.T) {
 	app := fiber.New()
 	app.Use(func(c fiber.Ctx) error {
 		if user := c.Get("X-User"); user != "" {
-			fiber.Locals(c, key{}, user) // a string in a buffer that fasthttp uses again
+			fiber.Locals(c, key{}, user) // a string in a buffer that fasthttp reuses
 		}
 		return c.Next()
 	}, fiberguest.Middleware(m))
@@ -347,7 +360,8 @@ func TestAccountSeesLocals(t *testing.T) {
 		return add(c)
 	})
 	app.Get("/", func(c fiber.Ctx) error {
-		return c.SendString(fiberguest.Visitor(c).AccountID() + " " + fmt.Sprint(fiberguest.Visitor(c).IsGuest()))
+		return c.SendString(
+			fiberguest.Visitor(c).AccountID() + " " + fmt.Sprint(fiberguest.Visitor(c).IsGuest()))
 	})
 	do := tab(t, start(t, app))
 	do("POST", "/add?item=tea")
@@ -371,7 +385,7 @@ func TestAccountSeesLocals(t *testing.T) {
 	}
 }
 
-// Fiber's own middleware keeps what it knows in the locals.
+// Fiber's own middleware stores its results in the locals.
 func TestAccountOfASession(t *testing.T) {
 	m := manager(t, func(cfg *guest.Config) {
 		cfg.Account = func(r *http.Request) string {
@@ -399,7 +413,7 @@ func TestAccountOfASession(t *testing.T) {
 	}
 }
 
-// The guest's cookie is Secure, its request of the TLS connection.
+// The guest's cookie is Secure, and its request has the TLS connection.
 func TestHTTPS(t *testing.T) {
 	var state *tls.ConnectionState
 	m := manager(t, func(cfg *guest.Config) {
@@ -431,25 +445,27 @@ func TestHTTPS(t *testing.T) {
 		res.Body.Close()
 		ids = append(ids, string(id))
 	}
-	if ids[0] == "" || ids[1] != ids[0] || ids[2] != ids[0] || state == nil || !state.HandshakeComplete {
+	if ids[0] == "" || ids[1] != ids[0] || ids[2] != ids[0] || state == nil ||
+		!state.HandshakeComplete {
 		t.Errorf("%q, %+v", ids, state)
 	}
 }
 
-// A net/http handler inside has the visitor too.
+// An inner net/http handler has the visitor, too.
 func TestNetHTTPInside(t *testing.T) {
 	app := fiber.New()
 	app.Use(fiberguest.Middleware(manager(t)))
-	app.Post("/", adaptor.HTTPHandlerWithContext(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, _ := adaptor.LocalContextFromHTTPRequest(r)
-		fmt.Fprint(w, guest.FromContext(ctx).IsNew())
-	})))
+	app.Post("/", adaptor.HTTPHandlerWithContext(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, _ := adaptor.LocalContextFromHTTPRequest(r)
+			fmt.Fprint(w, guest.FromContext(ctx).IsNew())
+		})))
 	if a := tab(t, start(t, app))("POST", "/"); a.body != "true" || len(a.guests()) != 1 {
 		t.Errorf("%+v", a)
 	}
 }
 
-// Fiber takes its contexts back: what outlives the handler has the request's.
+// Fiber reuses its contexts. Code that runs longer than the handler uses the request's.
 func TestWhatOutlivesItsRequest(t *testing.T) {
 	m := manager(t)
 	app := fiber.New()
@@ -511,7 +527,8 @@ func TestWhatOutlivesItsRequest(t *testing.T) {
 			t.Errorf("guest %s has %v, %v", id, cart, err)
 		}
 	}
-	if cart, err := Cart.All(m.As(t.Context(), "ann")); err != nil || cart["tea"] != 2 || cart["late"] != 1 {
+	if cart, err := Cart.All(m.As(t.Context(), "ann")); err != nil || cart["tea"] != 2 ||
+		cart["late"] != 1 {
 		t.Errorf("ann has %v, %v", cart, err)
 	}
 }
@@ -536,7 +553,8 @@ func TestTimeoutInside(t *testing.T) {
 		OnTimeout: func(fiber.Ctx) error { <-begun; return fiber.ErrRequestTimeout },
 	}))
 	a := tab(t, start(t, app))("GET", "/")
-	if a.status != 408 || len(a.guests()) != 0 || a.Get("Cache-Control") != "public, max-age=60" || a.Get("Vary") != "Cookie" {
+	if a.status != 408 || len(a.guests()) != 0 || a.Get("Cache-Control") != "public, max-age=60" ||
+		a.Get("Vary") != "Cookie" {
 		t.Errorf("%+v", a)
 	}
 	close(answered)
@@ -545,11 +563,12 @@ func TestTimeoutInside(t *testing.T) {
 	}
 }
 
-// The answer of a timeout outside is none of our business: the server may be reading it.
+// We do not touch the response of an outer timeout, as the server may be reading it.
 func TestTimeoutOutside(t *testing.T) {
 	m := manager(t)
 	begun, timedOut, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	app := fiber.New(fiber.Config{ErrorHandler: func(c fiber.Ctx, err error) error { // after the copy, before it is sent
+	// after the copy, before it is sent
+	app := fiber.New(fiber.Config{ErrorHandler: func(c fiber.Ctx, err error) error {
 		close(timedOut)
 		<-done
 		return nil
@@ -622,14 +641,20 @@ func TestHeadersAsTheAppSpellsThem(t *testing.T) {
 	app := fiber.New(fiber.Config{DisableHeaderNormalizing: true})
 	app.Use(fiberguest.Middleware(m))
 	app.Get("/public", func(c fiber.Ctx) error { c.Set("cache-control", "public"); return nil })
-	app.Post("/add", func(c fiber.Ctx) error { c.Set("cdn-cache-control", "max-age=1"); return add(c) })
+	app.Post("/add", func(c fiber.Ctx) error {
+		c.Set("cdn-cache-control", "max-age=1")
+		return add(c)
+	})
 	app.Get("/who", whoami)
 	do := tab(t, start(t, app))
-	if a := do("GET", "/public"); len(a.guests()) != 0 || a.Get("X-Guest") != "" || !slices.Equal(a.Header["Cache-Control"], []string{"public"}) {
+	if a := do("GET", "/public"); len(a.guests()) != 0 || a.Get("X-Guest") != "" ||
+		!slices.Equal(a.Header["Cache-Control"], []string{"public"}) {
 		t.Errorf("%+v", a)
 	}
 	a := do("POST", "/add?item=tea", "x-guest", "")
-	if len(a.guests()) != 1 || !slices.Equal(a.Header["Cache-Control"], []string{"private, no-store"}) || a.Get("CDN-Cache-Control") != "" {
+	if len(a.guests()) != 1 ||
+		!slices.Equal(a.Header["Cache-Control"], []string{"private, no-store"}) ||
+		a.Get("CDN-Cache-Control") != "" {
 		t.Errorf("%+v", a)
 	}
 	id := do("GET", "/who").body
@@ -652,7 +677,8 @@ func TestForgetAndTicket(t *testing.T) {
 		return c.SendString(ticket)
 	})
 	app.Get("/open", func(c fiber.Ctx) error {
-		receipt, err := m.ClaimTicketContext(fiberguest.Context(c), c.Query("ticket"), "ann@example.org", "ann")
+		receipt, err := m.ClaimTicketContext(fiberguest.Context(c), c.Query("ticket"),
+			"ann@example.org", "ann")
 		if err != nil {
 			return err
 		}
@@ -683,7 +709,8 @@ func TestForgetAndTicket(t *testing.T) {
 	}
 }
 
-// A new guest's record is stored when the handler is done, for the guest to be recognised; after a panic it is not.
+// A new guest's record is stored when the handler is done, for the guest to be recognised; after a
+// panic it is not.
 func TestTheRecordOfANewGuest(t *testing.T) {
 	store := memstore.New(memstore.Config{})
 	m := manager(t, func(cfg *guest.Config) { cfg.Store = store })
@@ -725,14 +752,15 @@ func TestWithoutTheMiddleware(t *testing.T) {
 	app := fiber.New()
 	app.Get("/", func(c fiber.Ctx) error {
 		_, err := Cart.Get(fiberguest.Context(c), "tea")
-		return c.SendString(fmt.Sprintf("%q %v", fiberguest.Visitor(c).GuestID(), errors.Is(err, guest.ErrNoVisitor)))
+		return c.SendString(fmt.Sprintf("%q %v", fiberguest.Visitor(c).GuestID(),
+			errors.Is(err, guest.ErrNoVisitor)))
 	})
 	if a := tab(t, start(t, app))("GET", "/"); a.body != `"" true` {
 		t.Error(a.body)
 	}
 }
 
-// fiber.Ctx is a context too, but of no visitor: it would be another request's before long.
+// fiber.Ctx is a context, too, but has no visitor, as Fiber reuses it for another request.
 func TestTheFiberContextHasNoVisitor(t *testing.T) {
 	app := fiber.New()
 	app.Use(fiberguest.Middleware(manager(t)))
@@ -745,7 +773,7 @@ func TestTheFiberContextHasNoVisitor(t *testing.T) {
 	}
 }
 
-// What the package says of Fiber's adaptor.HTTPMiddleware is so.
+// The package doc is right about Fiber's adaptor.HTTPMiddleware.
 func TestTheWrongWay(t *testing.T) {
 	faults := map[string][]string{}
 	for _, r := range adaptertest.Play(t.Context(), adaptertest.Mount{
@@ -787,7 +815,7 @@ func Example() {
 		return c.JSON(fiber.Map{"amount": n, "guest": fiberguest.Visitor(c).IsGuest()})
 	})
 	app.Post("/login", func(c fiber.Ctx) error {
-		user := struct{ ID string }{"ann"}                                  // checked by your app
+		user := struct{ ID string }{"ann"}                                  // your app has checked the password
 		receipt, err := guests.ClaimContext(fiberguest.Context(c), user.ID) // never a reason to fail the login
 		if err != nil {
 			fmt.Println(err)

@@ -3,9 +3,10 @@
 //	engine.Use(gin.Recovery(), ginguest.Middleware(guests))
 //
 // Data calls and claims are those of net/http: Cart.Add(c.Request.Context(), sku, 1) and
-// guests.Claim(c.Writer, c.Request, user.ID). With Engine.ContextWithFallback the context may be c itself; without it,
-// c has no visitor, and data calls return [guest.ErrNoVisitor]. Gin gives c to the next request, so a goroutine that
-// outlives the handler takes context.WithoutCancel(c.Request.Context()), never c.
+// guests.Claim(c.Writer, c.Request, user.ID). With Engine.ContextWithFallback the context may be c
+// itself; without it, c has no visitor, and data calls return [guest.ErrNoVisitor]. Gin reuses c
+// for the next request, so a goroutine that runs longer than the handler takes
+// context.WithoutCancel(c.Request.Context()), never c.
 package ginguest
 
 import (
@@ -19,9 +20,10 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Middleware gives each request its visitor. Mount it inside gin.Recovery and what the app's Account needs, and
-// outside gzip and what reads guest data. Where middleware outside it makes a response without a body cacheable, it
-// does so before it calls c.Next, as Gin sends that response past every writer. Middleware panics if m is nil.
+// Middleware gives each request its visitor. Mount it inside gin.Recovery and what Config.Account
+// needs, and outside gzip and what reads guest data. An outer middleware that makes a response
+// without a body cacheable must do so before it calls c.Next, as Gin sends that response without
+// calling any writer. Middleware panics if m is nil.
 func Middleware(m *guest.Manager) gin.HandlerFunc {
 	if m == nil {
 		panic("ginguest: the Manager is nil: see the error of guest.New")
@@ -38,15 +40,16 @@ func Middleware(m *guest.Manager) gin.HandlerFunc {
 		if again {
 			return
 		}
-		if status := c.Writer.Status(); status == http.StatusNotModified { // Gin sends it past every writer
+		// Gin sends it without calling any writer
+		if status := c.Writer.Status(); status == http.StatusNotModified {
 			x.Commit(status)
 		}
 		x.End()
 	}
 }
 
-// Visitor returns the visitor of c or of a copy of it, or nil if the request did not pass Middleware; methods of a nil
-// Visitor are safe.
+// Visitor returns the visitor of c or of a copy of it, or nil if the request did not pass
+// Middleware; methods of a nil Visitor are safe.
 func Visitor(c *gin.Context) *guest.Visitor {
 	if c.Request == nil {
 		return nil
@@ -54,14 +57,16 @@ func Visitor(c *gin.Context) *guest.Visitor {
 	return guest.FromContext(c.Request.Context())
 }
 
-// An exchangeKey finds the exchange again when Engine.HandleContext has taken the writer away and runs the handlers
-// once more. Another Manager has its own, and so has a request within the request, made with its context.
+// An exchangeKey finds the exchange again when Engine.HandleContext has removed the writer and runs
+// the handlers once more. Another Manager has its own exchange, and so has a request that the app
+// makes with this request's context.
 type exchangeKey struct {
 	m *guest.Manager
 	c *gin.Context
 }
 
-// A writer commits the exchange just before Gin sends the header. WriteHeader only makes Gin remember the status.
+// A writer commits the exchange just before Gin sends the header. WriteHeader only makes Gin
+// remember the status.
 type writer struct {
 	gin.ResponseWriter
 	x guest.Exchange
@@ -76,8 +81,9 @@ func (w *writer) WriteHeaderNow() {
 	w.ResponseWriter.WriteHeaderNow()
 }
 
-// informational reports whether Gin's status is one that the final one follows (RFC 9110, section 15.2). Gin takes it
-// for the final one, and sends it when a body begins, at the latest; net/http then sends 200.
+// informational reports whether Gin's status is a 1xx, which precedes the final one (RFC 9110,
+// section 15.2). Gin treats it as the final one, and sends it when a body begins, at the latest.
+// net/http then sends 200.
 func (w *writer) informational() bool {
 	return w.Status() < 200 && w.Status() != http.StatusSwitchingProtocols
 }

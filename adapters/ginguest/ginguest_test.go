@@ -52,8 +52,10 @@ type browser struct {
 func newBrowser(s *httptest.Server) browser {
 	jar, _ := cookiejar.New(nil) // the error is always nil
 	return browser{&http.Client{
-		Jar:           jar,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Jar: jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}, s.URL}
 }
 
@@ -81,7 +83,7 @@ func (b browser) do(t *testing.T, method, path string) result {
 	return result{res.StatusCode, res.Header, string(body)}
 }
 
-// known is the browser of a visitor whose cookie has come back; app must have /whoami.
+// known returns the browser of a visitor whose cookie has come back. app must have /whoami.
 func known(t *testing.T, s *httptest.Server) browser {
 	t.Helper()
 	b := newBrowser(s)
@@ -95,8 +97,9 @@ func known(t *testing.T, s *httptest.Server) browser {
 
 func whoami(c *gin.Context) { c.String(http.StatusOK, ginguest.Visitor(c).GuestID()) }
 
-// Whichever way an answer takes to the client, the header is settled before it is sent: a public page loses the
-// cookie, a public page that wrote guest data is not public, and a Vary that was overwritten has its Cookie again.
+// However a response is sent, its header is complete before that: a public page has no cookie, a
+// public page that wrote guest data is made private, and a Vary that was overwritten has its Cookie
+// again.
 func TestEveryWayToAnswer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hello.txt")
 	if err := os.WriteFile(file, []byte("hello"), 0o600); err != nil {
@@ -121,36 +124,62 @@ func TestEveryWayToAnswer(t *testing.T) {
 	e.GET("/whoami", whoami)
 	e.POST("/405", whoami)
 	ways := map[string]gin.HandlerFunc{
-		"/string":         func(c *gin.Context) { c.String(http.StatusOK, "hello") },
-		"/json":           func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"hello": "world"}) },
-		"/write":          func(c *gin.Context) { c.Writer.Write([]byte("hello")) },
-		"/writestring":    func(c *gin.Context) { c.Writer.WriteString("hello") },
-		"/empty":          func(c *gin.Context) {},
-		"/status":         func(c *gin.Context) { c.Status(http.StatusAccepted) },
-		"/204":            func(c *gin.Context) { c.JSON(http.StatusNoContent, nil) },
-		"/writeheadernow": func(c *gin.Context) { c.Writer.WriteHeaderNow(); c.Header("Cache-Control", "no-cache") },
-		"/abort":          func(c *gin.Context) { c.AbortWithStatus(http.StatusForbidden) },
-		"/abort/json":     func(c *gin.Context) { c.AbortWithStatusJSON(http.StatusForbidden, gin.H{}) },
-		"/abort/error":    func(c *gin.Context) { c.AbortWithError(http.StatusForbidden, errors.New("no")) },
-		"/error":          func(c *gin.Context) { c.Error(errTeapot) },
-		"/panic":          func(c *gin.Context) { panic("on purpose") },
-		"/flush":          func(c *gin.Context) { c.Writer.Flush(); c.Header("Cache-Control", "no-cache") },
-		"/controller":     func(c *gin.Context) { http.NewResponseController(c.Writer).Flush() },
-		"/stream":         func(c *gin.Context) { c.Stream(func(io.Writer) bool { return false }) },
-		"/redirect":       func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/string") },
-		"/file":           func(c *gin.Context) { c.File(file) },
-		"/attachment":     func(c *gin.Context) { c.FileAttachment(file, "hi.txt") },
-		"/fs":             func(c *gin.Context) { c.FileFromFS("hello.txt", http.FS(adaptertest.Files)) },
+		"/string":      func(c *gin.Context) { c.String(http.StatusOK, "hello") },
+		"/json":        func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"hello": "world"}) },
+		"/write":       func(c *gin.Context) { c.Writer.Write([]byte("hello")) },
+		"/writestring": func(c *gin.Context) { c.Writer.WriteString("hello") },
+		"/empty":       func(c *gin.Context) {},
+		"/status":      func(c *gin.Context) { c.Status(http.StatusAccepted) },
+		"/204":         func(c *gin.Context) { c.JSON(http.StatusNoContent, nil) },
+		"/writeheadernow": func(c *gin.Context) {
+			c.Writer.WriteHeaderNow()
+			c.Header("Cache-Control", "no-cache")
+		},
+		"/abort": func(c *gin.Context) { c.AbortWithStatus(http.StatusForbidden) },
+		"/abort/json": func(c *gin.Context) {
+			c.AbortWithStatusJSON(http.StatusForbidden, gin.H{})
+		},
+		"/abort/error": func(c *gin.Context) {
+			c.AbortWithError(http.StatusForbidden, errors.New("no"))
+		},
+		"/error": func(c *gin.Context) { c.Error(errTeapot) },
+		"/panic": func(c *gin.Context) { panic("on purpose") },
+		"/flush": func(c *gin.Context) {
+			c.Writer.Flush()
+			c.Header("Cache-Control", "no-cache")
+		},
+		"/controller": func(c *gin.Context) { http.NewResponseController(c.Writer).Flush() },
+		"/stream":     func(c *gin.Context) { c.Stream(func(io.Writer) bool { return false }) },
+		"/redirect":   func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/string") },
+		"/file":       func(c *gin.Context) { c.File(file) },
+		"/attachment": func(c *gin.Context) { c.FileAttachment(file, "hi.txt") },
+		"/fs": func(c *gin.Context) {
+			c.FileFromFS("hello.txt", http.FS(adaptertest.Files))
+		},
 		"/reader": func(c *gin.Context) {
 			c.DataFromReader(http.StatusOK, 5, "text/plain", strings.NewReader("hello"), nil)
 		},
-		"/copy":              func(c *gin.Context) { io.Copy(c.Writer, strings.NewReader("hello")) },
-		"/early":             func(c *gin.Context) { early(c); c.String(http.StatusOK, "hello") },
-		"/early/empty":       func(c *gin.Context) { early(c) },
-		"/handlecontext":     func(c *gin.Context) { c.Request.URL.Path = "/string"; e.HandleContext(c) },
-		"/handlecontext/204": func(c *gin.Context) { c.Request.URL.Path = "/204"; e.HandleContext(c) },
-		"/handlecontext/404": func(c *gin.Context) { c.Request.URL.Path = "/404"; e.HandleContext(c) },
-		"/101":               func(c *gin.Context) { c.Status(http.StatusSwitchingProtocols); c.Writer.WriteHeaderNow() },
+		"/copy": func(c *gin.Context) {
+			io.Copy(c.Writer, strings.NewReader("hello"))
+		},
+		"/early":       func(c *gin.Context) { early(c); c.String(http.StatusOK, "hello") },
+		"/early/empty": func(c *gin.Context) { early(c) },
+		"/handlecontext": func(c *gin.Context) {
+			c.Request.URL.Path = "/string"
+			e.HandleContext(c)
+		},
+		"/handlecontext/204": func(c *gin.Context) {
+			c.Request.URL.Path = "/204"
+			e.HandleContext(c)
+		},
+		"/handlecontext/404": func(c *gin.Context) {
+			c.Request.URL.Path = "/404"
+			e.HandleContext(c)
+		},
+		"/101": func(c *gin.Context) {
+			c.Status(http.StatusSwitchingProtocols)
+			c.Writer.WriteHeaderNow()
+		},
 		"/hijack": func(c *gin.Context) {
 			conn, _, err := c.Writer.Hijack()
 			if err != nil {
@@ -181,20 +210,26 @@ func TestEveryWayToAnswer(t *testing.T) {
 				{"written", 1, "private, no-store"},
 			} {
 				r := newBrowser(s).do(t, "GET", path+"?page="+tt.page)
-				cookies, cache, vary := r.header["Set-Cookie"], r.header["Cache-Control"], r.header["Vary"]
-				if len(cookies) != tt.cookies || !slices.Equal(cache, []string{tt.cache}) || !slices.Equal(vary, []string{"Cookie"}) {
-					t.Errorf("%s: %d, cookies %q, Cache-Control %q, Vary %q", tt.page, r.status, cookies, cache, vary)
+				cookies, cache, vary := r.header["Set-Cookie"], r.header["Cache-Control"],
+					r.header["Vary"]
+				if len(cookies) != tt.cookies || !slices.Equal(cache, []string{tt.cache}) ||
+					!slices.Equal(vary, []string{"Cookie"}) {
+					t.Errorf("%s: %d, cookies %q, Cache-Control %q, Vary %q", tt.page, r.status,
+						cookies, cache, vary)
 				}
 			}
 			r := old.do(t, "GET", path+"?page=vary")
-			if vary := r.header["Vary"]; !slices.Equal(vary, []string{"Accept", "Cookie"}) || r.header["Set-Cookie"] != nil {
-				t.Errorf("a known visitor: %d, Vary %q, cookies %q", r.status, vary, r.header["Set-Cookie"])
+			if vary := r.header["Vary"]; !slices.Equal(vary, []string{"Accept", "Cookie"}) ||
+				r.header["Set-Cookie"] != nil {
+				t.Errorf("a known visitor: %d, Vary %q, cookies %q", r.status, vary,
+					r.header["Set-Cookie"])
 			}
 		})
 	}
 }
 
-// Middleware outside ours may make the page public before the handler, and after it as long as Gin has a body to write.
+// An outer middleware may make the page public before the handler runs, and after it as long as Gin
+// has a body to write.
 func TestMadePublicFromOutside(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(func(c *gin.Context) {
@@ -211,13 +246,14 @@ func TestMadePublicFromOutside(t *testing.T) {
 	s := serve(t, e)
 	for _, when := range []string{"before", "after"} {
 		r := newBrowser(s).do(t, "GET", "/?when="+when)
-		if r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public || r.header.Get("Vary") != "Cookie" {
+		if r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public ||
+			r.header.Get("Vary") != "Cookie" {
 			t.Errorf("%s: %v", when, r.header)
 		}
 	}
 }
 
-// A page of the app's own for what no route matches.
+// The app's own page for requests that no route matches.
 func TestNoRoute(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
@@ -227,7 +263,8 @@ func TestNoRoute(t *testing.T) {
 		c.String(http.StatusNotFound, "nothing here: %v", err)
 	})
 	r := newBrowser(serve(t, e)).do(t, "GET", "/nowhere")
-	if r.status != http.StatusNotFound || r.body != "nothing here: <nil>" || len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
+	if r.status != http.StatusNotFound || r.body != "nothing here: <nil>" ||
+		len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -243,7 +280,8 @@ func early(c *gin.Context) {
 	}
 }
 
-// Gin gives its contexts to other requests. A goroutine that outlives its request keeps that request's visitor.
+// Gin reuses its contexts for other requests. A goroutine that outlives its request keeps that
+// request's visitor.
 func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
@@ -282,7 +320,8 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	s := serve(t, e)
 	bob := known(t, s)
 
-	// outlive has Ann start the goroutine, which writes while Bob's request has the context of hers.
+	// outlive has Ann start the goroutine, which writes while Bob's request has the context of
+	// hers.
 	outlive := func(between func(ann browser)) (id string, bobs result) {
 		for range 1000 { // the pool may drop it
 			ann := known(t, s)
@@ -303,11 +342,13 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 	if bobs.body != "<nil>" {
 		t.Errorf("%+v", bobs)
 	}
-	if cart, err := Cart.All(m.AsGuest(t.Context(), id)); err != nil || len(cart) != 2 || cart[id] != 1 || cart["copied"] != 1 {
+	if cart, err := Cart.All(m.AsGuest(t.Context(), id)); err != nil || len(cart) != 2 ||
+		cart[id] != 1 || cart["copied"] != 1 {
 		t.Errorf("the goroutine's guest has %v, %v", cart, err)
 	}
 
-	// A guest that was claimed since cannot get a new cookie any more, least of all with somebody else's response.
+	// A guest that was claimed meanwhile cannot get a new cookie any more, least of all with
+	// another visitor's response.
 	user := rand.Text()
 	_, bobs = outlive(func(ann browser) { ann.do(t, "POST", "/login?user="+user) })
 	if !strings.Contains(bobs.body, guest.ErrClaimed.Error()) || bobs.header["Set-Cookie"] != nil {
@@ -317,12 +358,13 @@ func TestAGoroutineThatOutlivesItsRequest(t *testing.T) {
 		t.Errorf("the account has %v, %v", cart, err)
 	}
 	bobsID := bob.do(t, "GET", "/whoami").body
-	if cart, err := Cart.All(m.AsGuest(t.Context(), bobsID)); err != nil || len(cart) != 1 || cart["mine"] != 2 {
+	if cart, err := Cart.All(m.AsGuest(t.Context(), bobsID)); err != nil || len(cart) != 1 ||
+		cart["mine"] != 2 {
 		t.Errorf("the other guest has %v, %v", cart, err)
 	}
 }
 
-// What claims may be called with: Gin's writer and request, the request's context, or c.
+// A claim takes Gin's writer and request, the request's context, or c.
 func TestClaim(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.ContextWithFallback = true
@@ -351,7 +393,8 @@ func TestClaim(t *testing.T) {
 			t.Errorf("%s: %+v", path, r)
 		}
 		r := b.do(t, "POST", path+"?user="+user)
-		if r.body != "true" || len(r.header["Set-Cookie"]) != 1 || !strings.Contains(r.header.Get("Set-Cookie"), "Max-Age=0") {
+		if r.body != "true" || len(r.header["Set-Cookie"]) != 1 ||
+			!strings.Contains(r.header.Get("Set-Cookie"), "Max-Age=0") {
 			t.Errorf("%s: %+v", path, r)
 		}
 		if n, err := Cart.Get(m.As(t.Context(), user), "tea"); n != 1 || err != nil {
@@ -360,7 +403,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Middleware between ours and the handler may put its own request and its own writer in place of ours.
+// Middleware between ours and the handler may replace our request and our writer by its own.
 func TestMiddlewareThatReplaces(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	type key struct{}
@@ -379,12 +422,13 @@ func TestMiddlewareThatReplaces(t *testing.T) {
 		answer(c, c.Request.Context().Value(key{}), err)
 	})
 	r := newBrowser(serve(t, e)).do(t, "POST", "/add")
-	if r.body != "theirs" || len(r.header["Set-Cookie"]) != 1 || r.header.Get("Cache-Control") != "private, no-store" {
+	if r.body != "theirs" || len(r.header["Set-Cookie"]) != 1 ||
+		r.header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%+v", r)
 	}
 }
 
-// A buffer keeps the body back.
+// A buffer holds back the body.
 type buffer struct {
 	gin.ResponseWriter
 	strings.Builder
@@ -423,16 +467,18 @@ func TestServerSentEvents(t *testing.T) {
 	}
 }
 
-// An app may answer requests of its own making, with the context of the one it serves: they are the same visitor's, and
-// their headers are nobody else's.
+// An app may answer requests of its own making, with the context of the one it serves: they are the
+// same visitor's, and their headers affect no other response.
 func TestARequestWithinTheRequest(t *testing.T) {
 	m, e := newGuests(t, ""), gin.New()
 	e.Use(ginguest.Middleware(m))
 	e.GET("/whoami", whoami)
 	e.GET("/batch", func(c *gin.Context) {
-		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(c.Request.Context(), "GET", "/whoami", nil)
+		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(c.Request.Context(), "GET",
+			"/whoami", nil)
 		e.ServeHTTP(w, r)
-		if id := ginguest.Visitor(c).GuestID(); id == "" || w.Body.String() != id || w.Header()["Set-Cookie"] != nil {
+		if id := ginguest.Visitor(c).GuestID(); id == "" || w.Body.String() != id ||
+			w.Header()["Set-Cookie"] != nil {
 			t.Errorf("within the request of %q: %q, %v", id, w.Body, w.Header())
 		}
 		c.Header("Cache-Control", public)
@@ -444,7 +490,8 @@ func TestARequestWithinTheRequest(t *testing.T) {
 	}
 }
 
-// Mounted twice is mounted once, also with guests.Middleware around the engine; two Managers do not meet.
+// Mounting it twice has the effect of mounting it once, also with guests.Middleware around the
+// engine. Two Managers do not affect each other.
 func TestMountedMoreThanOnce(t *testing.T) {
 	m, other := newGuests(t, ""), newGuests(t, "other")
 	e := gin.New()
@@ -471,13 +518,14 @@ func TestMountedMoreThanOnce(t *testing.T) {
 		if again := b.do(t, "GET", "/group/whoami"); again.body != r.body {
 			t.Errorf("%s: %q, then %q", name, r.body, again.body)
 		}
-		if r := newBrowser(s).do(t, "GET", "/group/public"); r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != public {
+		if r := newBrowser(s).do(t, "GET", "/group/public"); r.header["Set-Cookie"] != nil ||
+			r.header.Get("Cache-Control") != public {
 			t.Errorf("%s: %v", name, r.header)
 		}
 	}
 }
 
-// A new guest that kept nothing is stored all the same, so that its return makes it a guest for good.
+// A new guest without data is stored, too, so that it gets its main cookie when it returns.
 func TestANewGuestIsStored(t *testing.T) {
 	store, e := memstore.New(memstore.Config{}), gin.New()
 	m, err := guest.New(guest.Config{

@@ -58,7 +58,7 @@ func TestGinFromOutside(t *testing.T) {
 	adaptertest.InTable(t, "../../README.md", mount, adaptertest.Run(t, mount))
 }
 
-// What TestGinFromOutside lacks is so without guest too.
+// The scenario that TestGinFromOutside lacks fails without guest, too.
 func TestGzipDeletesVary(t *testing.T) {
 	e := gin.New()
 	e.Use(func(c *gin.Context) { c.Header("Vary", "Origin") }, gzip.Gzip(gzip.DefaultCompression))
@@ -71,7 +71,7 @@ func TestGzipDeletesVary(t *testing.T) {
 	}
 }
 
-// engine has the suite's routes in Gin's manner, inside Gin's recovery and this middleware.
+// engine has the suite's routes, written for Gin, inside Gin's recovery and this middleware.
 func engine(m *guest.Manager, middleware ...gin.HandlerFunc) *gin.Engine {
 	e := gin.New()
 	e.Use(gin.Recovery(), answerErrors)
@@ -82,10 +82,14 @@ func engine(m *guest.Manager, middleware ...gin.HandlerFunc) *gin.Engine {
 		"/error":         func(c *gin.Context) { c.Error(errTeapot) },
 		"/panic/outside": func(c *gin.Context) { panic("on purpose") },
 		"/empty":         func(c *gin.Context) {},
-		"/flush":         func(c *gin.Context) { c.Writer.Flush(); c.Writer.WriteString("flushed") },
-		"/cached":        func(c *gin.Context) { c.Header("ETag", `"1"`); c.Status(http.StatusNotModified) },
+		"/flush": func(c *gin.Context) {
+			c.Writer.Flush()
+			c.Writer.WriteString("flushed")
+		},
+		"/cached": func(c *gin.Context) { c.Header("ETag", `"1"`); c.Status(http.StatusNotModified) },
 		"/readfrom": func(c *gin.Context) {
-			c.DataFromReader(http.StatusOK, int64(len(adaptertest.Text)), "text/plain", strings.NewReader(adaptertest.Text), nil)
+			c.DataFromReader(http.StatusOK, int64(len(adaptertest.Text)), "text/plain",
+				strings.NewReader(adaptertest.Text), nil)
 		},
 		"/public": func(c *gin.Context) {
 			c.Header("Cache-Control", public)
@@ -121,7 +125,9 @@ func engine(m *guest.Manager, middleware ...gin.HandlerFunc) *gin.Engine {
 			_, err := Cart.Add(c.Request.Context(), "gone", 1)
 			adaptertest.Tell(c.Query("id"), err)
 		},
-		"/whoami": func(c *gin.Context) { c.String(http.StatusOK, guest.FromContext(c.Request.Context()).GuestID()) },
+		"/whoami": func(c *gin.Context) {
+			c.String(http.StatusOK, guest.FromContext(c.Request.Context()).GuestID())
+		},
 		"/add": func(c *gin.Context) {
 			n, err := Cart.Add(c.Request.Context(), c.Query("item"), 1)
 			answer(c, n, err)
@@ -146,7 +152,8 @@ func engine(m *guest.Manager, middleware ...gin.HandlerFunc) *gin.Engine {
 	for path, plain := range adaptertest.Routes(m) {
 		if h := own[path]; h != nil {
 			e.Any(path, h)
-		} else if path != "/static/" && path != "/panic/inside" && !strings.HasPrefix(path, "/gzip/") {
+		} else if path != "/static/" && path != "/panic/inside" &&
+			!strings.HasPrefix(path, "/gzip/") {
 			e.Any(path, gin.WrapF(plain)) // over c.Writer
 		}
 	}

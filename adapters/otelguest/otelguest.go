@@ -3,11 +3,12 @@
 //	hooks, err := otelguest.New(otelguest.Config{System: "redis"})
 //	guests, err := guest.New(guest.Config{ …, Hooks: hooks })
 //
-// Each store call is a client span below the request's span, and is in the histogram db.client.operation.duration, as
-// the semantic conventions for databases have it. What guests do is counted in guest.created, guest.returned,
-// guest.first_writes, guest.refused (guest.refused.reason), guest.claims (guest.claim.outcome: claimed, replayed, pending,
-// refused) and guest.claims.stuck; refusals and claims are events of the request's span, too. No attribute has an ID, an
-// account, a value or the text of an error.
+// Each store call is a client span under the request's span, and is recorded in the histogram
+// db.client.operation.duration, as the semantic conventions for databases define. Events are
+// counted in guest.created, guest.returned, guest.first_writes, guest.refused
+// (guest.refused.reason), guest.claims (guest.claim.outcome: claimed, replayed, pending, refused)
+// and guest.claims.stuck; refusals and claims are events of the request's span, too. No attribute
+// has an ID, an account, a value or the text of an error.
 package otelguest
 
 import (
@@ -34,11 +35,12 @@ type Config struct {
 
 const scope = "github.com/guestkit/guest/adapters/otelguest"
 
-// New returns the hooks for guest.Config.Hooks; [guest.Hooks.And] adds others. A call outside a trace, such as those of
-// Manager.Run, has no span. The error says what is wrong with the Config, or is the MeterProvider's.
+// New returns the hooks for guest.Config.Hooks; [guest.Hooks.And] adds others. A call outside a
+// trace, such as those of Manager.Run, has no span. The error says what is wrong with the Config,
+// or is the MeterProvider's.
 func New(cfg Config) (guest.Hooks, error) {
 	if cfg.System == "" {
-		return guest.Hooks{}, errors.New(`otelguest: Config.System is missing: name the store as db.system.name does, such as "redis" or "memory"`)
+		return guest.Hooks{}, errors.New(`otelguest: Config.System is missing (name the store as db.system.name does, such as "redis" or "memory")`)
 	}
 	if cfg.TracerProvider == nil {
 		cfg.TracerProvider = otel.GetTracerProvider()
@@ -46,13 +48,19 @@ func New(cfg Config) (guest.Hooks, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
-	meter := instruments{meter: cfg.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))}
-	minted := meter.counter("guest.created", "{guest}", "New guests: the token went out, or data were stored.")
-	confirmed := meter.counter("guest.returned", "{guest}", "Guests whose cookie came back for the first time.")
-	filled := meter.counter("guest.first_writes", "{guest}", "Guests that stored their first data.")
-	refused := meter.counter("guest.refused", "{refusal}", "Tokens and claims that were turned away.")
+	meter := instruments{
+		meter: cfg.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))}
+	created := meter.counter("guest.created", "{guest}",
+		"New guests: the token was sent, or data were stored.")
+	returned := meter.counter("guest.returned", "{guest}",
+		"Guests whose cookie came back for the first time.")
+	firstWrites := meter.counter("guest.first_writes", "{guest}",
+		"Guests that stored their first data.")
+	refused := meter.counter("guest.refused", "{refusal}",
+		"Tokens and claims that were turned away.")
 	claims := meter.counter("guest.claims", "{claim}", "Claims, by outcome.")
-	stuck := meter.counter("guest.claims.stuck", "{failure}", "Times that Recover failed to finish a claim over 24 hours old.")
+	stuck := meter.counter("guest.claims.stuck", "{failure}",
+		"Times that Recover failed to finish a claim over 24 hours old.")
 	duration := meter.duration()
 	if meter.err != nil {
 		return guest.Hooks{}, meter.err
@@ -65,11 +73,12 @@ func New(cfg Config) (guest.Hooks, error) {
 	claim := func(ctx context.Context, outcome string) {
 		event(ctx, claims, "guest.claim", attribute.String("guest.claim.outcome", outcome))
 	}
-	calls := storeCalls{cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)), duration, cfg.System}
+	calls := storeCalls{cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
+		duration, cfg.System}
 	return guest.Hooks{
-		Created:    func(ctx context.Context) { minted.Add(ctx, 1) },
-		Returned:   func(ctx context.Context) { confirmed.Add(ctx, 1) },
-		FirstWrite: func(ctx context.Context) { filled.Add(ctx, 1) },
+		Created:    func(ctx context.Context) { created.Add(ctx, 1) },
+		Returned:   func(ctx context.Context) { returned.Add(ctx, 1) },
+		FirstWrite: func(ctx context.Context) { firstWrites.Add(ctx, 1) },
 		Refused: func(ctx context.Context, reason string) {
 			event(ctx, refused, "guest.refused", attribute.String("guest.refused.reason", reason))
 			if reason != guest.RefusedToken && reason != guest.RefusedCookies {
@@ -97,7 +106,7 @@ type storeCalls struct {
 	system   string
 }
 
-// call tells of a store call that has just ended: its span is made afterwards.
+// call records a store call that has just ended. Its span is created afterwards.
 func (s storeCalls) call(ctx context.Context, op string, d time.Duration, err error) {
 	end := time.Now()
 	attrs := []attribute.KeyValue{
@@ -120,7 +129,7 @@ func (s storeCalls) call(ctx context.Context, op string, d time.Duration, err er
 	span.End(trace.WithTimestamp(end))
 }
 
-// instruments keeps the errors of making them.
+// instruments creates the instruments and keeps the errors.
 type instruments struct {
 	meter metric.Meter
 	err   error

@@ -54,7 +54,8 @@ type site struct {
 }
 
 func newSite(t *testing.T) *site {
-	s := &site{T: t, store: &store{Store: memstore.New(memstore.Config{})}, spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader()}
+	s := &site{T: t, store: &store{Store: memstore.New(memstore.Config{})},
+		spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader()}
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
 	hooks, err := otelguest.New(otelguest.Config{
 		System:         "memory",
@@ -76,12 +77,19 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	pages := http.NewServeMux()
-	pages.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
-	pages.HandleFunc("/cart", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) })
-	pages.HandleFunc("/login/{user}", func(w http.ResponseWriter, r *http.Request) { s.guests.Claim(w, r, r.PathValue("user")) })
+	pages.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	})
+	pages.HandleFunc("/cart", func(w http.ResponseWriter, r *http.Request) {
+		Cart.Add(r.Context(), "tea", 1)
+	})
+	pages.HandleFunc("/login/{user}", func(w http.ResponseWriter, r *http.Request) {
+		s.guests.Claim(w, r, r.PathValue("user"))
+	})
 	h := s.guests.Middleware(pages)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, span := tracers.Tracer("site").Start(r.Context(), r.URL.Path, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := tracers.Tracer("site").Start(r.Context(), r.URL.Path,
+			trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		h.ServeHTTP(w, r.WithContext(ctx))
 	}))
@@ -137,7 +145,8 @@ func (s *site) metrics() map[string]int64 {
 				}
 			case metricdata.Histogram[float64]:
 				for _, p := range data.DataPoints {
-					got[m.Name+" "+m.Unit+" "+p.Attributes.Encoded(attribute.DefaultEncoder())] = int64(p.Count)
+					got[m.Name+" "+m.Unit+" "+p.Attributes.Encoded(
+						attribute.DefaultEncoder())] = int64(p.Count)
 				}
 			default:
 				s.Errorf("%s is a %T", m.Name, data)
@@ -152,16 +161,17 @@ func TestSpansAndMetrics(t *testing.T) {
 	ann, bob := newClient(), newClient()
 	s.send(ann, "/")     // update
 	s.send(bob, "/")     // update
-	s.send(ann, "/cart") // update: confirmed; update
+	s.send(ann, "/cart") // update: returned; update
 	s.store.down.Store(true)
 	s.send(ann, "/cart") // update fails
 	s.store.down.Store(false)
-	s.send(ann, "/login/ann") // get, note, seal, get, merge, bury, strike
+	// read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
+	s.send(ann, "/login/ann")
 	forger := newClient()
 	req, _ := http.NewRequest("GET", s.url, nil)
 	forger.Jar.SetCookies(req.URL, []*http.Cookie{{Name: "guest", Value: "forged"}})
 	s.send(forger, "/")           // update
-	s.guests.Recover(t.Context()) // 16 gets, of no request
+	s.guests.Recover(t.Context()) // 16 gets, outside a request
 
 	want := map[string]int64{
 		"guest.created ":      3,
@@ -193,7 +203,8 @@ func TestSpansAndMetrics(t *testing.T) {
 			t.Errorf("%s is below no request", span.Name())
 			continue
 		}
-		if span.StartTime().Before(request.StartTime()) || span.EndTime().After(request.EndTime()) || span.EndTime().Before(span.StartTime()) {
+		if span.StartTime().Before(request.StartTime()) ||
+			span.EndTime().After(request.EndTime()) || span.EndTime().Before(span.StartTime()) {
 			t.Errorf("%s is not within its request", span.Name())
 		}
 		calls[request.Name()+": "+span.Name()+" "+span.Status().Code.String()]++
@@ -219,7 +230,8 @@ func TestSpansAndMetrics(t *testing.T) {
 			continue
 		}
 		for _, id := range ids {
-			if text := fmt.Sprint(span.Name(), span.Attributes(), span.Status()); strings.Contains(text, id) {
+			if text := fmt.Sprint(span.Name(), span.Attributes(),
+				span.Status()); strings.Contains(text, id) {
 				t.Errorf("a span says %q: %s", id, text)
 			}
 		}
@@ -227,15 +239,18 @@ func TestSpansAndMetrics(t *testing.T) {
 			t.Errorf("status %v", span.Status())
 		}
 	}
-	if want := map[string]int{"/ guest.refused invalid_token": 1, "/login/ann guest.claim claimed": 1}; !maps.Equal(events, want) {
+	if want := map[string]int{"/ guest.refused invalid_token": 1,
+		"/login/ann guest.claim claimed": 1}; !maps.Equal(events, want) {
 		t.Errorf("%v, want %v", events, want)
 	}
 }
 
-// Each outcome and refusal, as the hooks are told.
+// Each outcome and refusal, as the hooks are called.
 func TestOutcomes(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
-	hooks, err := otelguest.New(otelguest.Config{System: "redis", MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+	hooks, err := otelguest.New(
+		otelguest.Config{System: "redis",
+			MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +276,8 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestSystemIsRequired(t *testing.T) {
-	if _, err := otelguest.New(otelguest.Config{}); err == nil || !strings.Contains(err.Error(), "Config.System") {
+	if _, err := otelguest.New(otelguest.Config{}); err == nil ||
+		!strings.Contains(err.Error(), "Config.System") {
 		t.Error(err)
 	}
 }

@@ -31,7 +31,7 @@ func ExampleNew() {
 	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{})) // not for visitors
 }
 
-// A store in memory knows which carts were lost.
+// A store in memory counts lost carts.
 func ExampleLost() {
 	store := memstore.New(memstore.Config{})
 	if err := promguest.Lost(prometheus.NewRegistry(), store.Lost); err != nil {

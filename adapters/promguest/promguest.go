@@ -16,24 +16,31 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// New registers the metrics and returns the hooks that move them, for Config.Hooks; [guest.Hooks.And] adds others.
-// Each Manager of a process needs a Registerer of its own, such as prometheus.WrapRegistererWith makes. The error is
-// the Registerer's; nothing is registered then.
+// New registers the metrics and returns the hooks that count them, for Config.Hooks;
+// [guest.Hooks.And] adds others. Each Manager of a process needs a Registerer of its own, such as
+// prometheus.WrapRegistererWith returns. If the Registerer returns an error, New returns it, and
+// nothing is registered.
 func New(reg prometheus.Registerer) (guest.Hooks, error) {
-	minted := counter("guest_created_total", "New guests: the token went out, or data were stored.")
-	confirmed := counter("guest_returned_total", "Guests whose cookie came back for the first time.")
-	filled := counter("guest_first_writes_total", "Guests that stored their first data.")
-	refused := counters("guest_refused_total", "Tokens and claims that were turned away, by reason.", "reason")
-	claims := counters("guest_claims_total", "Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
-	stuck := counter("guest_stuck_claims_total", "Times that Recover failed to finish a claim over 24 hours old.")
+	created := counter("guest_created_total",
+		"New guests: the token was sent, or data were stored.")
+	returned := counter("guest_returned_total", "Guests whose cookie came back for the first time.")
+	firstWrites := counter("guest_first_writes_total", "Guests that stored their first data.")
+	refused := counters("guest_refused_total",
+		"Tokens and claims that were turned away, by reason.", "reason")
+	claims := counters("guest_claims_total",
+		"Claims by outcome: claimed, replayed (done before), pending (an attempt that left it unfinished), refused.", "outcome")
+	stuck := counter("guest_stuck_claims_total",
+		"Times that Recover failed to finish a claim over 24 hours old.")
 	calls := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "guest_store_call_duration_seconds",
-		Help:    "Time that store calls took, failed ones too.",
-		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6, 1, 2},
+		Name: "guest_store_call_duration_seconds",
+		Help: "Duration of store calls, including failed ones.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6,
+			1, 2},
 	}, []string{"op"})
-	failures := counters("guest_store_call_errors_total", "Store calls that failed, by class of error.", "op", "error")
+	failures := counters("guest_store_call_errors_total",
+		"Store calls that failed, by class of error.", "op", "error")
 
-	// Every series is there from the start, so that the first event is an increase.
+	// Every series exists from the start, so that the first event is an increase.
 	for _, reason := range reasons {
 		refused.WithLabelValues(reason)
 	}
@@ -46,22 +53,25 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 			failures.WithLabelValues(op, class)
 		}
 	}
-	if err := register(reg, minted, confirmed, filled, refused, claims, stuck, calls, failures); err != nil {
+	if err := register(reg, created, returned, firstWrites, refused, claims, stuck, calls,
+		failures); err != nil {
 		return guest.Hooks{}, err
 	}
 
 	return guest.Hooks{
-		Created:    func(context.Context) { minted.Inc() },
-		Returned:   func(context.Context) { confirmed.Inc() },
-		FirstWrite: func(context.Context) { filled.Inc() },
+		Created:    func(context.Context) { created.Inc() },
+		Returned:   func(context.Context) { returned.Inc() },
+		FirstWrite: func(context.Context) { firstWrites.Inc() },
 		Refused: func(_ context.Context, reason string) {
 			refused.WithLabelValues(reason).Inc()
 			if reason != guest.RefusedToken && reason != guest.RefusedCookies {
 				claims.WithLabelValues("refused").Inc()
 			}
 		},
-		Claimed: func(_ context.Context, r guest.Receipt) { claims.WithLabelValues(outcome(r)).Inc() },
-		Stuck:   func(context.Context, guest.Receipt, error) { stuck.Inc() },
+		Claimed: func(_ context.Context, r guest.Receipt) {
+			claims.WithLabelValues(outcome(r)).Inc()
+		},
+		Stuck: func(context.Context, guest.Receipt, error) { stuck.Inc() },
 		StoreCall: func(_ context.Context, op string, d time.Duration, err error) {
 			calls.WithLabelValues(op).Observe(d.Seconds())
 			if err != nil {
@@ -71,15 +81,18 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 	}, nil
 }
 
-// Lost registers guest_lost_total, the guests that expired with data, of a store that can tell: memstore's Store.Lost.
+// Lost registers guest_lost_total, the number of guests that expired with data. lost is the Lost
+// method of a memstore.Store.
 func Lost(reg prometheus.Registerer, lost func() int64) error {
 	return register(reg, prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "guest_lost_total", Help: "Guests that expired with data that no account had claimed.",
+		Name: "guest_lost_total",
+		Help: "Guests that expired with data that no account had claimed.",
 	}, func() float64 { return float64(lost()) }))
 }
 
 var (
-	reasons  = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
+	reasons = []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous,
+		guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket}
 	outcomes = []string{"claimed", "replayed", "pending", "refused"}
 	classes  = []string{"quota", "invalid", "uncertain", "canceled", "timeout", "unavailable"}
 )
@@ -102,7 +115,7 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
-// register registers all or none.
+// register registers all collectors or none.
 func register(reg prometheus.Registerer, all ...prometheus.Collector) error {
 	for i, c := range all {
 		if err := reg.Register(c); err != nil {

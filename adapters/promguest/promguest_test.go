@@ -86,13 +86,17 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	pages := http.NewServeMux()
-	pages.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	pages.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	})
 	pages.HandleFunc("POST /cart", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := Cart.Add(r.Context(), "tea", 1); err != nil {
 			http.Error(w, "not now", http.StatusServiceUnavailable)
 		}
 	})
-	pages.HandleFunc("POST /login/{user}", func(w http.ResponseWriter, r *http.Request) { guests.Claim(w, r, r.PathValue("user")) })
+	pages.HandleFunc("POST /login/{user}", func(w http.ResponseWriter, r *http.Request) {
+		guests.Claim(w, r, r.PathValue("user"))
+	})
 	mux := http.NewServeMux()
 	mux.Handle("/", guests.Middleware(pages))
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -131,7 +135,8 @@ func (v visitor) cookies(set ...*http.Cookie) []*http.Cookie {
 	return v.client.Jar.Cookies(u)
 }
 
-// metrics is what /metrics says: the series that are not 0, but for the histogram's buckets and sums; and all names.
+// metrics returns what /metrics serves: the series that are not 0, without the histogram's buckets
+// and sums, and all names.
 func (s *site) metrics() (values map[string]string, names map[string]bool) {
 	s.Helper()
 	res, err := http.Get(s.url + "/metrics")
@@ -161,16 +166,16 @@ func (s *site) metrics() (values map[string]string, names map[string]bool) {
 	return values, names
 }
 
-// play is a day at the site: three visitors, of whom two return, one fills a cart and signs in.
+// play is a day at the site: of three visitors two return, and one fills a cart and signs in.
 func (s *site) play() {
 	s.Helper()
 	ann, bob, cleo := s.visitor(), s.visitor(), s.visitor()
 	for _, v := range []visitor{ann, bob, cleo} {
 		v.send("GET", "/") // 3 updates: the records of new guests
 	}
-	bob.send("GET", "/")      // update: confirmed
+	bob.send("GET", "/")      // update: returned
 	bob.send("GET", "/")      // known
-	ann.send("POST", "/cart") // update: confirmed; update: the cart
+	ann.send("POST", "/cart") // update: returned; update: the cart
 	ann.send("POST", "/cart") // update
 	thief := s.visitor()
 	thief.cookies(ann.cookies()...)
@@ -180,7 +185,8 @@ func (s *site) play() {
 	ann.send("POST", "/login/ann") // get fails: pending
 	s.store.down.Store(false)
 
-	ann.send("POST", "/login/ann") // get, note, seal, get, merge, bury, strike
+	// read, add outbox entry, freeze, read account, merge, leave tombstone, remove entry
+	ann.send("POST", "/login/ann")
 	again := s.visitor()
 	again.cookies(thief.cookies()...)
 	again.send("POST", "/login/ann") // get, get: replayed
@@ -218,7 +224,7 @@ func TestExactCounts(t *testing.T) {
 	}
 }
 
-// Labels are constants: whatever visitors do, the number of series stays.
+// Labels have constant values, so the number of series does not depend on the visitors.
 func TestNoNewSeries(t *testing.T) {
 	series := func(reg *prometheus.Registry) (n int) {
 		families, err := reg.Gather()
@@ -237,7 +243,9 @@ func TestNoNewSeries(t *testing.T) {
 	}
 	before := series(registry)
 	ctx := t.Context()
-	for _, reason := range []string{guest.RefusedToken, guest.RefusedCookies, guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed, guest.RefusedTicket} {
+	for _, reason := range []string{guest.RefusedToken, guest.RefusedCookies,
+		guest.RefusedAmbiguous, guest.RefusedCrossOrigin, guest.RefusedClaimed,
+		guest.RefusedTicket} {
 		hooks.Refused(ctx, reason)
 	}
 	for i, r := range []guest.Receipt{{}, {Replayed: true}, {Pending: true}} {
@@ -246,7 +254,8 @@ func TestNoNewSeries(t *testing.T) {
 		hooks.Stuck(ctx, r, errDown)
 	}
 	for _, op := range []string{"get", "update"} {
-		for _, err := range []error{nil, guest.ErrQuota, guest.ErrInvalid, guest.ErrUncertain, context.Canceled, os.ErrDeadlineExceeded, errDown} {
+		for _, err := range []error{nil, guest.ErrQuota, guest.ErrInvalid, guest.ErrUncertain,
+			context.Canceled, os.ErrDeadlineExceeded, errDown} {
 			hooks.StoreCall(ctx, op, 1, err)
 		}
 	}
@@ -257,10 +266,12 @@ func TestNoNewSeries(t *testing.T) {
 
 func TestRegisteredTwice(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(prometheus.NewCounter(prometheus.CounterOpts{Name: "guest_claims_total", Help: "another"})); err != nil {
+	if err := registry.Register(
+		prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "guest_claims_total", Help: "another"})); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the first try leaves nothing behind
+	for range 2 { // the first try leaves nothing registered
 		_, err := promguest.New(registry)
 		if err == nil || !strings.Contains(err.Error(), "guest_claims_total") {
 			t.Errorf("%v", err)
@@ -268,7 +279,7 @@ func TestRegisteredTwice(t *testing.T) {
 	}
 }
 
-// Each metric that the dashboard asks for is served, and each that is served is on the dashboard.
+// Each metric on the dashboard is served, and each metric that is served is on the dashboard.
 func TestDashboard(t *testing.T) {
 	s := newSite(t)
 	s.play()
@@ -310,7 +321,7 @@ func TestDashboard(t *testing.T) {
 			}
 			for _, name := range found {
 				if !served[name] {
-					t.Errorf("%s: nobody serves %s", p.Title, name)
+					t.Errorf("%s: no endpoint serves %s", p.Title, name)
 				}
 				shown[base.Replace(name)] = true
 			}
@@ -329,7 +340,8 @@ func TestLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := registry.Gather()
-	if err != nil || len(all) != 1 || all[0].GetName() != "guest_lost_total" || all[0].Metric[0].Counter.GetValue() != 7 {
+	if err != nil || len(all) != 1 || all[0].GetName() != "guest_lost_total" ||
+		all[0].Metric[0].Counter.GetValue() != 7 {
 		t.Errorf("%v, %v", all, err)
 	}
 	if err := promguest.Lost(registry, func() int64 { return 7 }); err == nil {

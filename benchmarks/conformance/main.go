@@ -1,5 +1,6 @@
-// Command conformance plays adaptertest's scenarios with guest and with alexedwards/scs, the best-known session library
-// for net/http, and prints where they fail. -write puts the report into docs/conformance.md.
+// Command conformance plays adaptertest's scenarios with guest and with alexedwards/scs, the
+// best-known session library for net/http, and prints where they fail. -write puts the report into
+// docs/conformance.md.
 //
 //	cd benchmarks && go run ./conformance
 package main
@@ -23,7 +24,7 @@ import (
 )
 
 func main() {
-	gob.Register(map[string]int64{}) // as scs asks for values of other types
+	gob.Register(map[string]int64{}) // scs requires it for values of other types
 	write := flag.Bool("write", false, "write docs/conformance.md")
 	flag.Parse()
 	report := report(context.Background())
@@ -40,10 +41,11 @@ func report(ctx context.Context) string {
 	var b strings.Builder
 	b.WriteString(`# The same suite, with guest and with scs
 
-Printed by ` + "`cd benchmarks && go run ./conformance -write`" + `. Each scenario of [adaptertest](../adaptertest/scenarios.go) is served by the
-same net/http app without any middleware, and with it, to a new and to a known visitor. scs v2.9.0 is mounted as its
-documentation says (` + "`sessions.LoadAndSave`" + `), and a handler inside it puts an ID into each new visitor's session, except on HEAD and
-upgrades. What scs does not set out to do (claims) is left out. A fault is what the suite says first.
+Printed by ` + "`cd benchmarks && go run ./conformance -write`" + `. The same net/http app serves each scenario
+of [adaptertest](../adaptertest/scenarios.go) without any middleware, and with it, to a new and to a
+known visitor. scs v2.9.0 is mounted as its documentation says (` + "`sessions.LoadAndSave`" + `), and a
+handler inside it puts an ID into each new visitor's session, except on HEAD and upgrades. Claims,
+which scs does not offer, are left out. Of the faults in a scenario the first one is shown.
 
 | scenario | HTTP | guest | scs |
 |---|---|---|---|
@@ -54,7 +56,8 @@ upgrades. What scs does not set out to do (claims) is left out. A fault is what 
 		if r.HTTP2 {
 			version = "2"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Scenario, version, verdict(r), verdict(theirs[i]))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.Scenario, version, verdict(r),
+			verdict(theirs[i]))
 	}
 	return b.String()
 }
@@ -90,7 +93,9 @@ var scsMount = adaptertest.Mount{
 		sessions := scs.New()
 		sessions.Cookie.Secure = false
 		routes := adaptertest.Routes(nil)
-		routes["/whoami"] = func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, sessions.GetString(r.Context(), "id")) }
+		routes["/whoami"] = func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, sessions.GetString(r.Context(), "id"))
+		}
 		routes["/cart"] = func(w http.ResponseWriter, r *http.Request) {
 			cart, _ := sessions.Get(r.Context(), "cart").(map[string]int64)
 			fmt.Fprint(w, total(cart))
@@ -104,7 +109,9 @@ var scsMount = adaptertest.Mount{
 			sessions.Put(ctx, "cart", cart)
 			return cart[item]
 		}
-		routes["/add"] = func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, add(r.Context(), r.FormValue("item"))) }
+		routes["/add"] = func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, add(r.Context(), r.FormValue("item")))
+		}
 		routes["/gone"] = func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, "begun")
 			http.NewResponseController(w).Flush()
@@ -116,19 +123,22 @@ var scsMount = adaptertest.Mount{
 		for path, h := range routes {
 			mux.Handle(path, h)
 		}
-		if m == nil { // the app without
+		if m == nil { // the app without middleware
 			return adaptertest.Recover(mux)
 		}
-		return adaptertest.Recover(sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodHead && r.Header.Get("Upgrade") == "" && !sessions.Exists(r.Context(), "id") {
-				sessions.Put(r.Context(), "id", rand.Text())
-			}
-			mux.ServeHTTP(w, r)
-		})))
+		return adaptertest.Recover(
+			sessions.LoadAndSave(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodHead && r.Header.Get("Upgrade") == "" &&
+					!sessions.Exists(r.Context(), "id") {
+					sessions.Put(r.Context(), "id", rand.Text())
+				}
+				mux.ServeHTTP(w, r)
+			})))
 	},
 	Lacks: map[string]string{
 		"Claim in a handler": noClaims, "Claim with a context": noClaims,
-		"late write": noClaims, "late write after a flush": noClaims, "late write after a hijack": noClaims,
+		"late write": noClaims, "late write after a flush": noClaims,
+		"late write after a hijack": noClaims,
 	},
 }
 

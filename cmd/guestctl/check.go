@@ -14,17 +14,17 @@ import (
 type check struct{}
 
 func (check) Help() string {
-	return `Runs redisstore's own Check, which writes and removes a record of its own, and looks at persistence. What it calls
-unsafe breaks a promise of the library; a note is for you to judge.`
+	return `Runs redisstore's own Check, which writes and removes a record of its own, and checks persistence.
+An unsafe finding breaks a promise of the library; a note is for you to judge.`
 }
 
 const (
 	ok     = "ok"
-	note   = "note"   // depends on what the app's guests are worth
+	note   = "note"   // the operator has to judge it
 	unsafe = "unsafe" // breaks a promise of the library
 )
 
-// A finding is one thing that was looked at.
+// A finding is the result of one check.
 type finding struct {
 	Node    string `json:"node"`
 	Check   string `json:"check"`
@@ -52,12 +52,15 @@ func (check) Run(s *session) error {
 	}
 	scripts := finding{Node: "all", Check: "scripts and permissions", Found: "run", Verdict: ok}
 	for _, err := range flatten(store.(*redisstore.Store).Check(s.ctx)) {
-		if text := strings.TrimPrefix(err.Error(), "redisstore: "); !strings.HasPrefix(text, "Redis ") && !strings.HasPrefix(text, "maxmemory-policy") {
-			scripts.Verdict, scripts.Found, scripts.Remedy = unsafe, text, "allow this user EVAL, EVALSHA, INFO, TIME and the hash commands on its prefix"
+		if text := strings.TrimPrefix(err.Error(), "redisstore: "); !strings.HasPrefix(text,
+			"Redis ") && !strings.HasPrefix(text, "maxmemory-policy") {
+			scripts.Verdict, scripts.Found, scripts.Remedy = unsafe, text,
+				"allow this user EVAL, EVALSHA, INFO, TIME and the hash commands on its prefix"
 		}
 	}
-	found = append(found, scripts, finding{Node: "app", Check: "client options", Found: "not seen from here", Verdict: note,
-		Remedy: "let the app call Store.Check when it starts"})
+	found = append(found, scripts,
+		finding{Node: "app", Check: "client options", Found: "not checked", Verdict: note,
+			Remedy: "let the app call Store.Check when it starts"})
 	err = s.print(found, func(t *tabwriter.Writer) {
 		row(t, "NODE", "CHECK", "FOUND", "")
 		for _, f := range found {
@@ -110,29 +113,34 @@ func inspectNode(ctx context.Context, node *redis.Client) (found []finding, err 
 
 	var major, minor int
 	fmt.Sscanf(info["redis_version"], "%d.%d", &major, &minor)
-	add("version", info["redis_version"], major > 6 || major == 6 && minor >= 2, unsafe, "take Redis 6.2 or newer")
+	add("version", info["redis_version"], major > 6 || major == 6 && minor >= 2, unsafe,
+		"use Redis 6.2 or newer")
 
 	policy := info["maxmemory_policy"]
 	add("eviction", policy, policy == "noeviction", unsafe,
-		"it evicts the records of claimed guests, which then can be claimed a second time: set maxmemory-policy noeviction")
+		"it evicts the records of claimed guests, which then can be claimed a second time (set maxmemory-policy noeviction)")
 
 	limit := "none"
 	if info["maxmemory"] != "0" {
 		limit = info["maxmemory_human"]
 	}
-	add("memory limit", limit, limit != "none", note, "without maxmemory the machine runs out of memory first, and kills Redis: set it")
+	add("memory limit", limit, limit != "none", note,
+		"without maxmemory the machine runs out of memory first, and kills Redis (set it)")
 
 	switch {
 	case info["aof_enabled"] == "1" && info["aof_last_write_status"] != "ok":
-		add("persistence", "appendonly, but the last write failed", false, unsafe, "make room on its disk")
+		add("persistence", "appendonly, but the last write failed", false, unsafe,
+			"make room on its disk")
 	case info["aof_enabled"] == "1":
 		add("persistence", "appendonly", true, ok, "")
 	default:
-		add("persistence", snapshots(ctx, node), false, unsafe, "a restart forgets what came after the last snapshot: set appendonly yes")
+		add("persistence", snapshots(ctx, node), false, unsafe,
+			"a restart loses all writes since the last snapshot (set appendonly yes)")
 	}
 
 	replicas := info["connected_slaves"]
-	add("replicas", replicas, replicas != "0", note, "if this server is lost so are its guests: add a replica, and min-replicas-to-write 1")
+	add("replicas", replicas, replicas != "0", note,
+		"if this server is lost, so are its guests (add a replica, and set min-replicas-to-write 1)")
 	return found, nil
 }
 

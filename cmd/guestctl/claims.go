@@ -18,14 +18,14 @@ type pending struct {
 }
 
 func (*pending) Help() string {
-	return "A claim takes milliseconds, so what is here for minutes was interrupted: by a crash, an outage, or an OnClaim that fails."
+	return "A claim takes milliseconds, so a claim that is here for minutes was interrupted: by a crash, an outage, or an OnClaim that fails."
 }
 
 type pendingInfo struct {
 	guest.PendingClaim
 	AgeSeconds int64  `json:"age_seconds"`
-	Outcome    string `json:"outcome,omitempty"` // of recover: finished, struck, or left
-	Why        string `json:"why,omitempty"`     // it was left
+	Outcome    string `json:"outcome,omitempty"` // of recover: finished, removed (only its outbox entry was left), or left
+	Why        string `json:"why,omitempty"`     // why it was left
 }
 
 func (c *pending) Run(s *session) error {
@@ -73,21 +73,22 @@ func (s *session) pending(store guest.Store) ([]pendingInfo, error) {
 }
 
 type recovery struct {
-	Rule           map[string]string `placeholder:"KIND=RULE" help:"How to merge a kind that guest and account both hold: account or guest (whose data stay, item by item), sum or max (of whole numbers)."`
-	Older          time.Duration     `default:"1m" help:"Leave younger claims to those who are at work on them."`
+	Rule           map[string]string `placeholder:"KIND=RULE" help:"How to merge a kind that both guest and account hold: account or guest (whose data stay, item by item), sum or max (of whole numbers)."`
+	Older          time.Duration     `default:"1m" help:"Leave out younger claims, which may still be under way."`
 	WithoutOnclaim bool              `help:"The app has no Config.OnClaim, or none is due for these claims."`
 	TTL            time.Duration     `name:"ttl" default:"720h" help:"Config.TTL of the app."`
 	AccountTTL     time.Duration     `name:"account-ttl" default:"0" help:"Config.AccountTTL of the app; 0: for ever."`
 }
 
 func (*recovery) Help() string {
-	return `The app's own Manager.Recover finishes claims better: it has the merge rules and OnClaim. This command does what can be done
-without them. It moves data to an account that holds none of the kind, clears away notes of claims that are done or never
-began, and leaves alone what needs a rule or an OnClaim, unless you give --rule and --without-onclaim. It is safe to
-run while the app runs.`
+	return `The app's own Manager.Recover finishes claims better: it has the merge rules and OnClaim. This
+command does what can be done without them. It moves data to an account that holds none of the
+kind, and removes outbox entries of claims that are done or never began. It leaves claims that need
+a rule or an OnClaim, unless you give --rule and --without-onclaim. It is safe to run while the app runs.`
 }
 
-var errOnClaim = errors.New("the app's OnClaim is due: let the app's Recover do it, or give --without-onclaim if it has none")
+var errOnClaim = errors.New(
+	"the app's OnClaim is due (let the app's Recover call it, or give --without-onclaim if it has none)")
 
 func (c *recovery) Run(s *session) error {
 	for kind, rule := range c.Rule {
@@ -106,8 +107,8 @@ func (c *recovery) Run(s *session) error {
 	left, unavailable := false, error(nil)
 	for i := range claims {
 		p := &claims[i]
-		if p.Age < c.Older || p.State == guest.ClaimStarted && p.Age < noteLife {
-			p.Outcome, p.Why, left = "left", "its claimer may be at work", true
+		if p.Age < c.Older || p.State == guest.ClaimStarted && p.Age < entryLife {
+			p.Outcome, p.Why, left = "left", "it may still be under way", true
 			continue
 		}
 		finished, err := c.finish(s, store, p.PendingClaim)
@@ -119,10 +120,10 @@ func (c *recovery) Run(s *session) error {
 			if errors.Is(err, guest.ErrUnavailable) {
 				unavailable = err
 			}
-		case p.Age >= noteLife:
-			p.Outcome = "struck"
-		default: // its guest is another's, but the note is young
-			p.Outcome, p.Why = "left", "its note is struck when it is 10 minutes old"
+		case p.Age >= entryLife:
+			p.Outcome = "removed"
+		default: // its guest belongs to another owner, but the entry is young
+			p.Outcome, p.Why = "left", "its outbox entry is removed when it is 10 minutes old"
 		}
 		left = left || p.Outcome == "left"
 	}
@@ -151,18 +152,20 @@ func (c *recovery) Run(s *session) error {
 	return nil
 }
 
-// noteLife: after it a claim that has not frozen its guest cannot do so any more, and Recover removes its outbox entry.
-const noteLife = 10 * time.Minute
+// After entryLife a claim that has not frozen its guest cannot do so any more, and Recover removes
+// its outbox entry.
+const entryLife = 10 * time.Minute
 
-// finish finishes one claim, if it needs no more of the app than it was given.
+// finish finishes one claim, if it needs nothing of the app that was not given.
 func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (bool, error) {
 	probe, err := s.manager(func(cfg *guest.Config) { cfg.Store = store })
 	if err != nil {
 		return false, err
 	}
 	var kinds []guest.Kind
-	var due []string                  // kinds whose rule was asked for but not given
-	if p.State != guest.ClaimMerged { // a claim that has only started is not merged either; but its guest may be about to be frozen
+	var due []string // kinds whose rule was needed but not given
+	// a claim that has only started is not merged either; but its guest may be about to be frozen
+	if p.State != guest.ClaimMerged {
 		if kinds, err = c.kinds(s, probe, p, &due); err != nil {
 			return false, err
 		}
@@ -170,7 +173,7 @@ func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (
 	m, err := s.manager(func(cfg *guest.Config) {
 		cfg.Store, cfg.Data = store, kinds
 		cfg.TTL, cfg.ProvisionalTTL, cfg.AccountTTL = c.TTL, min(time.Hour, c.TTL), c.AccountTTL
-		// As long as any app's can be, or else markers would be thrown away while they are needed.
+		// As long as any app's can be. Otherwise markers would be removed while they are needed.
 		cfg.TombstoneTTL = longestTTL
 		cfg.OnClaim = func(context.Context, guest.Receipt) error {
 			if c.WithoutOnclaim {
@@ -187,16 +190,17 @@ func (c *recovery) finish(s *session, store guest.Store, p guest.PendingClaim) (
 	case errors.Is(err, errOnClaim):
 		err = errOnClaim
 	case len(due) > 0:
-		err = fmt.Errorf("guest and account both hold %s: let the app's Recover merge it by its own rule, or give --rule", strings.Join(due, ", "))
+		err = fmt.Errorf("guest and account both hold %s (let the app's Recover merge it by its own rule, or give --rule)", strings.Join(due, ", "))
 	}
 	return finished, err
 }
 
 const longestTTL = 400 * 24 * time.Hour
 
-// kinds declares what the frozen guest holds, by what is stored, under the operator's rules. Encrypted data must open, on
-// both sides, or a merge would drop them.
-func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due *[]string) (kinds []guest.Kind, err error) {
+// kinds declares the kinds that are stored for the frozen guest, with the operator's rules.
+// Encrypted data must be readable on both sides, or a merge would drop them.
+func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim,
+	due *[]string) (kinds []guest.Kind, err error) {
 	source, err := m.Inspect().Guest(s.ctx, p.GuestID)
 	if err != nil {
 		return nil, err
@@ -217,7 +221,7 @@ func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due
 	for _, k := range source.Kinds {
 		other, both := held[k.Name]
 		if k.Data == nil || both && other.Data == nil {
-			return nil, fmt.Errorf("%s is encrypted: give the app's secrets", k.Name)
+			return nil, fmt.Errorf("%s is encrypted (give the app's secrets)", k.Name)
 		}
 		kind, err := declare(k, other, c.Rule[k.Name], func() { *due = append(*due, k.Name) })
 		if err != nil {
@@ -228,7 +232,7 @@ func (c *recovery) kinds(s *session, m *guest.Manager, p guest.PendingClaim, due
 	return kinds, nil
 }
 
-// declare makes a kind of what is stored of it. Without a rule its merge calls due, and refuses.
+// declare returns a kind that fits what is stored. Without a rule its merge calls due, and refuses.
 func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, error) {
 	encrypted := k.Encrypted || other.Encrypted
 	if rule == "sum" || rule == "max" {
@@ -238,7 +242,8 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 		}
 		switch {
 		case !whole(k) || other.Data != nil && !whole(other) || encrypted:
-			return nil, fmt.Errorf("--rule %s=%s: %s holds other things than whole numbers", k.Name, rule, k.Name)
+			return nil, fmt.Errorf("--rule %s=%s: %s does not hold only whole numbers", k.Name,
+				rule, k.Name)
 		case k.PerItem:
 			return guest.NewCounters(k.Name, guest.EachItem(numbers)), nil
 		}
@@ -253,7 +258,7 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 	default:
 		merge = func(_, _ json.RawMessage) json.RawMessage {
 			due()
-			panic("no rule") // which the Manager turns into an error: nothing is changed
+			panic("no rule") // the Manager turns it into an error and changes nothing
 		}
 	}
 	if k.PerItem {
@@ -270,9 +275,10 @@ func declare(k, other guest.KindInfo, rule string, due func()) (guest.Kind, erro
 	return kind, nil
 }
 
-// perItem is guest.EachItem; without a rule it refuses even if no item is on both sides, since the app's own rule may not
-// be one of items.
-func perItem(merge guest.Merge[json.RawMessage], refuse bool) guest.Merge[map[string]json.RawMessage] {
+// perItem is guest.EachItem. Without a rule it refuses even if no item is on both sides, since the
+// app's own rule may not work item by item.
+func perItem(merge guest.Merge[json.RawMessage],
+	refuse bool) guest.Merge[map[string]json.RawMessage] {
 	if refuse {
 		return func(_, _ map[string]json.RawMessage) map[string]json.RawMessage {
 			merge(nil, nil)
@@ -282,7 +288,7 @@ func perItem(merge guest.Merge[json.RawMessage], refuse bool) guest.Merge[map[st
 	return guest.EachItem(merge)
 }
 
-// whole reports whether a kind holds nothing but whole numbers.
+// whole reports whether a kind holds only whole numbers.
 func whole(k guest.KindInfo) bool {
 	if !k.PerItem {
 		var n int64

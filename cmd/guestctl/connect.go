@@ -17,37 +17,38 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A connection is how to reach the app's Redis, and what the app's Config says.
+// A connection says how to reach the app's Redis, and what guestctl must know of the app's Config.
 type connection struct {
 	Redis          string `env:"GUEST_REDIS" default:"redis://localhost:6379" help:"Where Redis is: redis:// or rediss:// (TLS), redis+cluster:// or rediss+cluster://. A password is better kept in GUEST_REDIS_PASSWORD, a user in GUEST_REDIS_USERNAME."`
-	Cluster        bool   `env:"GUEST_REDIS_CLUSTER" help:"The URL is of a node of a Cluster."`
-	SentinelMaster string `env:"GUEST_REDIS_SENTINEL_MASTER" placeholder:"NAME" help:"The URL is of a Sentinel, with the Sentinel's password if it has one; this is the master's name."`
+	Cluster        bool   `env:"GUEST_REDIS_CLUSTER" help:"The URL is that of a Cluster's node."`
+	SentinelMaster string `env:"GUEST_REDIS_SENTINEL_MASTER" placeholder:"NAME" help:"The URL is that of a Sentinel, with the Sentinel's password if it has one; this is the master's name."`
 	Prefix         string `env:"GUEST_PREFIX" default:"guest" help:"redisstore.Config.Prefix of the app."`
 	App            string `env:"GUEST_APP" help:"Config.App of the app, if it has one."`
-	SecretsFile    string `env:"GUEST_SECRETS_FILE" type:"path" placeholder:"FILE" help:"The app's secrets: one a line in base64, the one that signs first. Or put them in GUEST_SECRETS."`
+	SecretsFile    string `env:"GUEST_SECRETS_FILE" type:"path" placeholder:"FILE" help:"The app's secrets in base64, one on each line, the one that signs first. Or put them in GUEST_SECRETS."`
 }
 
-// Nobody waits for a page here.
-const patience = 5 * time.Second
+// A command may wait longer than a page.
+const timeout = 5 * time.Second
 
-func init() { redis.SetLogger(silent{}) } // what fails is returned
+func init() { redis.SetLogger(silent{}) } // errors are returned
 
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// open connects, and sees whether Redis answers.
+// open connects, and checks that Redis answers.
 func (s *session) open() (redis.UniversalClient, guest.Store, error) {
 	rdb, err := s.client()
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return nil, nil, fmt.Errorf("the store cannot be reached: %w", err)
 	}
-	return rdb, redisstore.New(rdb, redisstore.Config{Prefix: s.Prefix, ReadTimeout: patience, WriteTimeout: patience}), nil
+	return rdb, redisstore.New(
+		rdb, redisstore.Config{Prefix: s.Prefix, ReadTimeout: timeout, WriteTimeout: timeout}), nil
 }
 
 // client takes the username and password of the environment if the URL has none.
@@ -84,8 +85,9 @@ func (c *connection) client() (redis.UniversalClient, error) {
 	}
 }
 
-// errURL repeats nothing of the URL: any part of it may turn out to be the password.
-var errURL = usage{errors.New("--redis is no URL that go-redis takes: write redis://host:port/db, with the special characters of a password percent-encoded, or the password in GUEST_REDIS_PASSWORD")}
+// errURL repeats no part of the URL, as any part may be the password.
+var errURL = usage{errors.New(
+	"--redis is not a URL that go-redis accepts (write redis://host:port/db, with special characters of the password percent-encoded, or put the password into GUEST_REDIS_PASSWORD)")}
 
 func or(a, b string) string {
 	if a != "" {
@@ -104,21 +106,23 @@ func (c *connection) secrets() (secrets [][]byte, err error) {
 		}
 		text, where = string(b), c.SecretsFile
 	}
-	for i, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }) {
+	for i, word := range strings.FieldsFunc(
+		text, func(r rune) bool { return strings.ContainsRune(" \t\r\n,", r) }) {
 		secret, err := base64.StdEncoding.DecodeString(word)
 		if err != nil {
-			return nil, usagef("secret %d of %s is no base64", i+1, where)
+			return nil, usagef("secret %d of %s is not base64", i+1, where)
 		}
 		if len(secret) < 32 {
-			return nil, usagef("secret %d of %s has %d bytes; at least 32 are needed", i+1, where, len(secret))
+			return nil, usagef("secret %d of %s has %d bytes; at least 32 are needed", i+1, where,
+				len(secret))
 		}
 		secrets = append(secrets, secret)
 	}
 	return secrets, nil
 }
 
-// manager makes a Manager of the app's secrets; without them it has one of its own, under which nothing opens. No
-// quota: what a claim brings is not dropped here.
+// manager returns a Manager with the app's secrets, or with a random one that decrypts nothing. It
+// has no quota, so that a claim drops no data here.
 func (s *session) manager(change func(*guest.Config)) (*guest.Manager, error) {
 	secrets, err := s.secrets()
 	if err != nil {
@@ -132,7 +136,7 @@ func (s *session) manager(change func(*guest.Config)) (*guest.Manager, error) {
 		Store:        memstore.New(memstore.Config{}),
 		Secrets:      secrets,
 		App:          s.App,
-		ClaimTimeout: patience,
+		ClaimTimeout: timeout,
 		Quota:        guest.Quota{Fields: 1 << 30, Bytes: 1 << 30},
 		Logger:       slog.New(slog.DiscardHandler),
 	}

@@ -21,7 +21,7 @@ func (c *cookie) Help() string {
 	return "Exits with 0 if the cookie is valid; of several, if each is."
 }
 
-// What a cookie said.
+// A cookieInfo is what a cookie says.
 type cookieInfo struct {
 	Name string `json:"name"`
 	guest.TokenInfo
@@ -34,7 +34,7 @@ func (c *cookie) Run(s *session) error {
 		return err
 	}
 	if len(secrets) == 0 {
-		return usagef("to verify a cookie takes the app's secrets: give --secrets-file or GUEST_SECRETS")
+		return usagef("the app's secrets are needed to verify a cookie (give --secrets-file or GUEST_SECRETS)")
 	}
 	m, err := s.manager(func(cfg *guest.Config) {
 		cfg.TTL, cfg.ProvisionalTTL = c.TTL, min(time.Hour, c.TTL)
@@ -52,7 +52,7 @@ func (c *cookie) Run(s *session) error {
 	}
 	infos := c.read(m.Inspect(), text)
 	if len(infos) == 0 {
-		return usagef("there is no guest cookie in this: give its value, name=value, or a Cookie header; --name if the app has chosen another name")
+		return usagef("there is no guest cookie in this (give its value, name=value, or a Cookie header, and --name if the app has chosen another name)")
 	}
 	allValid := true
 	for i := range infos {
@@ -73,7 +73,7 @@ func (c *cookie) Run(s *session) error {
 	return err
 }
 
-// names are those that Config.Cookie makes by default: for https, with a Domain or Path, for plain http.
+// names returns the default names: for https, with a Domain or Path, for plain http.
 func (c *cookie) names() []string {
 	if c.Name != "" {
 		return []string{c.Name}
@@ -84,11 +84,13 @@ func (c *cookie) names() []string {
 // read finds the guest cookies in what the operator pasted.
 func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo) {
 	text = strings.Trim(text, " \t\r\n")
-	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") || strings.EqualFold(head, "Set-Cookie")) {
+	if head, rest, ok := strings.Cut(text, ":"); ok && (strings.EqualFold(head, "Cookie") ||
+		strings.EqualFold(head, "Set-Cookie")) {
 		text = rest
 	}
 	for pair := range strings.SplitSeq(text, ";") {
-		pair = strings.Trim(pair, " \t") // as the middleware does: other spaces are part of the name
+		// as the middleware does: other spaces are part of the name
+		pair = strings.Trim(pair, " \t")
 		name, value, _ := strings.Cut(pair, "=")
 		switch {
 		case strings.Trim(value, "=") == "": // no name: at most base64 that ends in =
@@ -102,8 +104,8 @@ func (c *cookie) read(inspect guest.Inspector, text string) (infos []cookieInfo)
 	return infos
 }
 
-// ofGuest is what follows the main name in the name of a guest's cookie: nothing, or of a provisional guest a dot and the
-// first six characters of its ID.
+// ofGuest matches what follows the main name in a cookie's name: nothing, or in that of a
+// provisional cookie a dot and the first six characters of the guest's ID.
 var ofGuest = regexp.MustCompile(`^(\.[A-Za-z0-9_-]{6})?$`)
 
 func (c *cookie) isGuest(name string) bool {
@@ -115,15 +117,16 @@ func (c *cookie) isGuest(name string) bool {
 	return false
 }
 
-// unnamed tries the names under which a cookie of that value may have been made. The name is part of what is signed.
+// unnamed tries the names that a cookie of that value may have had. The signature covers the name.
 func (c *cookie) unnamed(inspect guest.Inspector, value string) cookieInfo {
 	var info cookieInfo
 	for _, name := range c.names() {
 		info = cookieInfo{Name: name, TokenInfo: inspect.Token(name, value)}
-		if info.Verdict == guest.TokenForged { // a provisional guest has a cookie of its own: the name, and of its ID the first six
-			spare := name + "." + info.GuestID[:6]
-			if i := inspect.Token(spare, value); i.Verdict != guest.TokenForged {
-				info = cookieInfo{Name: spare, TokenInfo: i}
+		// it may be a provisional cookie, whose name has the first six characters of the ID
+		if info.Verdict == guest.TokenForged {
+			provisional := name + "." + info.GuestID[:6]
+			if i := inspect.Token(provisional, value); i.Verdict != guest.TokenForged {
+				info = cookieInfo{Name: provisional, TokenInfo: i}
 			}
 		}
 		if info.Verdict != guest.TokenForged {
@@ -136,9 +139,9 @@ func (c *cookie) unnamed(inspect guest.Inspector, value string) cookieInfo {
 
 var verdicts = map[string]string{
 	guest.TokenValid:     "valid",
-	guest.TokenExpired:   "expired: it was ours",
-	guest.TokenForged:    "forged, or signed by a secret that is not among these, or under another name; what it says is not proven",
-	guest.TokenMalformed: "malformed: no guest cookie",
+	guest.TokenExpired:   "expired: it was signed by this app",
+	guest.TokenForged:    "forged, or signed by a secret that is not among these, or under another name; its contents are not proven",
+	guest.TokenMalformed: "malformed: not a guest cookie",
 }
 
 func explain(t *tabwriter.Writer, info cookieInfo) {
@@ -156,11 +159,12 @@ func explain(t *tabwriter.Writer, info cookieInfo) {
 		return
 	}
 	row(t, "guest", info.GuestID)
-	row(t, "born", stamp(info.Created))
+	row(t, "created", stamp(info.Created))
 	row(t, "issued", stamp(info.Issued))
 	row(t, "expires", stamp(info.Expires))
 	if info.Provisional {
-		row(t, "provisional", "yes: it has not come back before; the guest's record ends after Config.ProvisionalTTL")
+		row(t, "provisional",
+			"yes: the browser has not sent it back before; the guest's record expires after Config.ProvisionalTTL")
 	} else {
 		row(t, "provisional", "no")
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-var update = flag.Bool("update", false, "write what the commands answer into docs/operations.md")
+var update = flag.Bool("update", false, "write the commands' answers into docs/operations.md")
 
 const (
 	operations   = "../../docs/operations.md"
@@ -21,7 +21,7 @@ const (
 	consoleFence = "```console\n"
 )
 
-// What docs/operations.md shows is what the commands answer, but for IDs, times and sizes.
+// docs/operations.md shows what the commands print, except for IDs, times and sizes.
 func TestOperationsDocs(t *testing.T) {
 	server := redistest.Single(t)
 	d := deployAs(t, "guest", server.Client(), "redis://"+server.Addr)
@@ -73,9 +73,10 @@ func TestOperationsDocs(t *testing.T) {
 			command, want, _ := strings.Cut(strings.TrimSuffix(step, "\n"), "\n")
 			bash := exec.Command("bash", "-c", strings.ReplaceAll(command, guestOfDocs, id))
 			bash.Dir = dir
-			bash.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"), "GUEST_REDIS=redis://" + server.Addr,
+			bash.Env = []string{"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"),
+				"GUEST_REDIS=redis://" + server.Addr,
 				"GUEST_SECRETS_FILE=secrets.txt", race}
-			out, _ := bash.CombinedOutput() // the exit code is another test's
+			out, _ := bash.CombinedOutput() // another test checks exit codes
 			got := strings.ReplaceAll(strings.TrimRight(string(out), "\n"), id, guestOfDocs)
 			if one, two := normal(got), normal(want); one != two && !*update {
 				t.Errorf("$ %s\n%s\nwant\n%s", command, one, two)
@@ -115,7 +116,7 @@ var (
 	spaces = regexp.MustCompile(` +`)
 )
 
-// normal is the text without what differs from one run to the next.
+// normal returns the text without what differs between runs.
 func normal(text string) string {
 	for _, c := range changing {
 		text = c.what.ReplaceAllString(text, c.as)

@@ -27,7 +27,8 @@ func TestKeygen(t *testing.T) {
 	d := deploy(t, single.Client(), "redis://"+single.Addr)
 	a, b := d.want(0, "", "keygen"), d.want(0, "", "keygen")
 	secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(a.out))
-	if err != nil || len(secret) != 32 || a.out == b.out || !strings.Contains(a.err, "Config.Secrets") {
+	if err != nil || len(secret) != 32 || a.out == b.out ||
+		!strings.Contains(a.err, "Config.Secrets") {
 		t.Errorf("%q, then %q; %s", a.out, b.out, a.err)
 	}
 	if s := decode[map[string]string](d, 0, "", "keygen"); len(s["secret"]) != 44 {
@@ -41,25 +42,30 @@ func TestCookie(t *testing.T) {
 	header := d.cookies(b)
 	_, token, _ := strings.Cut(header, "=")
 	want := decode[[]cookieInfo](d, 0, header, "cookie")
-	if len(want) != 1 || want[0].Verdict != guest.TokenValid || want[0].GuestID != id || want[0].Secret != 0 || want[0].Name != "guest" || want[0].Provisional {
+	if len(want) != 1 || want[0].Verdict != guest.TokenValid || want[0].GuestID != id ||
+		want[0].Secret != 0 || want[0].Name != "guest" || want[0].Provisional {
 		t.Errorf("%+v", want)
 	}
-	for _, input := range []string{"Cookie: a=b; " + header + "; c=\"d\"\n", token, " guest=\"" + token + "\"\n"} {
+	for _, input := range []string{"Cookie: a=b; " + header + "; c=\"d\"\n", token,
+		" guest=\"" + token + "\"\n"} {
 		if got := decode[[]cookieInfo](d, 0, input, "cookie"); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v\nwant %+v", input, got, want)
 		}
 	}
-	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid", "signed by secret 1 of 1, the one that signs",
-		"guest "+id, "issued "+stamp(want[0].Issued), "born "+stamp(want[0].Created), "expires "+stamp(want[0].Expires), "provisional no")
+	table(t, d.want(0, "", "cookie", token), "cookie guest", "verdict valid",
+		"signed by secret 1 of 1, the one that signs",
+		"guest "+id, "issued "+stamp(want[0].Issued), "created "+stamp(want[0].Created),
+		"expires "+stamp(want[0].Expires), "provisional no")
 
-	// A first cookie has a name of its own, which the value alone does not tell.
+	// A provisional cookie has a name of its own, which its value does not contain.
 	jar, _ := cookiejar.New(nil)
 	once := &http.Client{Jar: jar}
 	d.post(once, "/add/oolong")
 	first := d.cookies(once)
 	_, value, _ := strings.Cut(first, "=")
 	for _, input := range []string{first, value} {
-		if got := decode[[]cookieInfo](d, 0, input, "cookie"); len(got) != 1 || !got[0].Provisional || !strings.HasPrefix(got[0].Name, "guest.") {
+		if got := decode[[]cookieInfo](d, 0, input, "cookie"); len(got) != 1 ||
+			!got[0].Provisional || !strings.HasPrefix(got[0].Name, "guest.") {
 			t.Errorf("%q: %+v", input, got)
 		}
 	}
@@ -70,20 +76,23 @@ func TestCookie(t *testing.T) {
 	table(t, d.want(0, header, "cookie"), "signed by secret 2 of 2, an older one")
 	file := filepath.Join(t.TempDir(), "secrets")
 	os.WriteFile(file, []byte(old+"\n"), 0o600)
-	table(t, d.want(0, header, "cookie", "--secrets-file", file), "signed by secret 1 of 1, the one that signs")
+	table(t, d.want(0, header, "cookie", "--secrets-file", file),
+		"signed by secret 1 of 1, the one that signs")
 	d.onDuty["GUEST_SECRETS"] = fresh
 	for _, name := range []string{"", "guest="} {
-		if got := decode[[]cookieInfo](d, 1, name+token, "cookie"); len(got) != 1 || got[0].Verdict != guest.TokenForged || got[0].GuestID != id {
+		if got := decode[[]cookieInfo](d, 1, name+token, "cookie"); len(got) != 1 ||
+			got[0].Verdict != guest.TokenForged || got[0].GuestID != id {
 			t.Errorf("under another secret: %+v", got)
 		}
 	}
-	table(t, d.want(1, "rubbish", "cookie"), "verdict malformed: no guest cookie")
+	table(t, d.want(1, "rubbish", "cookie"), "verdict malformed: not a guest cookie")
 	for _, strange := range []string{
-		"\u2000" + header, "a=b; \u00a0" + header, "guest\u2003=" + token, "\vguest=" + token, "guest.abcde=" + token,
+		"\u2000" + header, "a=b; \u00a0" + header, "guest\u2003=" + token, "\vguest=" + token,
+		"guest.abcde=" + token,
 		"guest.abcdefg=" + token, "guest.abcd\xff\xff=" + token, "=" + header,
 	} {
 		if a := d.want(2, strange, "cookie"); !strings.Contains(a.err, "there is no guest cookie") {
-			t.Errorf("%q: %s", strange, a.err) // the app does not take it for the guest's either
+			t.Errorf("%q: %s", strange, a.err) // the app does not accept it either
 		}
 	}
 	d.want(2, "a=b; c=d", "cookie")
@@ -99,7 +108,8 @@ func TestShowExportErase(t *testing.T) {
 	onEach(t, func(t *testing.T, d *deployment) {
 		id, b := d.visit("oolong", "oolong", "cup")
 		ctx := d.guests.AsGuest(t.Context(), id)
-		for _, err := range []error{Theme.Set(ctx, "midnight-blue"), Wishes.Set(ctx, "pot", "gift for bob"), Email.Set(ctx, "ann@home.example")} {
+		for _, err := range []error{Theme.Set(ctx, "midnight-blue"),
+			Wishes.Set(ctx, "pot", "gift for bob"), Email.Set(ctx, "ann@home.example")} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,19 +119,24 @@ func TestShowExportErase(t *testing.T) {
 		shown := decode[record](d, 0, "", "show", "guest", id)
 		var kinds []string
 		for _, k := range shown.Kinds {
-			kinds = append(kinds, fmt.Sprint(k.Name, " ", k.Items, " ", k.PerItem, " ", k.Encrypted))
+			kinds = append(kinds,
+				fmt.Sprint(k.Name, " ", k.Items, " ", k.PerItem, " ", k.Encrypted))
 			if k.Data != nil {
 				t.Errorf("data of %s", k.Name)
 			}
 		}
-		if got := strings.Join(kinds, ", "); got != "cart 2 true false, email 1 false true, theme 1 false false, wishes 1 true false" {
+		if got := strings.Join(kinds,
+			", "); got != "cart 2 true false, email 1 false true, theme 1 false false, wishes 1 true false" {
 			t.Errorf("kinds %s", got)
 		}
-		if shown.State != guest.StateOpen || shown.Lives == nil || time.Until(*shown.Lives) < 29*24*time.Hour || shown.Memory < 100 {
+		if shown.State != guest.StateOpen || shown.Expires == nil ||
+			time.Until(*shown.Expires) < 29*24*time.Hour || shown.Memory < 100 {
 			t.Errorf("%+v", shown)
 		}
-		table(t, d.want(0, "", "show", "guest", id), "guest "+id, "state open", "lives until "+stamp(*shown.Lives)+"…",
-			"memory "+size(float64(shown.Memory)), "KIND ITEMS BYTES", "cart 2 21", "theme 1 20", "wishes 1 24",
+		table(t, d.want(0, "", "show", "guest", id), "guest "+id, "state open",
+			"expires "+stamp(*shown.Expires)+"…",
+			"memory "+size(float64(shown.Memory)), "KIND ITEMS BYTES", "cart 2 21", "theme 1 20",
+			"wishes 1 24",
 			fmt.Sprint("email 1 ", shown.Kinds[1].Bytes, " encrypted"))
 		table(t, d.want(0, "", "show", "guest", id, "--data"), `{"cup":1,"oolong":2}`, `"midnight-blue"`, `{"pot":"gift for bob"}`, `"ann@home.example"`)
 
@@ -139,10 +154,13 @@ func TestShowExportErase(t *testing.T) {
 		}
 		secrets := d.onDuty["GUEST_SECRETS"]
 		d.onDuty["GUEST_SECRETS"] = ""
-		if x := d.want(1, "", "export", "guest", id); !strings.Contains(x.err, "email") || strings.Contains(x.out, "ann@home.example") || !strings.Contains(x.out, "midnight-blue") {
+		if x := d.want(1, "", "export", "guest", id); !strings.Contains(x.err, "email") ||
+			strings.Contains(x.out, "ann@home.example") ||
+			!strings.Contains(x.out, "midnight-blue") {
 			t.Errorf("without secrets: %s%s", x.out, x.err)
 		}
-		table(t, d.want(0, "", "show", "guest", id, "--data"), "not shown: the secret that encrypted it is not among these")
+		table(t, d.want(0, "", "show", "guest", id, "--data"),
+			"not shown: the secret that encrypted it is not among these")
 		d.onDuty["GUEST_SECRETS"] = secrets
 
 		if after := d.snapshot(); !maps.Equal(before, after) {
@@ -165,14 +183,18 @@ func TestShowExportErase(t *testing.T) {
 		d.post(b, "/login/ann@home")
 		tomb := decode[record](d, 0, "", "show", "guest", id)
 		account := decode[record](d, 0, "", "show", "account", "ann@home")
-		if tomb.State != guest.StateClaimed || tomb.OwnerKey != account.Key || len(tomb.Kinds) != 0 {
+		if tomb.State != guest.StateClaimed || tomb.OwnerKey != account.Key ||
+			len(tomb.Kinds) != 0 {
 			t.Errorf("%+v", tomb)
 		}
-		if account.Lives != nil || len(account.Claims) != 1 || account.Claims[0].ID != tomb.ClaimID {
+		if account.Expires != nil || len(account.Claims) != 1 ||
+			account.Claims[0].ID != tomb.ClaimID {
 			t.Errorf("%+v", account)
 		}
-		table(t, d.want(0, "", "show", "guest", id), "state claimed: it was claimed, its data are its owner's", "by "+account.Key)
-		table(t, d.want(0, "", "show", "account", "ann@home"), "account ann@home", "lives for ever", "claim "+tomb.ClaimID+" at …")
+		table(t, d.want(0, "", "show", "guest", id), "state claimed: its data are now its owner's",
+			"by "+account.Key)
+		table(t, d.want(0, "", "show", "account", "ann@home"), "account ann@home", "expires never",
+			"claim "+tomb.ClaimID+" at …")
 		d.want(1, "", "erase", "guest", id, "--yes")
 		if d.account("ann@home")["oolong"] != 2 {
 			t.Error("erasing a tombstone touched the account")
@@ -185,8 +207,10 @@ func TestShowExportErase(t *testing.T) {
 
 		d.want(2, "", "show", "guest", "ann")
 		d.want(2, "", "show", "visitor", "ann")
-		d.want(1, "", "show", "guest", "-"+other[1:]) // an ID, not a flag; if it is other itself, that was erased
-		if d.ctl("", "show", "account", "a\x1b[2Jb").out == "" || strings.Contains(d.ctl("", "show", "account", "a\x1b[2Jb").out, "\x1b") {
+		// an ID, not a flag; if it is other itself, that was erased
+		d.want(1, "", "show", "guest", "-"+other[1:])
+		if d.ctl("", "show", "account", "a\x1b[2Jb").out == "" ||
+			strings.Contains(d.ctl("", "show", "account", "a\x1b[2Jb").out, "\x1b") {
 			t.Error("an ID reaches the terminal as it is")
 		}
 	})
@@ -238,10 +262,12 @@ func TestPendingAndRecover(t *testing.T) {
 		if a := d.want(0, "", "pending"); !strings.Contains(a.out, moves+"  account ann") {
 			t.Error(a.out)
 		}
-		if r := decode[record](d, 0, "", "show", "account", "ann"); len(r.Pending) != 1 || r.Pending[0].GuestID != moves {
+		if r := decode[record](d, 0, "", "show", "account", "ann"); len(r.Pending) != 1 ||
+			r.Pending[0].GuestID != moves {
 			t.Errorf("%+v", r.Pending)
 		}
-		if r := decode[record](d, 0, "", "show", "guest", moves); r.State != guest.StateFrozen || r.AccountID != "ann" {
+		if r := decode[record](d, 0, "", "show", "guest", moves); r.State != guest.StateFrozen ||
+			r.AccountID != "ann" {
 			t.Errorf("%+v", r)
 		}
 
@@ -265,15 +291,17 @@ func TestPendingAndRecover(t *testing.T) {
 			}
 			return outcomes
 		}
-		// They are young: somebody may be at work on them.
-		if got := recovered(); !strings.Contains(got[moves], "at work") {
+		// They are young: they may still be under way.
+		if got := recovered(); !strings.Contains(got[moves], "under way") {
 			t.Errorf("%v", got)
 		}
-		// Nobody says that there is no OnClaim, nor how carts are merged; and nobody has the secrets.
+		// Without --without-onclaim, --rule and the secrets.
 		secrets := d.onDuty["GUEST_SECRETS"]
 		d.onDuty["GUEST_SECRETS"] = ""
 		got := recovered("--older", "0s")
-		if !strings.Contains(got[moves], "OnClaim is due") || !strings.Contains(got[meets], "both hold cart") || !strings.Contains(got[secret], "email is encrypted") {
+		if !strings.Contains(got[moves], "OnClaim is due") ||
+			!strings.Contains(got[meets], "both hold cart") ||
+			!strings.Contains(got[secret], "email is encrypted") {
 			t.Errorf("%v", got)
 		}
 		want = map[string]string{moves: "merged ann", meets: "frozen bob", secret: "frozen eve"}
@@ -285,11 +313,13 @@ func TestPendingAndRecover(t *testing.T) {
 		}
 		d.onDuty["GUEST_SECRETS"] = secrets
 		got = recovered("--older", "0s", "--without-onclaim")
-		if got[moves] != "finished" || got[secret] != "finished" || !strings.Contains(got[meets], "both hold cart") {
+		if got[moves] != "finished" || got[secret] != "finished" ||
+			!strings.Contains(got[meets], "both hold cart") {
 			t.Errorf("%v", got)
 		}
 		d.want(2, "", "recover", "--rule", "cart=most")
-		table(t, d.want(0, "", "recover", "--older", "0s", "--without-onclaim", "--rule", "cart=sum"), "AGE WAS GUEST BY OUTCOME", "…")
+		table(t, d.want(0, "", "recover", "--older", "0s", "--without-onclaim", "--rule",
+			"cart=sum"), "AGE WAS GUEST BY OUTCOME", "…")
 		if got := pending(0); len(got) != 0 {
 			t.Errorf("left: %v", got)
 		}
@@ -297,7 +327,8 @@ func TestPendingAndRecover(t *testing.T) {
 		if ann["oolong"] != 1 || ann["cup"] != 1 || bob["oolong"] != 4 {
 			t.Errorf("ann holds %v, bob %v", ann, bob)
 		}
-		if email, err := Email.Get(d.guests.As(t.Context(), "eve")); email != "ann@home.example" || err != nil {
+		if email, err := Email.Get(d.guests.As(t.Context(), "eve")); email != "ann@home.example" ||
+			err != nil {
 			t.Errorf("encrypted data became %q, %v", email, err)
 		}
 		// The claim was done once: the app's own retry finds it done.
@@ -309,7 +340,7 @@ func TestPendingAndRecover(t *testing.T) {
 	})
 }
 
-// Erasing an account takes along what claims were bringing it.
+// Erasing an account also erases the data that pending claims move to it.
 func TestEraseWithAPendingClaim(t *testing.T) {
 	d := deploy(t, single.Client(), "redis://"+single.Addr)
 	id, b := d.visit("oolong")
@@ -337,31 +368,38 @@ func TestCheck(t *testing.T) {
 			if f.Check == "version" {
 				nodes[f.Node] = true
 			}
-			if want := map[string]string{"persistence": unsafe, "memory limit": note, "replicas": note, "client options": note}[f.Check]; f.Verdict != want && (want != "" || f.Verdict != ok) {
+			if want := map[string]string{"persistence": unsafe, "memory limit": note,
+				"replicas": note, "client options": note}[f.Check]; f.Verdict != want &&
+				(want != "" || f.Verdict != ok) {
 				t.Errorf("%+v", f)
 			}
 		}
-		if want := map[string]int{"single": 1, "cluster": 3}[t.Name()[strings.LastIndex(t.Name(), "/")+1:]]; len(nodes) != want {
+		if want := map[string]int{"single": 1,
+			"cluster": 3}[t.Name()[strings.LastIndex(t.Name(), "/")+1:]]; len(nodes) != want {
 			t.Errorf("looked at %v, want %d nodes", nodes, want)
 		}
 		if len(d.snapshot()) != 0 {
 			t.Errorf("left behind: %v", d.snapshot())
 		}
 	})
-	safe := redistest.Single(t, "--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction")
+	safe := redistest.Single(t, "--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy",
+		"noeviction")
 	d := deploy(t, safe.Client(), "redis://"+safe.Addr)
-	table(t, d.want(0, "", "check"), "NODE CHECK FOUND", safe.Addr+" eviction noeviction ok", safe.Addr+" persistence appendonly ok",
-		"all scripts and permissions run ok", "app client options not seen from here note: let the app call Store.Check when it starts")
+	table(t, d.want(0, "", "check"), "NODE CHECK FOUND", safe.Addr+" eviction noeviction ok",
+		safe.Addr+" persistence appendonly ok",
+		"all scripts and permissions run ok",
+		"app client options not checked note: let the app call Store.Check when it starts")
 
 	rdb := safe.Client()
 	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
 		rdb.ConfigSet(t.Context(), "maxmemory-policy", policy)
 		table(t, d.want(1, "", "check"), safe.Addr+" eviction "+policy+
-			" unsafe: it evicts the records of claimed guests, which then can be claimed a second time: set maxmemory-policy noeviction")
+			" unsafe: it evicts the records of claimed guests, which then can be claimed a second time (set maxmemory-policy noeviction)")
 	}
 	rdb.ConfigSet(t.Context(), "maxmemory-policy", "noeviction")
 
-	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "op", "on", ">hunter22", "~*", "+@all", "-@scripting").Err(); err != nil {
+	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "op", "on", ">hunter22", "~*", "+@all",
+		"-@scripting").Err(); err != nil {
 		t.Fatal(err)
 	}
 	d.onDuty["GUEST_REDIS_USERNAME"], d.onDuty["GUEST_REDIS_PASSWORD"] = "op", "hunter22"
@@ -370,7 +408,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// No password is ever printed, and what cannot be reached is no "no".
+// No password is ever printed, and an unreachable Redis is not the answer no.
 func TestConnection(t *testing.T) {
 	locked := redistest.Single(t, "--requirepass", "hunter22")
 	d := deploy(t, single.Client(), "")
@@ -399,7 +437,8 @@ func TestConnection(t *testing.T) {
 	d.onDuty["GUEST_REDIS_PASSWORD"] = ""
 	d.onDuty["GUEST_REDIS"] = "redis://" + cluster.Addrs()[1]
 	d.want(0, "", "pending", "--cluster")
-	for _, args := range [][]string{{}, {"frobnicate"}, {"show"}, {"show", "guest"}, {"stats", "--rate", "0"}, {"stats", "--sample=-1"}} {
+	for _, args := range [][]string{{}, {"frobnicate"}, {"show"}, {"show", "guest"},
+		{"stats", "--rate", "0"}, {"stats", "--sample=-1"}} {
 		d.want(2, "", args...)
 	}
 }
@@ -432,13 +471,15 @@ func TestSentinel(t *testing.T) {
 	d.want(3, "", "show", "guest", id)
 }
 
-// rediss:// is TLS, and takes no certificate that the machine does not trust; SSL_CERT_FILE names one's own authority.
+// rediss:// is TLS, and refuses certificates that the machine does not trust. SSL_CERT_FILE names
+// an authority of one's own.
 func TestTLS(t *testing.T) {
 	d := deploy(t, single.Client(), "")
 	id, _ := d.visit("oolong")
 	certified := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
 	defer certified.Close()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates})
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: certified.TLS.Certificates})
 	if err != nil {
 		t.Fatal(err)
 	}

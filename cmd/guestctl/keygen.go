@@ -22,6 +22,6 @@ func (keygen) Run(s *session) error {
 		return s.print(map[string]string{"secret": text}, nil)
 	}
 	fmt.Fprintln(s.out, text)
-	fmt.Fprintln(s.err, keygenHelp) // so that the output alone is the secret
+	fmt.Fprintln(s.err, keygenHelp) // so that the standard output is only the secret
 	return nil
 }

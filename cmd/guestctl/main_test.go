@@ -69,7 +69,7 @@ var (
 	Email  = guest.NewValue("email", guest.PreferGuest[string]).Encrypted()
 )
 
-// What the app keeps; none of it is printed unless asked for.
+// The app's data, which no command prints unless asked to.
 var private = []string{"oolong", "midnight-blue", "gift for bob", "ann@home.example"}
 
 // deployment is an app, its Redis, and how its operator calls guestctl.
@@ -83,7 +83,7 @@ type deployment struct {
 	onDuty map[string]string // the operator's environment
 }
 
-// crashing is a store whose app dies before the updates that die names.
+// crashing is a store whose app stops before an update for which die returns true.
 type crashing struct {
 	guest.Store
 	mu  sync.Mutex
@@ -110,7 +110,9 @@ func beforeMerge(_ string, u guest.Update) bool { return u.Set[".c"] != "" }
 
 // onEach runs a test on a single server and on a Cluster.
 func onEach(t *testing.T, test func(t *testing.T, d *deployment)) {
-	t.Run("single", func(t *testing.T) { test(t, deploy(t, single.Client(), "redis://"+single.Addr)) })
+	t.Run("single", func(t *testing.T) {
+		test(t, deploy(t, single.Client(), "redis://"+single.Addr))
+	})
 	t.Run("cluster", func(t *testing.T) {
 		test(t, deploy(t, cluster.Client(), "redis+cluster://"+cluster.Addrs()[0]))
 	})
@@ -123,12 +125,16 @@ func deploy(t *testing.T, rdb redis.UniversalClient, url string) *deployment {
 func deployAs(t *testing.T, prefix string, rdb redis.UniversalClient, url string) *deployment {
 	d := &deployment{t: t, rdb: rdb, secret: make([]byte, 32)}
 	rand.Read(d.secret)
-	d.store = &crashing{Store: redisstore.New(rdb, redisstore.Config{Prefix: prefix, ReadTimeout: patience, WriteTimeout: patience})}
-	d.onDuty = map[string]string{"GUEST_REDIS": url, "GUEST_PREFIX": prefix, "GUEST_SECRETS": base64.StdEncoding.EncodeToString(d.secret)}
+	d.store = &crashing{
+		Store: redisstore.New(
+			rdb, redisstore.Config{Prefix: prefix, ReadTimeout: timeout, WriteTimeout: timeout})}
+	d.onDuty = map[string]string{"GUEST_REDIS": url, "GUEST_PREFIX": prefix,
+		"GUEST_SECRETS": base64.StdEncoding.EncodeToString(d.secret)}
 	var err error
 	d.guests, err = guest.New(guest.Config{
 		Store: d.store, Secrets: [][]byte{d.secret}, Data: []guest.Kind{Theme, Cart, Wishes, Email},
-		Cookie: guest.Cookie{Insecure: true}, Logger: slog.New(slog.DiscardHandler), ClaimTimeout: patience,
+		Cookie: guest.Cookie{Insecure: true}, Logger: slog.New(slog.DiscardHandler),
+		ClaimTimeout: timeout,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +217,8 @@ type answer struct {
 	code     int
 }
 
-// race is what scripts/test tells the race detector, the one thing that the command's environment has from ours.
+// race is what scripts/test tells the race detector, the one thing that the command's environment
+// has from ours.
 var race = "GORACE=" + os.Getenv("GORACE")
 
 // ctl runs the command. No secret is ever printed, nor data unless asked for.
@@ -236,7 +243,7 @@ func (d *deployment) ctl(input string, args ...string) answer {
 	if !slices.Contains(args, "--data") && !slices.Contains(args, "export") {
 		for _, p := range private {
 			if strings.Contains(said, p) {
-				d.t.Errorf("guestctl %q prints data that nobody asked for, %q:\n%s", args, p, said)
+				d.t.Errorf("guestctl %q prints data without being asked, %q:\n%s", args, p, said)
 			}
 		}
 	}
@@ -250,7 +257,8 @@ func (d *deployment) want(code int, input string, args ...string) answer {
 	if a.code != code {
 		d.t.Errorf("guestctl %q: exit %d, want %d\n%s%s", args, a.code, code, a.out, a.err)
 	}
-	if code == 0 && a.err != "" && !slices.Contains(args, "keygen") && !slices.Contains(args, "erase") {
+	if code == 0 && a.err != "" && !slices.Contains(args, "keygen") &&
+		!slices.Contains(args, "erase") {
 		d.t.Errorf("guestctl %q says %q", args, a.err)
 	}
 	return a
@@ -275,7 +283,8 @@ func table(t *testing.T, a answer, lines ...string) {
 	}
 	for _, want := range lines {
 		if !slices.ContainsFunc(rows, func(r string) bool {
-			return r == want || strings.HasSuffix(want, "…") && strings.HasPrefix(r, strings.TrimSuffix(want, "…"))
+			return r == want || strings.HasSuffix(want, "…") &&
+				strings.HasPrefix(r, strings.TrimSuffix(want, "…"))
 		}) {
 			t.Errorf("no row %q in\n%s", want, a.out)
 		}

@@ -12,7 +12,7 @@ import (
 	"unicode"
 )
 
-// print prints v as JSON, or what table prints.
+// print prints v as JSON, or calls table.
 func (s *session) print(v any, table func(t *tabwriter.Writer)) error {
 	if s.json {
 		e := json.NewEncoder(s.out)
@@ -34,7 +34,7 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w)
 }
 
-// plain quotes what would move a terminal's cursor.
+// plain quotes text with characters that a terminal might interpret.
 func plain(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
@@ -94,7 +94,7 @@ func count(n float64) string {
 	return digits
 }
 
-// A progress is a bar on a terminal, and nothing elsewhere.
+// A progress is a bar on a terminal. Elsewhere it prints nothing.
 type progress struct {
 	w       io.Writer // nil: off
 	what    string
@@ -123,7 +123,8 @@ func (p *progress) show(done, total int64) {
 	}
 	p.percent = percent
 	full := percent * barWidth / 100
-	fmt.Fprintf(p.w, "\r%s [%s%s] %3d %%", p.what, strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), percent)
+	fmt.Fprintf(p.w, "\r%s [%s%s] %3d %%", p.what, strings.Repeat("=", full),
+		strings.Repeat(" ", barWidth-full), percent)
 }
 
 func (p *progress) end() {

@@ -12,15 +12,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// subject is whose record a command is about.
+// subject names the record that a command is about.
 type subject struct {
-	Whose string `arg:"" enum:"guest,account" help:"guest or account."`
-	ID    string `arg:"" help:"The guest's ID as Visitor.GuestID returns it, or the account's as the app gives it."`
+	Type string `arg:"" enum:"guest,account" help:"guest or account."`
+	ID   string `arg:"" help:"The guest's ID as Visitor.GuestID returns it, or the account's as the app gives it."`
 }
 
 type show struct {
 	subject
-	Data bool `help:"Show the data too."`
+	Data bool `help:"Show the data, too."`
 }
 
 type export struct{ subject }
@@ -30,14 +30,14 @@ type erase struct {
 	Yes bool `help:"Do not ask."`
 }
 
-// record is what the commands print of one.
+// record is what the commands print of a record.
 type record struct {
-	Whose string `json:"whose"`
-	ID    string `json:"id"`
+	Type string `json:"type"`
+	ID   string `json:"id"`
 	guest.RecordInfo
-	Lives   *time.Time           `json:"lives_until"` // null: for ever
-	Memory  int64                `json:"memory"`      // bytes in Redis; 0: unknown
-	Pending []guest.PendingClaim `json:"pending"`     // claims under way that it is in
+	Expires *time.Time           `json:"expires"` // null: for ever
+	Memory  int64                `json:"memory"`  // bytes in Redis; 0: unknown
+	Pending []guest.PendingClaim `json:"pending"` // claims under way that involve it
 }
 
 func (u subject) read(s *session) (r record, store guest.Store, err error) {
@@ -49,8 +49,8 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 	if err != nil {
 		return r, nil, err
 	}
-	r = record{Whose: u.Whose, ID: u.ID, Pending: []guest.PendingClaim{}}
-	if u.Whose == "guest" {
+	r = record{Type: u.Type, ID: u.ID, Pending: []guest.PendingClaim{}}
+	if u.Type == "guest" {
 		r.RecordInfo, err = m.Inspect().Guest(s.ctx, u.ID)
 	} else {
 		r.RecordInfo, err = m.Inspect().Account(s.ctx, u.ID)
@@ -63,7 +63,8 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 		return r, nil, err
 	}
 	for _, p := range all {
-		if u.Whose == "guest" && (p.GuestID == u.ID || p.SiblingID == u.ID) || u.Whose == "account" && p.AccountID == u.ID {
+		if u.Type == "guest" && (p.GuestID == u.ID || p.SiblingID == u.ID) ||
+			u.Type == "account" && p.AccountID == u.ID {
 			r.Pending = append(r.Pending, p)
 		}
 	}
@@ -74,7 +75,7 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 	}
 	if left > 0 {
 		until := time.Now().Add(left).UTC().Truncate(time.Second)
-		r.Lives = &until
+		r.Expires = &until
 	}
 	r.Memory, err = rdb.MemoryUsage(s.ctx, key).Result()
 	if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOPERM") {
@@ -83,17 +84,17 @@ func (u subject) read(s *session) (r record, store guest.Store, err error) {
 	return r, store, nil
 }
 
-func (r *record) holdsNothing() bool {
+func (r *record) isEmpty() bool {
 	return (r.State == guest.StateNone || r.State == guest.StateForgotten) && len(r.Pending) == 0
 }
 
 var states = map[string]string{
-	guest.StateNone:    "none: there is no record, so nothing is held",
+	guest.StateNone:    "none: there is no record, so nothing is stored",
 	guest.StateOpen:    "open",
-	guest.StateFrozen:  "frozen: a claim is under way, the data are on their way to the account",
-	guest.StateClaimed: "claimed: it was claimed, its data are its owner's",
+	guest.StateFrozen:  "frozen: a claim is under way, which moves the data to the account",
+	guest.StateClaimed: "claimed: its data are now its owner's",
 
-	guest.StateForgotten: "forgotten: its visitor, or an operator, had it erased",
+	guest.StateForgotten: "forgotten: its visitor or an operator had it erased",
 }
 
 func (c *show) Run(s *session) error {
@@ -107,14 +108,14 @@ func (c *show) Run(s *session) error {
 		}
 	}
 	err = s.print(r, func(t *tabwriter.Writer) { c.table(t, r) })
-	if err == nil && r.holdsNothing() {
+	if err == nil && r.isEmpty() {
 		return negative{}
 	}
 	return err
 }
 
 func (c *show) table(t *tabwriter.Writer, r record) {
-	row(t, r.Whose, plain(r.ID))
+	row(t, r.Type, plain(r.ID))
 	row(t, "key", r.Key)
 	row(t, "state", states[r.State])
 	if r.State == guest.StateFrozen || r.State == guest.StateClaimed {
@@ -127,10 +128,10 @@ func (c *show) table(t *tabwriter.Writer, r record) {
 	}
 	switch {
 	case r.State == guest.StateNone:
-	case r.Lives == nil:
-		row(t, "lives", "for ever")
+	case r.Expires == nil:
+		row(t, "expires", "never")
 	default:
-		row(t, "lives", "until "+stamp(*r.Lives)+", "+span(time.Until(*r.Lives)))
+		row(t, "expires", stamp(*r.Expires)+", in "+span(time.Until(*r.Expires)))
 	}
 	if r.Memory > 0 {
 		row(t, "memory", size(float64(r.Memory)))
@@ -165,7 +166,8 @@ func (c *show) table(t *tabwriter.Writer, r record) {
 func outcomes(kinds []guest.KindReceipt) string {
 	var s []string
 	for _, k := range kinds {
-		s = append(s, fmt.Sprintf("%s %s (%d of the guest, %d of the account, %d now)", k.Name, k.Outcome, k.GuestItems, k.AccountItems, k.ResultItems))
+		s = append(s, fmt.Sprintf("%s %s (%d of the guest, %d of the account, %d now)", k.Name,
+			k.Outcome, k.GuestItems, k.AccountItems, k.ResultItems))
 	}
 	return strings.Join(s, ", ")
 }
@@ -177,15 +179,15 @@ func claimer(p guest.PendingClaim) string {
 	return "account " + plain(p.AccountID)
 }
 
-// An exported record holds what is held, and where it does not, says so.
+// An exported record has all the data that can be decrypted, and names the kinds that cannot.
 type exported struct {
-	Whose    string                     `json:"whose"`
-	ID       string                     `json:"id"`
-	State    string                     `json:"state"`
-	Lives    *time.Time                 `json:"lives_until"`
-	Data     map[string]json.RawMessage `json:"data"`
-	Unopened []string                   `json:"unopened"` // encrypted kinds whose secret was not given
-	Pending  []guest.PendingClaim       `json:"pending"`  // claims under way: what their guests hold is on its way here
+	Type         string                     `json:"type"`
+	ID           string                     `json:"id"`
+	State        string                     `json:"state"`
+	Expires      *time.Time                 `json:"expires"`
+	Data         map[string]json.RawMessage `json:"data"`
+	NotDecrypted []string                   `json:"not_decrypted"` // encrypted kinds whose secret was not given
+	Pending      []guest.PendingClaim       `json:"pending"`       // claims under way, which move their guests' data here
 }
 
 func (c *export) Run(s *session) error {
@@ -193,10 +195,11 @@ func (c *export) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	x := exported{r.Whose, r.ID, r.State, r.Lives, map[string]json.RawMessage{}, []string{}, r.Pending}
+	x := exported{r.Type, r.ID, r.State, r.Expires, map[string]json.RawMessage{}, []string{},
+		r.Pending}
 	for _, k := range r.Kinds {
 		if k.Data == nil {
-			x.Unopened = append(x.Unopened, k.Name)
+			x.NotDecrypted = append(x.NotDecrypted, k.Name)
 			continue
 		}
 		x.Data[k.Name] = k.Data
@@ -205,8 +208,8 @@ func (c *export) Run(s *session) error {
 	if err := s.print(x, nil); err != nil {
 		return err
 	}
-	if len(x.Unopened) > 0 {
-		fmt.Fprintln(s.err, "guestctl: not complete: these are encrypted, and no secret that was given opens them:", strings.Join(x.Unopened, ", "))
+	if len(x.NotDecrypted) > 0 {
+		fmt.Fprintln(s.err, "guestctl: not complete: no secret that was given decrypts these kinds:", strings.Join(x.NotDecrypted, ", "))
 		return negative{}
 	}
 	if r.State == guest.StateNone && len(r.Pending) == 0 {
@@ -217,7 +220,7 @@ func (c *export) Run(s *session) error {
 
 // erased is what erase prints.
 type erased struct {
-	Whose      string   `json:"whose"`
+	Type       string   `json:"type"`
 	ID         string   `json:"id"`
 	Erased     bool     `json:"erased"`
 	NotClaimed []string `json:"on_claim_not_called"` // guests whose claims were finished without the app's OnClaim
@@ -228,22 +231,27 @@ func (c *erase) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	result := erased{Whose: c.Whose, ID: c.ID, NotClaimed: []string{}}
+	result := erased{Type: c.Type, ID: c.ID, NotClaimed: []string{}}
 	switch {
-	case r.Whose == "guest" && (r.State == guest.StateFrozen || r.State == guest.StateClaimed):
-		fmt.Fprintln(s.err, "guestctl: this guest was claimed: its data are its owner's; erase the account")
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
-	case r.holdsNothing():
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing is held, so nothing was erased") }), negative{})
+	case r.Type == "guest" && (r.State == guest.StateFrozen || r.State == guest.StateClaimed):
+		fmt.Fprintln(s.err, "guestctl: this guest was claimed, so its data are its owner's (erase the account)")
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
+	case r.isEmpty():
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing is stored, so nothing was erased") }),
+			negative{})
 	}
-	if !c.Yes && !s.confirm(fmt.Sprintf("Erase what is held on %s %s, for good?", c.Whose, plain(c.ID))) {
-		return errors.Join(s.print(result, func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
+	if !c.Yes && !s.confirm(fmt.Sprintf("Erase all that is stored for %s %s, for good?", c.Type,
+		plain(c.ID))) {
+		return errors.Join(s.print(result,
+			func(t *tabwriter.Writer) { row(t, "nothing was erased") }), negative{})
 	}
 	m, err := s.manager(func(cfg *guest.Config) { cfg.Store = store })
 	if err != nil {
 		return err
 	}
-	if c.Whose == "guest" {
+	if c.Type == "guest" {
 		err = m.EraseGuest(s.ctx, c.ID)
 	} else {
 		for _, p := range r.Pending {
@@ -258,14 +266,14 @@ func (c *erase) Run(s *session) error {
 	}
 	result.Erased = true
 	return s.print(result, func(t *tabwriter.Writer) {
-		row(t, "erased "+c.Whose+" "+plain(c.ID))
+		row(t, "erased "+c.Type+" "+plain(c.ID))
 		for _, id := range result.NotClaimed {
-			row(t, "The app's OnClaim was perhaps not called for guest "+id+": rows of this guest in the app's database are left to you.")
+			row(t, "The app's OnClaim was perhaps not called for guest "+id+": look after rows of this guest in the app's database.")
 		}
 	})
 }
 
-// confirm asks; anything but yes is no, and so is the end of the input.
+// confirm asks the operator. Any answer but yes counts as no, and so does the end of the input.
 func (s *session) confirm(question string) bool {
 	fmt.Fprint(s.err, question, " Type yes: ")
 	answer, _ := s.in.ReadString('\n')

@@ -7,8 +7,9 @@ import (
 	"slices"
 )
 
-// A sample keeps those keys of a stream whose hashes are the smallest: a random sample, as the hash has nothing to do with
-// what a record holds, and the same one in whatever order the keys come, however often.
+// A sample keeps the keys of a stream that have the smallest hashes. It is random, because the hash
+// does not depend on the record's contents, and it is the same whatever the order of the keys, and
+// however often each comes.
 type sample struct {
 	most  int
 	heap  keyHeap
@@ -42,7 +43,7 @@ func (s *sample) add(key string) {
 	k := hashedKey{mix(h.Sum64()), key}
 	switch {
 	case s.inIt[key]:
-		s.total-- // Redis tells a key twice while it resizes its table
+		s.total-- // Redis may return a key twice while it resizes its table
 		return
 	case len(s.heap) < s.most:
 	case s.most == 0 || k.hash >= s.heap[0].hash:
@@ -54,7 +55,7 @@ func (s *sample) add(key string) {
 	s.inIt[key] = true
 }
 
-// mix spreads the hash's low bits, in which FNV is good, to its high ones.
+// mix spreads the low bits of the hash, which FNV distributes well, to the high ones.
 func mix(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
@@ -63,7 +64,8 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// z is how many standard errors the bound is: the truth lies within it in 99 of 100 samples.
+// z is the number of standard errors in a bound: the true value lies within it in 99 of 100
+// samples.
 const z = 2.576
 
 // A figure is a number, exact if PlusMinus is 0.
@@ -72,8 +74,9 @@ type figure struct {
 	PlusMinus float64 `json:"plus_minus"`
 }
 
-// share extrapolates how many of total have what hits of the n in the sample have. The bound is that of Agresti and
-// Coull, which holds for rare things too, with the correction for a sample that is a good part of the whole.
+// share extrapolates how many of total have a property that hits of the n in the sample have. The
+// bound is that of Agresti and Coull, which also holds for rare properties, with the correction for
+// a sample that is a large part of the whole.
 func share(hits, n int, total float64) figure {
 	if n == 0 {
 		return figure{}
@@ -85,13 +88,15 @@ func share(hits, n int, total float64) figure {
 	size := float64(n) + z*z
 	centre := (float64(hits) + z*z/2) / size
 	reach := z * math.Sqrt(centre*(1-centre)/size*(total-float64(n))/(total-1))
-	// Around the value, which is not the centre: the farther end, but no farther than what was seen leaves room for.
+	// The value is not the centre of the interval, so the bound is its farther end, but no farther
+	// than the sample allows.
 	p := float64(hits) / float64(n)
 	bound := math.Max(centre+reach-p, p-(centre-reach)) * total
 	return figure{math.Round(value), math.Ceil(bound)}
 }
 
-// sum extrapolates what the values of all add up to. What the sample missed is taken to be no larger than its largest.
+// sum extrapolates the sum of all values. It assumes that no value outside the sample is larger
+// than the largest in it.
 func sum(values []float64, total float64) figure {
 	n := float64(len(values))
 	if n == 0 {

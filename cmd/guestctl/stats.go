@@ -14,19 +14,20 @@ import (
 )
 
 type stats struct {
-	Sample         int           `default:"10000" help:"How many guests, and how many accounts, are looked into; the rest is extrapolated. 0: all."`
-	Rate           int           `default:"20000" help:"Keys per second that Redis is asked about, at most."`
+	Sample         int           `default:"10000" help:"How many guests, and how many accounts, to look into; the rest is extrapolated. 0: all."`
+	Rate           int           `default:"20000" help:"How many keys a second Redis is asked about, at most."`
 	ProvisionalTTL time.Duration `name:"provisional-ttl" default:"1h" help:"Config.ProvisionalTTL of the app."`
 }
 
 func (*stats) Help() string {
-	return `Goes through the names of all keys of all masters, one master after the other, a few hundred at a time, and looks into a sample of
-the records. On a Redis that other apps share their keys are passed too. The bound of the memory supposes that what the sample
-missed is no larger than its largest record. A key that Redis tells twice, while it resizes its table, counts twice.`
+	return `Goes through the names of all keys of all masters, one master after the other, a few hundred at a
+time, and looks into a sample of the records. On a Redis that other apps share, it passes their
+keys, too. The bound of the memory assumes that no record outside the sample is larger than the
+largest in it. A key that Redis returns twice while it resizes its table counts twice.`
 }
 
 type statsInfo struct {
-	Keys     int64        `json:"keys"` // gone through
+	Keys     int64        `json:"keys"` // that the command went through
 	Masters  int          `json:"masters"`
 	Guests   guestStats   `json:"guests"`
 	Accounts accountStats `json:"accounts"`
@@ -36,7 +37,7 @@ type guestStats struct {
 	Count       int64  `json:"count"`
 	Sampled     int    `json:"sampled"`
 	Open        figure `json:"open"`
-	Provisional figure `json:"provisional"` // open, and at the end of its life within ProvisionalTTL
+	Provisional figure `json:"provisional"` // open, and expires within ProvisionalTTL
 	WithData    figure `json:"with_data"`
 	Frozen      figure `json:"frozen"`
 	Tombstones  figure `json:"tombstones"`
@@ -103,17 +104,21 @@ func mastersOf(ctx context.Context, rdb redis.UniversalClient) ([]*redis.Client,
 			masters = append(masters, node)
 			return nil
 		})
-		slices.SortFunc(masters, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
+		slices.SortFunc(masters, func(a, b *redis.Client) int {
+			return strings.Compare(a.Options().Addr, b.Options().Addr)
+		})
 		return masters, err
 	}
 	return nil, fmt.Errorf("no list of the masters of a %T", rdb)
 }
 
-// scanCount is how many keys Redis looks at in one step: few enough not to hold up other commands.
+// scanCount is the number of keys that Redis looks at in one step: few enough not to delay other
+// commands.
 const scanCount = 500
 
-// names goes through all keys and gives those of records to the samples.
-func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *progress, guests, accounts *sample) (keys int64, err error) {
+// names goes through all keys, and adds those of records to the samples.
+func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *progress, guests,
+	accounts *sample) (keys int64, err error) {
 	var total int64
 	sizes := make([]int64, len(masters))
 	for i, m := range masters {
@@ -155,9 +160,11 @@ func (c *stats) names(s *session, masters []*redis.Client, pace *pace, bar *prog
 
 const batch = 100 // records looked into in one round trip
 
-// look asks about the keys of a sample, a batch at a time: ask adds commands, and returns what sees their answers and the
-// memory of the key. Of a record that has gone since nothing is seen.
-func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
+// look asks about the keys of a sample, a batch at a time. ask adds commands, and returns a
+// function that is called with the key's memory once they were answered, unless the record has
+// expired meanwhile.
+func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample,
+	ask func(pipe redis.Pipeliner, key string) (see func(memory int64))) error {
 	done := 0
 	for keys := range slices.Chunk(of.heap, batch) {
 		if err := pace.wait(s.ctx, len(keys)); err != nil {
@@ -189,11 +196,13 @@ func isData(field string) bool {
 	return !strings.HasPrefix(field, ".") && !strings.HasPrefix(field, "!")
 }
 
-func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, g *guestStats) error {
+func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample,
+	g *guestStats) error {
 	var open, provisional, withData, frozen, tombstones int
 	var bytes []float64
 	err := look(s, rdb, pace, bar, of, func(pipe redis.Pipeliner, key string) func(int64) {
-		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key), pipe.PTTL(s.ctx, key)
+		state, names, life := pipe.HGet(s.ctx, key, fieldState), pipe.HKeys(s.ctx, key),
+			pipe.PTTL(s.ctx, key)
 		return func(memory int64) {
 			bytes = append(bytes, float64(memory))
 			switch state := state.Val(); {
@@ -216,15 +225,17 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 		return err
 	}
 	n, total := len(bytes), float64(of.total)
-	if n == len(of.heap) && int64(n) == of.total { // all were seen
+	if n == len(of.heap) && int64(n) == of.total { // the sample is complete
 		total = float64(n)
 	}
-	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total), share(withData, n, total),
+	*g = guestStats{of.total, n, share(open, n, total), share(provisional, n, total),
+		share(withData, n, total),
 		share(frozen, n, total), share(tombstones, n, total), sum(bytes, total)}
 	return nil
 }
 
-func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *sample, a *accountStats) error {
+func (c *stats) accounts(s *session, rdb redis.UniversalClient, pace *pace, bar *progress,
+	of *sample, a *accountStats) error {
 	var bytes []float64
 	err := look(s, rdb, pace, bar, of, func(redis.Pipeliner, string) func(int64) {
 		return func(memory int64) { bytes = append(bytes, float64(memory)) }
@@ -239,7 +250,8 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 	g, a := info.Guests, info.Accounts
 	row(t, "guests", count(float64(g.Count)))
 	row(t, "  open", number(g.Open))
-	row(t, "    provisional", number(g.Provisional), "end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
+	row(t, "    provisional", number(g.Provisional),
+		"end within "+span(c.ProvisionalTTL)+": their cookie has not come back, or not for long")
 	row(t, "  frozen", number(g.Frozen), "being claimed")
 	row(t, "  tombstones", number(g.Tombstones), "claimed or forgotten")
 	row(t, "  with data", number(g.WithData))
@@ -252,7 +264,8 @@ func (c *stats) table(t *tabwriter.Writer, info statsInfo) {
 		masters = fmt.Sprint(info.Masters, " masters")
 	}
 	t.Flush()
-	row(t, fmt.Sprintf("Went through %s keys of %s, looked into %s guests and %s accounts.", count(float64(info.Keys)), masters, count(float64(g.Sampled)), count(float64(a.Sampled))))
+	row(t, fmt.Sprintf("Went through %s keys of %s, looked into %s guests and %s accounts.",
+		count(float64(info.Keys)), masters, count(float64(g.Sampled)), count(float64(a.Sampled))))
 	if int64(g.Sampled) < g.Count || int64(a.Sampled) < a.Count {
 		row(t, "± is the bound of the extrapolation: 99 of 100 such samples are within it.")
 	}
@@ -265,14 +278,14 @@ func bound(f figure, format func(float64) string) string {
 	return " ± " + format(f.PlusMinus)
 }
 
-// A pace keeps to a number of keys per second.
+// A pace limits the number of keys per second.
 type pace struct {
 	rate  int
 	start time.Time
 	asked int
 }
 
-// wait returns when n more keys may be asked about.
+// wait returns when n more keys may be read.
 func (p *pace) wait(ctx context.Context, n int) error {
 	due := p.start.Add(time.Duration(float64(p.asked) / float64(p.rate) * float64(time.Second)))
 	p.asked += n

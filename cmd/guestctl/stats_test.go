@@ -46,22 +46,28 @@ func TestStatsOfAFew(t *testing.T) {
 			}
 		}
 		want := statsInfo{
-			Keys: got.Keys, Masters: map[bool]int{true: 3, false: 1}[strings.Contains(d.onDuty["GUEST_REDIS"], "cluster")],
-			Guests: guestStats{Count: 5, Sampled: 5, Open: exactly(3), Provisional: exactly(1), WithData: exactly(3),
-				Frozen: exactly(1), Tombstones: exactly(1), Memory: figure{Value: memory[0]}},
-			Accounts: accountStats{Count: 2, Sampled: 2, Memory: figure{Value: memory[1]}}, // of bob only the markers
+			Keys: got.Keys, Masters: map[bool]int{true: 3,
+				false: 1}[strings.Contains(d.onDuty["GUEST_REDIS"], "cluster")],
+			Guests: guestStats{Count: 5, Sampled: 5, Open: exactly(3), Provisional: exactly(1),
+				WithData: exactly(3),
+				Frozen:   exactly(1), Tombstones: exactly(1), Memory: figure{Value: memory[0]}},
+			// of bob only the markers
+			Accounts: accountStats{Count: 2, Sampled: 2, Memory: figure{Value: memory[1]}},
 		}
 		if got != want {
 			t.Errorf("%+v\nwant %+v", got, want)
 		}
-		table(t, d.want(0, "", "stats"), "guests 5", "open 3", "provisional 1 end within 1 h: …", "frozen 1 being claimed",
-			"tombstones 1 claimed or forgotten", "with data 3", "memory "+size(memory[0]), "accounts 2", "memory "+size(memory[1]))
+		table(t, d.want(0, "", "stats"), "guests 5", "open 3", "provisional 1 end within 1 h: …",
+			"frozen 1 being claimed",
+			"tombstones 1 claimed or forgotten", "with data 3", "memory "+size(memory[0]),
+			"accounts 2", "memory "+size(memory[1]))
 	})
 }
 
 // Copies of records that the library made, under IDs that are the same each time.
 func TestStatsOfMany(t *testing.T) {
-	d := deployAs(t, "many", cluster.Client(), "redis+cluster://"+cluster.Addrs()[0]) // so it is the same sample each time
+	// so it is the same sample each time
+	d := deployAs(t, "many", cluster.Client(), "redis+cluster://"+cluster.Addrs()[0])
 	full, _ := d.visit("oolong", "cup")
 	bare, _ := d.visit()
 	tomb, b := d.visit("cup")
@@ -75,7 +81,8 @@ func TestStatsOfMany(t *testing.T) {
 		dump   string
 		life   time.Duration
 		copies int
-	}{{life: 700 * time.Hour, copies: 12_000}, {life: 30 * time.Minute, copies: 5_000}, {life: 700 * time.Hour, copies: 2_900}, {life: 700 * time.Hour, copies: 100}}
+	}{{life: 700 * time.Hour, copies: 12_000}, {life: 30 * time.Minute, copies: 5_000},
+		{life: 700 * time.Hour, copies: 2_900}, {life: 700 * time.Hour, copies: 100}}
 	for i, id := range []string{full, bare, tomb, frozen} {
 		var err error
 		if kinds[i].dump, err = d.rdb.Dump(t.Context(), key(id)).Result(); err != nil {
@@ -91,7 +98,8 @@ func TestStatsOfMany(t *testing.T) {
 			if _, err := d.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 				for range 100 {
 					id := sha256.Sum256(fmt.Append(nil, n))
-					p.Restore(t.Context(), key(base64.RawURLEncoding.EncodeToString(id[:16])), k.life, k.dump)
+					p.Restore(t.Context(), key(base64.RawURLEncoding.EncodeToString(id[:16])),
+						k.life, k.dump)
 					n++
 				}
 				return nil
@@ -112,8 +120,11 @@ func TestStatsOfMany(t *testing.T) {
 		info := node.Client().Info(t.Context(), "commandstats").Val()
 		for _, m := range regexp.MustCompile(`(?m)^cmdstat_([a-z|]+):`).FindAllStringSubmatch(info, -1) {
 			switch m[1] {
-			case "scan", "dbsize", "hget", "hkeys", "pttl", "memory|usage": // stats asks no more, and nothing is written
-			case "ping", "hello", "client|setinfo", "client|maint_notifications", "cluster|slots", "cluster|shards", "command", "readonly", "info", "config|resetstat", "asking", "select":
+			// stats asks no more, and nothing is written
+			case "scan", "dbsize", "hget", "hkeys", "pttl", "memory|usage":
+			case "ping", "hello", "client|setinfo", "client|maint_notifications", "cluster|slots",
+				"cluster|shards", "command", "readonly", "info", "config|resetstat", "asking",
+				"select":
 			default:
 				t.Errorf("node %d was sent %s", i, m[1])
 			}
@@ -123,8 +134,10 @@ func TestStatsOfMany(t *testing.T) {
 		}
 	}
 	g := all.Guests
-	if g.Count != 20_000 || g.Sampled != 20_000 || g.Open != exactly(17_000) || g.Provisional != exactly(5_000) ||
-		g.WithData != exactly(12_100) || g.Frozen != exactly(100) || g.Tombstones != exactly(2_900) || g.Memory.PlusMinus != 0 {
+	if g.Count != 20_000 || g.Sampled != 20_000 || g.Open != exactly(17_000) ||
+		g.Provisional != exactly(5_000) ||
+		g.WithData != exactly(12_100) || g.Frozen != exactly(100) ||
+		g.Tombstones != exactly(2_900) || g.Memory.PlusMinus != 0 {
 		t.Errorf("%+v", g)
 	}
 
@@ -136,8 +149,10 @@ func TestStatsOfMany(t *testing.T) {
 	for _, f := range []struct {
 		name      string
 		got, want figure
-	}{{"open", some.Open, g.Open}, {"provisional", some.Provisional, g.Provisional}, {"with data", some.WithData, g.WithData},
-		{"frozen", some.Frozen, g.Frozen}, {"tombstones", some.Tombstones, g.Tombstones}, {"memory", some.Memory, g.Memory}} {
+	}{{"open", some.Open, g.Open}, {"provisional", some.Provisional, g.Provisional},
+		{"with data", some.WithData, g.WithData},
+		{"frozen", some.Frozen, g.Frozen}, {"tombstones", some.Tombstones, g.Tombstones},
+		{"memory", some.Memory, g.Memory}} {
 		t.Logf("%s: %.0f ± %.0f, it is %.0f", f.name, f.got.Value, f.got.PlusMinus, f.want.Value)
 		if math.Abs(f.got.Value-f.want.Value) > f.got.PlusMinus {
 			t.Errorf("%s: %+v, but it is %v", f.name, f.got, f.want.Value)
@@ -147,7 +162,8 @@ func TestStatsOfMany(t *testing.T) {
 		}
 	}
 	a := d.want(0, "", "stats", "--sample", "2000", "--rate", "1000000")
-	table(t, a, "guests 20,000", "with data "+count(some.WithData.Value)+" ± "+count(some.WithData.PlusMinus),
+	table(t, a, "guests 20,000",
+		"with data "+count(some.WithData.Value)+" ± "+count(some.WithData.PlusMinus),
 		"± is the bound of the extrapolation: 99 of 100 such samples are within it.")
 	if !regexp.MustCompile(`Went through [0-9,]+ keys of 3 masters, looked into 2,000 guests and 2 accounts`).MatchString(a.out) {
 		t.Error(a.out)
@@ -192,12 +208,15 @@ func TestBoundsHold(t *testing.T) {
 				heavy++
 			}
 		}
-		t.Logf("%d of %d: the count is within its bound in %d of %d, the memory in %d", rare, total, within, runs, heavy)
+		t.Logf("%d of %d: the count is within its bound in %d of %d, the memory in %d", rare, total,
+			within, runs, heavy)
 		if within < runs*985/1000 {
-			t.Errorf("%d of %d: the count is within its bound in %d of %d", rare, total, within, runs)
+			t.Errorf("%d of %d: the count is within its bound in %d of %d", rare, total, within,
+				runs)
 		}
 		if heavy < runs*985/1000 {
-			t.Errorf("%d of %d: the memory is within its bound in %d of %d", rare, total, heavy, runs)
+			t.Errorf("%d of %d: the memory is within its bound in %d of %d", rare, total, heavy,
+				runs)
 		}
 	}
 }
@@ -266,7 +285,9 @@ func TestProgress(t *testing.T) {
 	for i := range int64(1_000) {
 		p.show(i, 999)
 	}
-	if n := strings.Count(b.String(), "\r"); n != 101 || !strings.Contains(b.String(), "\rkeys ["+strings.Repeat("=", 20)+strings.Repeat(" ", 20)+"]  50 %") {
+	if n := strings.Count(b.String(), "\r"); n != 101 ||
+		!strings.Contains(b.String(),
+			"\rkeys ["+strings.Repeat("=", 20)+strings.Repeat(" ", 20)+"]  50 %") {
 		t.Errorf("drawn %d times: %q", n, b.String())
 	}
 	p.end()
@@ -276,18 +297,22 @@ func TestProgress(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	for d, want := range map[time.Duration]string{0: "0 s", 59 * time.Second: "59 s", 90 * time.Second: "1 m 30 s", 2 * time.Hour: "2 h",
-		25*time.Hour + time.Minute: "1 d 1 h", 24*time.Hour + time.Minute: "1 d", 720 * time.Hour: "30 d"} {
+	for d, want := range map[time.Duration]string{0: "0 s", 59 * time.Second: "59 s",
+		90 * time.Second: "1 m 30 s", 2 * time.Hour: "2 h",
+		25*time.Hour + time.Minute: "1 d 1 h", 24*time.Hour + time.Minute: "1 d",
+		720 * time.Hour: "30 d"} {
 		if got := span(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
-	for n, want := range map[float64]string{0: "0", 999: "999", 1_000: "1,000", 1_234_567: "1,234,567"} {
+	for n, want := range map[float64]string{0: "0", 999: "999", 1_000: "1,000",
+		1_234_567: "1,234,567"} {
 		if got := count(n); got != want {
 			t.Errorf("%v: %q, want %q", n, got, want)
 		}
 	}
-	for n, want := range map[float64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 1 << 30: "1.0 GiB"} {
+	for n, want := range map[float64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB",
+		1 << 30: "1.0 GiB"} {
 		if got := size(n); got != want {
 			t.Errorf("%v: %q, want %q", n, got, want)
 		}

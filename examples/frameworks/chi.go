@@ -11,7 +11,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Chi mounts by Use, on the router that is outermost.
+// Chi mounts the middleware with Use, on the outermost router.
 func Chi(guests *guest.Manager) http.Handler {
 	r := chi.NewRouter()
 	r.Use(middleware.Recoverer)

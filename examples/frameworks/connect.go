@@ -14,14 +14,15 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// The procedures, which protoc-gen-connect-go would have named.
+// The procedures, as protoc-gen-connect-go would name them.
 const (
 	procedureAdd    = "/shop.v1.CartService/Add"
 	procedureItems  = "/shop.v1.CartService/Items"
 	procedureSignIn = "/shop.v1.CartService/SignIn"
 )
 
-// Connect wraps the mux that has the services. An RPC has the visitor in its context, whether by cookie or by header.
+// Connect wraps the mux that has the services. An RPC has the visitor in its context, whether by
+// cookie or by header.
 func Connect(guests *guest.Manager) http.Handler {
 	s := &cartService{guests}
 	mux := http.NewServeMux()

@@ -30,7 +30,8 @@ func TestConnect(t *testing.T) {
 			guests := newGuests(t)
 			b := newBrowser(t, Connect(guests))
 			for i := range int64(2) {
-				res, err := add(b, opts...).CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("tea")))
+				res, err := add(b, opts...).CallUnary(t.Context(),
+					connect.NewRequest(wrapperspb.String("tea")))
 				if err != nil || res.Msg.Value != i+1 {
 					t.Fatalf("%v, %v", res, err)
 				}
@@ -39,14 +40,16 @@ func TestConnect(t *testing.T) {
 				t.Errorf("the stream says %v", got)
 			}
 			signIn := connect.NewClient[text, empty](b, b.url+procedureSignIn, opts...)
-			_, err := signIn.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("ann rose")))
+			_, err := signIn.CallUnary(t.Context(),
+				connect.NewRequest(wrapperspb.String("ann rose")))
 			if connect.CodeOf(err) != connect.CodeUnauthenticated {
 				t.Errorf("wrong password: %v", err)
 			}
 			if got := items(t, b, opts...); !slices.Equal(got, []string{"tea"}) {
 				t.Errorf("after a wrong password the stream says %v", got)
 			}
-			if _, err = signIn.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("ann tulip"))); err != nil {
+			if _, err = signIn.CallUnary(t.Context(),
+				connect.NewRequest(wrapperspb.String("ann tulip"))); err != nil {
 				t.Error(err)
 			}
 			if left := b.cookies(); len(left) != 0 {
@@ -80,11 +83,12 @@ func items(t *testing.T, b *browser, opts ...connect.ClientOption) (skus []strin
 	return skus
 }
 
-// The first response of a new visitor may be an error: its cookie comes all the same.
+// The first response of a new visitor may be an error. It carries the cookie, too.
 func TestConnectErrorCarriesTheCookie(t *testing.T) {
 	b := newBrowser(t, Connect(newGuests(t)))
 	signIn := connect.NewClient[text, empty](b, b.url+procedureSignIn)
-	if _, err := signIn.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("ann rose"))); connect.CodeOf(err) != connect.CodeUnauthenticated {
+	if _, err := signIn.CallUnary(t.Context(),
+		connect.NewRequest(wrapperspb.String("ann rose"))); connect.CodeOf(err) != connect.CodeUnauthenticated {
 		t.Errorf("wrong password: %v", err)
 	}
 	if got := b.cookies(); len(got) != 1 {
@@ -92,7 +96,8 @@ func TestConnectErrorCarriesTheCookie(t *testing.T) {
 	}
 }
 
-// After the first message of a stream the header is gone. The claim is done, and the cookie that stays is worth nothing.
+// After the first message of a stream the header has been sent. The claim is done, and the cookie
+// that stays has no effect.
 func TestConnectClaimInAStream(t *testing.T) {
 	for name, tt := range map[string]struct {
 		late    bool
@@ -117,7 +122,8 @@ func TestConnectClaimInAStream(t *testing.T) {
 			mux.Handle("/", Connect(guests))
 			b := newBrowser(t, guests.Middleware(mux))
 			for range 2 {
-				if _, err := add(b).CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("tea"))); err != nil {
+				if _, err := add(b).CallUnary(t.Context(),
+					connect.NewRequest(wrapperspb.String("tea"))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -135,7 +141,8 @@ func TestConnectClaimInAStream(t *testing.T) {
 	}
 }
 
-// connect speaks gRPC too. A client without cookies sends back the token of the last response that brought one.
+// connect speaks gRPC, too. A client without cookies sends back the token of the last response that
+// brought one.
 func TestConnectOverGRPC(t *testing.T) {
 	guests := newGuests(t)
 	server := httptest.NewUnstartedServer(Connect(guests))
@@ -156,7 +163,8 @@ func TestConnectOverGRPC(t *testing.T) {
 	})
 	b := &browser{t, server.Client(), server.URL}
 	for i := range int64(3) {
-		res, err := add(b, connect.WithGRPC(), connect.WithInterceptors(keep)).CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("tea")))
+		res, err := add(b, connect.WithGRPC(), connect.WithInterceptors(keep)).CallUnary(
+			t.Context(), connect.NewRequest(wrapperspb.String("tea")))
 		if err != nil || res.Msg.Value != i+1 {
 			t.Fatalf("call %d: %v, %v", i, res, err)
 		}
@@ -164,8 +172,10 @@ func TestConnectOverGRPC(t *testing.T) {
 			t.Fatalf("not gRPC but %q", kind)
 		}
 	}
-	signIn := connect.NewClient[text, empty](b, b.url+procedureSignIn, connect.WithGRPC(), connect.WithInterceptors(keep))
-	if _, err := signIn.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("ann tulip"))); err != nil {
+	signIn := connect.NewClient[text, empty](b, b.url+procedureSignIn, connect.WithGRPC(),
+		connect.WithInterceptors(keep))
+	if _, err := signIn.CallUnary(t.Context(),
+		connect.NewRequest(wrapperspb.String("ann tulip"))); err != nil {
 		t.Error(err)
 	}
 	hasCart(t, guests, "ann", "tea", 3)

@@ -42,13 +42,14 @@ func newBrowser(t *testing.T, app http.Handler) *browser {
 	return &browser{t, &http.Client{Jar: jar}, server.URL}
 }
 
-// says asks and checks the status and what the body says.
+// says sends a request and checks the status and the body.
 func (b *browser) says(method, path string, status int, want string) *http.Response {
 	b.Helper()
 	return b.answers(method, path, "", "", status, want)
 }
 
-func (b *browser) answers(method, path, contentType, body string, status int, want string) *http.Response {
+func (b *browser) answers(method, path, contentType, body string, status int,
+	want string) *http.Response {
 	b.Helper()
 	req, err := http.NewRequestWithContext(b.Context(), method, b.url+path, strings.NewReader(body))
 	if err != nil {
@@ -85,7 +86,7 @@ func (b *browser) cookies() (names []string) {
 	return names
 }
 
-// hasCart checks what is in an account's cart.
+// hasCart checks the contents of an account's cart.
 func hasCart(t *testing.T, guests *guest.Manager, account, sku string, want int64) {
 	t.Helper()
 	if n, err := Cart.Get(guests.As(t.Context(), account), sku); n != want || err != nil {
@@ -93,7 +94,8 @@ func hasCart(t *testing.T, guests *guest.Manager, account, sku string, want int6
 	}
 }
 
-// A visitor fills a cart, mistypes the password, signs in, has the cart there, and is a new guest afterwards.
+// A visitor fills a cart, mistypes the password, signs in, has the cart there, and is a new guest
+// afterwards.
 func TestRouters(t *testing.T) {
 	for name, tt := range map[string]struct {
 		app          func(*guest.Manager) http.Handler

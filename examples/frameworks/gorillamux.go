@@ -10,7 +10,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// GorillaMux wraps the router: middleware of Use does not see what no route matches.
+// GorillaMux wraps the router, because Use runs no middleware for a request that no route matches.
 func GorillaMux(guests *guest.Manager) http.Handler {
 	router := mux.NewRouter()
 	router.HandleFunc("/cart/{sku}", func(w http.ResponseWriter, r *http.Request) {

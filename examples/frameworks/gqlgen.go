@@ -13,7 +13,7 @@ import (
 	"github.com/guestkit/guest/examples/frameworks/graph"
 )
 
-// GQLGen wraps the mux that has the GraphQL server. A resolver has only a context, and needs no more.
+// GQLGen wraps the mux that has the GraphQL server. A resolver has only a context, which is enough.
 func GQLGen(guests *guest.Manager) http.Handler {
 	server := handler.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolver{guests}}))
 	server.AddTransport(transport.POST{})

@@ -65,7 +65,8 @@ func TestGQLGenParallelResolvers(t *testing.T) {
 	}
 }
 
-// Over SSE gqlgen sends the header before it resolves. The claim is done, and the cookie that stays is worth nothing.
+// Over SSE gqlgen sends the header before it resolves. The claim is done, and the cookie that stays
+// has no effect.
 func TestGQLGenClaimOverSSE(t *testing.T) {
 	guests := newGuests(t)
 	server := handler.New(graph.NewExecutableSchema(graph.Config{Resolvers: &resolver{guests}}))
@@ -96,6 +97,6 @@ func TestGQLGenClaimOverSSE(t *testing.T) {
 	if left := b.cookies(); len(left) != 1 {
 		t.Errorf("cookies %v: SSE clears them; say so in docs/frameworks.md", left)
 	}
-	b.graphQL(`mutation { add(sku: "tea") }`, `{"data":{"add":1}}`) // a fresh guest's
+	b.graphQL(`mutation { add(sku: "tea") }`, `{"data":{"add":1}}`) // the successor's
 	hasCart(t, guests, "ann", "tea", 2)
 }

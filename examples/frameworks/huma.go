@@ -11,7 +11,7 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Huma wraps the router below the API. An operation has the visitor in its context.
+// Huma wraps the router under the API. An operation has the visitor in its context.
 func Huma(guests *guest.Manager) http.Handler {
 	mux := http.NewServeMux()
 	api := humago.New(mux, huma.DefaultConfig("Shop", "1.0.0"))
@@ -37,7 +37,7 @@ type item struct {
 type amount struct{ Body int64 }
 
 type login struct {
-	User     string `query:"user"` // in a body in an app of yours
+	User     string `query:"user"` // in your app it would be in the body
 	Password string `query:"password"`
 }
 

@@ -40,7 +40,10 @@ func TestChiMount(t *testing.T) {
 			}
 			static := http.StripPrefix("/static", http.FileServerFS(adaptertest.Files))
 			r.Mount("/static", static)
-			r.With(middleware.Recoverer).HandleFunc("/panic/inside", func(http.ResponseWriter, *http.Request) { panic("on purpose") })
+			r.With(middleware.Recoverer).HandleFunc("/panic/inside",
+				func(http.ResponseWriter, *http.Request) {
+					panic("on purpose")
+				})
 			r.Route("/gzip", func(r chi.Router) {
 				r.Use(middleware.Compress(5))
 				r.Get("/json", func(w http.ResponseWriter, _ *http.Request) {
@@ -60,7 +63,7 @@ func TestChiMount(t *testing.T) {
 	})
 }
 
-// unlogged keeps chi from printing the panics that are on purpose.
+// unlogged keeps chi from printing panics that are part of the test.
 type unlogged struct{}
 
 func (unlogged) Write(int, int, http.Header, time.Duration, any) {}
@@ -87,7 +90,9 @@ func TestHTTPRouterMount(t *testing.T) {
 				case "/static/":
 					router.ServeFiles("/static/*filepath", http.FS(adaptertest.Files))
 				case "/panic/inside":
-					router.GET(path, func(http.ResponseWriter, *http.Request, httprouter.Params) { panic("on purpose") })
+					router.GET(path, func(http.ResponseWriter, *http.Request, httprouter.Params) {
+						panic("on purpose")
+					})
 				default:
 					for _, method := range []string{"GET", "HEAD", "POST"} {
 						router.HandlerFunc(method, path, h)
@@ -115,11 +120,14 @@ func TestGorillaMuxMount(t *testing.T) {
 			for path, h := range adaptertest.Routes(m) {
 				switch path {
 				case "/static/":
-					router.PathPrefix(path).Handler(http.StripPrefix("/static", http.FileServerFS(adaptertest.Files)))
+					router.PathPrefix(path).Handler(
+						http.StripPrefix("/static", http.FileServerFS(adaptertest.Files)))
 				case "/panic/inside":
 					inside := router.Path(path).Subrouter()
 					inside.Use(adaptertest.Recover)
-					inside.NewRoute().HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("on purpose") })
+					inside.NewRoute().HandlerFunc(func(http.ResponseWriter, *http.Request) {
+						panic("on purpose")
+					})
 				default:
 					router.HandleFunc(path, h)
 				}
@@ -132,7 +140,7 @@ func TestGorillaMuxMount(t *testing.T) {
 	})
 }
 
-// Why gorilla/mux is wrapped: its Use leaves out what no route matches.
+// Why gorilla/mux is wrapped: its Use does not see requests that no route matches.
 func TestGorillaMuxUse(t *testing.T) {
 	guests := newGuests(t)
 	router := mux.NewRouter()

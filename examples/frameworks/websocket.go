@@ -9,7 +9,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// WebSocket adds what each message names. The visitor is who sent the handshake, as long as the connection lasts.
+// WebSocket adds the item that each message names. The visitor is that of the handshake, as long as
+// the connection lasts.
 func WebSocket(guests *guest.Manager) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {

@@ -22,7 +22,8 @@ func (b *browser) send(conn *websocket.Conn, sku, want string) {
 }
 
 func (b *browser) exchange(conn *websocket.Conn, sku string) (string, error) {
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // for what comes at once
+	// for an answer that comes at once
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
 	defer cancel()
 	if err := conn.Write(ctx, websocket.MessageText, []byte(sku)); err != nil {
 		return "", err
@@ -38,7 +39,7 @@ func TestWebSocket(t *testing.T) {
 	mux.Handle("POST /", Chi(guests))
 	b := newBrowser(t, mux)
 	if _, res, err := b.dial(); err == nil || res.StatusCode != 403 || len(b.cookies()) != 0 {
-		t.Errorf("a handshake of nobody: %v, %v; cookies %v", res, err, b.cookies())
+		t.Errorf("a handshake without a guest: %v, %v; cookies %v", res, err, b.cookies())
 	}
 
 	b.says("GET", "/", 200, "the page that opens the socket")
@@ -52,7 +53,8 @@ func TestWebSocket(t *testing.T) {
 	b.send(conn, "tea", "3")
 
 	b.says("POST", "/login?user=ann&password=tulip", 200, "hello ann")
-	if _, err := b.exchange(conn, "tea"); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
+	if _, err := b.exchange(conn,
+		"tea"); websocket.CloseStatus(err) != websocket.StatusTryAgainLater {
 		t.Errorf("a message after the claim: %v", err)
 	}
 	hasCart(t, guests, "ann", "tea", 3)

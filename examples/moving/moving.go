@@ -1,5 +1,6 @@
-// Package moving shows how an app that keeps carts in a cookie of its own, or in the session of another library, moves
-// them to guest while its visitors shop: each is moved at the visitor's next request, and the old place is emptied.
+// Package moving shows how an app that keeps carts in a cookie of its own, or in the session of
+// another library, moves them to guest while its visitors shop: each is moved at the visitor's next
+// request, and removed from its old place.
 //
 // Mount it inside the guest middleware, and inside the old library's:
 //
@@ -21,11 +22,11 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// Cart is where carts are from now on.
+// Cart is the new place of carts.
 var Cart = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 
-// keep puts an old cart where there is none of that item yet, so it may be repeated: by a double click, or by a
-// response that never arrived. What the visitor has now is not touched.
+// keep adds the items of an old cart that the new one lacks, so it may be repeated, after a double
+// click or a response that never arrived. It does not touch items that the visitor has now.
 func keep(ctx context.Context, old map[string]int64) error {
 	have, err := Cart.All(ctx)
 	if err != nil {
@@ -42,13 +43,13 @@ func keep(ctx context.Context, old map[string]int64) error {
 	return nil
 }
 
-// FromCookie moves the cart of a cookie made by hand: cart={"tea":2}, URL-encoded. A visitor can have written
-// anything into it, so it is no better than what they could put into the cart by clicking.
+// FromCookie moves the cart of a cookie made by hand: cart={"tea":2}, URL-encoded. A visitor can
+// have written anything into it, so treat it like input from a form.
 func FromCookie(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, err := r.Cookie("cart"); err == nil {
 			if err := keep(r.Context(), parse(c.Value)); err == nil {
-				http.SetCookie(w, &http.Cookie{Name: "cart", Path: "/", MaxAge: -1}) // only now: it is the retry
+				http.SetCookie(w, &http.Cookie{Name: "cart", Path: "/", MaxAge: -1}) // only now, as the old cookie is what allows a retry
 			} else {
 				slog.WarnContext(r.Context(), "an old cart was not moved", "error", err)
 			}
@@ -57,7 +58,7 @@ func FromCookie(next http.Handler) http.Handler {
 	})
 }
 
-// parse returns an empty cart for what is none.
+// parse returns an empty cart if the value is not one.
 func parse(value string) (cart map[string]int64) {
 	if text, err := url.QueryUnescape(value); err == nil && json.Unmarshal([]byte(text), &cart) == nil {
 		return cart
@@ -65,7 +66,8 @@ func parse(value string) (cart map[string]int64) {
 	return nil
 }
 
-// FromSCS moves the cart of a session of alexedwards/scs, which goes on doing what else it does: signing in, say.
+// FromSCS moves the cart of a session of alexedwards/scs, which the app keeps using for other
+// things, such as signing in.
 func FromSCS(old *scs.SessionManager, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if cart, ok := old.Get(r.Context(), "cart").(map[string]int64); ok {

@@ -52,7 +52,8 @@ func TestMoving(t *testing.T) {
 		"a cookie made by hand": {
 			func(w http.ResponseWriter, r *http.Request) {
 				text, _ := json.Marshal(old)
-				http.SetCookie(w, &http.Cookie{Name: "cart", Path: "/", Value: url.QueryEscape(string(text))})
+				http.SetCookie(w, &http.Cookie{Name: "cart", Path: "/",
+					Value: url.QueryEscape(string(text))})
 			},
 			nothing,
 			FromCookie,
@@ -81,7 +82,8 @@ func TestMoving(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			data := &store{Store: memstore.New(memstore.Config{})}
 			m, err := guest.New(guest.Config{
-				Store: data, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart}, Cookie: guest.Cookie{Insecure: true},
+				Store: data, Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart},
+				Cookie: guest.Cookie{Insecure: true},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -95,7 +97,9 @@ func TestMoving(t *testing.T) {
 				}
 				json.NewEncoder(w).Encode(cart)
 			})
-			mux.HandleFunc("POST /less/{sku}", func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), r.PathValue("sku"), -1) })
+			mux.HandleFunc("POST /less/{sku}", func(w http.ResponseWriter, r *http.Request) {
+				Cart.Add(r.Context(), r.PathValue("sku"), -1)
+			})
 			app := http.NewServeMux()
 			app.Handle("/old", tt.outer(tt.fill))
 			app.Handle("/", tt.outer(m.Middleware(tt.moving(mux))))
@@ -138,8 +142,8 @@ func TestMoving(t *testing.T) {
 			if got := cart(); !maps.Equal(got, map[string]int64{"tea": 2}) {
 				t.Errorf("after taking a cup out: %v", got)
 			}
-			if name != "scs" { // whose session is on the server
-				jar.SetCookies(u, before) // a response that came too late
+			if name != "scs" { // scs keeps its session on the server
+				jar.SetCookies(u, before) // as if the response had come too late
 				do("POST", "/less/tea")
 				if got := cart(); got["tea"] != 1 {
 					t.Errorf("an old cookie again: %v", got)
@@ -156,9 +160,10 @@ func TestMoving(t *testing.T) {
 	}
 }
 
-// Whatever is in the old cookie, the page is served.
+// The page is served with any content of the old cookie.
 func TestOldCookieOfAnyKind(t *testing.T) {
-	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart}})
+	m, err := guest.New(guest.Config{Store: memstore.New(memstore.Config{}),
+		Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{Cart}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +171,11 @@ func TestOldCookieOfAnyKind(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(&http.Cookie{Name: "cart", Value: url.QueryEscape(value)})
 		w := httptest.NewRecorder()
-		m.Middleware(FromCookie(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "a page") }))).ServeHTTP(w, r)
+		m.Middleware(FromCookie(
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w,
+					"a page")
+			}))).ServeHTTP(w, r)
 		if w.Code != 200 || w.Body.String() != "a page" {
 			t.Errorf("%q: %d %q", value, w.Code, w.Body)
 		}

@@ -9,20 +9,21 @@ import (
 	"sync"
 )
 
-// A client calls the server as the visitor of this device. What makes it the visitor is a token in a file; in an app on
-// a phone, in its keychain.
+// A client calls the server as the visitor of this device. The visitor's token is in a file; in an
+// app on a phone it would be in the keychain.
 type client struct {
 	server string
 	file   string // of the token
-	user   string // who is signed in, "" for a guest; in your app a session or an access token
+	user   string // the user who is signed in, "" for a guest; in your app a session or an access token
 	http   http.Client
 
 	first sync.Mutex // held by a call that has no token
 	token sync.Mutex // guards the file
 }
 
-// call sends the token, and keeps the one that the response brings, if it brings one. A call without a token goes alone:
-// each of several at once would begin a guest of its own, and the app can only go on with one.
+// call sends the token, and keeps the one that the response brings, if it brings one. A call
+// without a token goes alone: otherwise each of several parallel calls would create a guest, and
+// the app can keep only one.
 func (c *client) call(method, path string) (status int, body string, err error) {
 	if c.user == "" && c.load() == "" {
 		c.first.Lock()
@@ -48,8 +49,9 @@ func (c *client) call(method, path string) (status int, body string, err error) 
 	return res.StatusCode, strings.TrimSpace(string(text)), err
 }
 
-// claim brings the guest into the account of the user that has signed in. With an answer of 200 the guest is no more, and
-// the response said so by an empty token. With any other it stays: call again, at the latest when the app starts.
+// claim claims the guest for the user who has signed in. An answer of 200 ends the guest, and
+// brings an empty token. After any other answer the guest stays: call again, at the latest when the
+// app starts.
 func (c *client) claim() error {
 	status, body, err := c.call("POST", "/claim")
 	if err != nil {
@@ -64,11 +66,11 @@ func (c *client) claim() error {
 func (c *client) load() string {
 	c.token.Lock()
 	defer c.token.Unlock()
-	token, _ := os.ReadFile(c.file) // none yet, or none to be had: a new guest
+	token, _ := os.ReadFile(c.file) // none yet, or not readable: a new guest
 	return string(token)
 }
 
-// save keeps a token; an empty one says that the guest is no more.
+// save keeps a token. An empty one means that the guest has ended.
 func (c *client) save(token string) error {
 	c.token.Lock()
 	defer c.token.Unlock()
@@ -78,5 +80,5 @@ func (c *client) save(token string) error {
 	if err := os.WriteFile(c.file+".new", []byte(token), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(c.file+".new", c.file) // never half a token
+	return os.Rename(c.file+".new", c.file) // never a part of a token
 }

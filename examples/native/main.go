@@ -1,4 +1,5 @@
-// Command native is a server, and an app that has no cookies, such as one on a phone: it keeps the guest's token itself.
+// Command native is a server, and an app that has no cookies, such as one on a phone: it keeps the
+// guest's token itself.
 //
 //	go run ./examples/native serve
 //	go run ./examples/native add tea
@@ -51,7 +52,7 @@ func run(addr, secret, dir, command, argument string) error {
 			return err
 		}
 		if err := c.claim(); err != nil {
-			fmt.Println("the claim goes on later:", err) // no reason to fail the login
+			fmt.Println("the claim continues later:", err) // no reason to fail the login
 		}
 		fmt.Println("hello", argument)
 		return nil

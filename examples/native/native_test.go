@@ -29,7 +29,8 @@ type device struct {
 
 func (d *device) runs(want string, command ...string) {
 	d.Helper()
-	out, err := exec.Command(d.binary, append([]string{"-addr", d.addr, "-dir", d.dir}, command...)...).CombinedOutput()
+	out, err := exec.Command(d.binary,
+		append([]string{"-addr", d.addr, "-dir", d.dir}, command...)...).CombinedOutput()
 	if got := strings.TrimSpace(string(out)); got != want || err != nil {
 		d.Errorf("%v: %s, %v; want %s", command, got, err, want)
 	}
@@ -99,7 +100,7 @@ func TestProcesses(t *testing.T) {
 		t.Error("no token for the next guest")
 	}
 
-	// The old token, out of a backup: worth nothing, and replaced.
+	// The old token, from a backup, has no effect and is replaced.
 	for _, old := range []string{first, guests} {
 		if err := os.WriteFile(filepath.Join(phone.dir, "token"), []byte(old), 0o600); err != nil {
 			t.Fatal(err)
@@ -112,7 +113,7 @@ func TestProcesses(t *testing.T) {
 		phone.runs("1", "show", "tea")
 	}
 
-	// A server that does not know the secret any more.
+	// A server that does not have the secret any more.
 	stop()
 	addr, _ = serveProcess(t, binary, addr, "another secret of the tests, 32 bytes")
 	if addr != phone.addr {
@@ -136,7 +137,8 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func newClient(t *testing.T, app http.Handler) *client {
-	return &client{server: "http://shop.test", file: filepath.Join(t.TempDir(), "token"), http: http.Client{Transport: direct{app}}}
+	return &client{server: "http://shop.test", file: filepath.Join(t.TempDir(), "token"),
+		http: http.Client{Transport: direct{app}}}
 }
 
 func (c *client) says(t *testing.T, method, path, want string) {
@@ -160,7 +162,7 @@ func newApp(t *testing.T, change func(*guest.Config)) http.Handler {
 	return app(guests)
 }
 
-// A phone that lay in a drawer for longer than the guest's life begins anew.
+// A phone that was not used for longer than the guest's life starts a new guest.
 func TestAnExpiredTokenIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, newApp(t, nil))
@@ -168,7 +170,7 @@ func TestAnExpiredTokenIsReplaced(t *testing.T) {
 		c.says(t, "POST", "/cart/tea", "2")
 		time.Sleep(20 * 24 * time.Hour)
 		c.says(t, "POST", "/cart/tea", "3")
-		time.Sleep(20 * 24 * time.Hour) // 30 days since it was last seen, not since it began
+		time.Sleep(20 * 24 * time.Hour) // 30 days since the last use, not since the creation
 		c.says(t, "POST", "/cart/tea", "4")
 		old := c.load()
 		time.Sleep(31 * 24 * time.Hour)
@@ -180,7 +182,8 @@ func TestAnExpiredTokenIsReplaced(t *testing.T) {
 	})
 }
 
-// The first calls of an app, all at once: the client sends one ahead, and they are one guest's.
+// An app sends its first calls all at once: the client sends one of them first, and all are one
+// guest's.
 func TestParallelFirstCalls(t *testing.T) {
 	c := newClient(t, newApp(t, nil))
 	var wg sync.WaitGroup
@@ -195,8 +198,8 @@ func TestParallelFirstCalls(t *testing.T) {
 	c.says(t, "GET", "/cart/tea", "16")
 }
 
-// What happens to a client that does not: each call begins a guest, the client goes on with one of them, and what the
-// other one holds is out of its reach.
+// If a client does not do that, each call creates a guest, the client keeps one of them, and the
+// other one's data are out of its reach.
 func TestParallelFirstCallsOfANaiveClient(t *testing.T) {
 	app := newApp(t, nil)
 	ask := func(method, token string) (string, string) {
@@ -245,7 +248,8 @@ func TestAPendingClaimKeepsTheToken(t *testing.T) {
 	})
 }
 
-// A member's app that still sends the token of a claimed guest, from a backup, is told to stop by the first answer.
+// If a member's app still sends the token of a claimed guest, from a backup, the first response
+// tells it to discard the token.
 func TestATokenThatIsKeptAfterTheClaim(t *testing.T) {
 	calls := 0
 	c := newClient(t, newApp(t, func(config *guest.Config) {

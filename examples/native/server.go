@@ -10,7 +10,7 @@ import (
 
 var Cart = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 
-// config is that of any server, with one line more.
+// config is like that of any server, with one more line.
 func config(secret string) guest.Config {
 	return guest.Config{
 		Store:   memstore.New(memstore.Config{}),

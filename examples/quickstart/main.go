@@ -1,4 +1,5 @@
-// Quickstart is the README's program: a cart for everybody, which becomes the account's at sign-in.
+// Quickstart is the README's program: a cart for every visitor, which becomes the account's at
+// sign-in.
 package main
 
 import (

@@ -18,7 +18,8 @@ import (
 
 const slots = 16384
 
-// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas until AddReplicas.
+// ClusterServers is a Redis Cluster of masters, three unless asked otherwise, without replicas
+// until AddReplicas.
 type ClusterServers struct {
 	Nodes    []*Server // the masters at first
 	Replicas []*Server // of each of Nodes, in their order
@@ -42,15 +43,17 @@ func Cluster(t testing.TB, args ...string) *ClusterServers {
 	return c
 }
 
-// StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use [Cluster].
-// Whoever starts a cluster closes it.
+// StartCluster starts a cluster that keeps its files below dir. It is for TestMain; tests use
+// [Cluster]. The caller closes the cluster.
 func StartCluster(dir string, args ...string) (*ClusterServers, error) {
 	return StartShards(dir, 3, args...)
 }
 
 // StartShards is StartCluster with that many masters.
 func StartShards(dir string, shards int, args ...string) (*ClusterServers, error) {
-	c := &ClusterServers{dir: dir, args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)}
+	c := &ClusterServers{dir: dir,
+		args: append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"},
+			args...)}
 	if err := c.start(shards); err != nil {
 		c.Close()
 		return nil, err
@@ -89,11 +92,12 @@ func (c *ClusterServers) start(shards int) error {
 		if err := n.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return err
 		}
-		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards, (i+1)*slots/shards-1).Err(); err != nil {
+		if err := n.ClusterAddSlotsRange(ctx, i*slots/shards,
+			(i+1)*slots/shards-1).Err(); err != nil {
 			return err
 		}
 	}
-	for _, n := range c.nodes { // everybody meets everybody: nobody waits for gossip
+	for _, n := range c.nodes { // every node meets every other, so that none has to wait for gossip
 		if err := c.meet(ctx, n); err != nil {
 			return err
 		}
@@ -104,7 +108,8 @@ func (c *ClusterServers) start(shards int) error {
 			if err != nil {
 				return err
 			}
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
+			if !strings.Contains(info, "cluster_state:ok") ||
+				!strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", shards)) {
 				return errors.New("redistest: the cluster did not come up:\n" + info)
 			}
 			//lint:ignore SA1019 CLUSTER SHARDS is Redis 7's
@@ -113,7 +118,8 @@ func (c *ClusterServers) start(shards int) error {
 				return err
 			}
 			if len(ranges) != shards {
-				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", len(ranges), shards)
+				return fmt.Errorf("redistest: a node knows %d of %d slot ranges", len(ranges),
+					shards)
 			}
 		}
 		return nil
@@ -150,7 +156,8 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 		if err := c.meet(ctx, rdb); err != nil {
 			return err
 		}
-		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil { // once it knows its master
+		// once it knows its master
+		if err := poll(func() error { return rdb.ClusterReplicate(ctx, id).Err() }); err != nil {
 			return err
 		}
 	}
@@ -159,7 +166,7 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 			return err
 		}
 	}
-	// Each master must know all replicas: one that it does not know gets no vote.
+	// Each master must know all replicas: it votes for no replica that it does not know.
 	for _, n := range c.nodes {
 		err := poll(func() error {
 			table, err := n.ClusterNodes(ctx).Result()
@@ -175,7 +182,8 @@ func (c *ClusterServers) AddReplicas(ctx context.Context) error {
 	return nil
 }
 
-// AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others know it.
+// AddMaster gives the cluster a master without slots, the last of Nodes, and waits until all others
+// know it.
 func (c *ClusterServers) AddMaster(ctx context.Context) error {
 	if err := c.addNode(); err != nil {
 		return err
@@ -189,10 +197,12 @@ func (c *ClusterServers) AddMaster(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if strings.Contains(table, "handshake") || strings.Count(table, "master") < len(c.nodes) {
+			if strings.Contains(table, "handshake") ||
+				strings.Count(table, "master") < len(c.nodes) {
 				return errors.New("redistest: a node does not know all masters:\n" + table)
 			}
-			if info, err := n.ClusterInfo(ctx).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
+			if info, err := n.ClusterInfo(ctx).Result(); err != nil ||
+				!strings.Contains(info, "cluster_state:ok") {
 				return fmt.Errorf("redistest: a node does not serve: %v\n%s", err, info)
 			}
 		}
@@ -224,7 +234,8 @@ func (c *ClusterServers) AwaitFailover(ctx context.Context, dead int) error {
 	return nil
 }
 
-// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is that one's replica.
+// Rejoin starts Nodes[dead] again, whose replica has taken its place, and waits until it is a
+// replica of that one.
 func (c *ClusterServers) Rejoin(ctx context.Context, dead int) error {
 	if err := c.Nodes[dead].Restart(); err != nil {
 		return err
@@ -249,7 +260,7 @@ func (c *ClusterServers) Owner(ctx context.Context, slot int) (int, error) {
 	return from, err
 }
 
-// owner returns also the IDs of all Nodes.
+// owner also returns the IDs of all Nodes.
 func (c *ClusterServers) owner(ctx context.Context, slot int) (from int, ids []string, err error) {
 	ids = make([]string, len(c.nodes))
 	from = -1
@@ -284,7 +295,7 @@ func (c *ClusterServers) Addrs() []string {
 
 // Slot returns the slot of a key without braces.
 func Slot(key string) int {
-	crc := uint16(0) // CRC16-XMODEM, as the Cluster specification has it
+	crc := uint16(0) // CRC16-XMODEM, as in the Cluster specification
 	for _, b := range []byte(key) {
 		crc ^= uint16(b) << 8
 		for range 8 {
@@ -297,8 +308,8 @@ func Slot(key string) int {
 	return int(crc) % slots
 }
 
-// MoveSlot moves a slot to the node Nodes[to] while clients go on, in the steps of redis-cli --cluster reshard. No two
-// calls may run at once.
+// MoveSlot moves a slot to the node Nodes[to] while clients keep working, in the steps of redis-cli
+// --cluster reshard. Two calls must not run at once.
 func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil {
@@ -319,11 +330,12 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 		if len(keys) == 0 {
 			break
 		}
-		if err := c.nodes[from].Migrate(ctx, host, port, keys[0], 0, startTimeout).Err(); err != nil {
+		if err := c.nodes[from].Migrate(ctx, host, port, keys[0], 0,
+			startTimeout).Err(); err != nil {
 			return err
 		}
 	}
-	// First the new owner, so that at no time nobody has the slot.
+	// First the new owner, so that a node has the slot at any time.
 	order := []int{to, from}
 	for i := range c.nodes {
 		if i != to && i != from {
@@ -331,15 +343,16 @@ func (c *ClusterServers) MoveSlot(ctx context.Context, slot, to int) error {
 		}
 	}
 	for _, i := range order {
-		if err := c.nodes[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[to]).Err(); err != nil {
+		if err := c.nodes[i].Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE",
+			ids[to]).Err(); err != nil {
 			return err
 		}
 	}
 	return poll(func() error { return c.agree(ctx) })
 }
 
-// OpenSlot begins to move a slot to the node Nodes[to] and goes no further, as a resharding that was interrupted:
-// what is in the slot stays, what is new goes to the other node. MoveSlot ends it.
+// OpenSlot begins to move a slot to the node Nodes[to] and stops there, like an interrupted
+// resharding: existing keys stay, new ones go to the other node. MoveSlot completes it.
 func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
 	from, ids, err := c.owner(ctx, slot)
 	if err != nil || from == to {
@@ -349,7 +362,8 @@ func (c *ClusterServers) OpenSlot(ctx context.Context, slot, to int) error {
 }
 
 func (c *ClusterServers) openSlot(ctx context.Context, slot, from, to int, ids []string) error {
-	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from]).Err(); err != nil {
+	if err := c.nodes[to].Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING",
+		ids[from]).Err(); err != nil {
 		return err
 	}
 	return c.nodes[from].Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to]).Err()
@@ -366,8 +380,9 @@ func inRange(slot int, r string) bool {
 	return err == nil && err2 == nil && first <= slot && slot <= last
 }
 
-// agree reports whether all nodes tell the same of each other's slots and epochs. A slot that is moved on before that
-// may end as nobody's, because then two nodes can choose the same epoch.
+// agree returns an error unless all nodes report the same slots and epochs of each other. If a slot
+// is moved again before that, it may end up without an owner, because two nodes can choose the same
+// epoch.
 func (c *ClusterServers) agree(ctx context.Context) error {
 	var first string
 	for i, n := range c.nodes {
@@ -385,8 +400,9 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 			epochs[f[6]] = true
 		}
 		slices.Sort(lines)
-		// Connected or not, that is for each node to say; the rest they must agree on.
-		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(strings.Join(lines, "\n"))
+		// Each node reports by itself whether it is connected; on the rest they must agree.
+		table = strings.NewReplacer(" disconnected", "", " connected", "").Replace(
+			strings.Join(lines, "\n"))
 		if i == 0 {
 			first = table
 		}
@@ -399,7 +415,8 @@ func (c *ClusterServers) agree(ctx context.Context) error {
 
 // Client returns a client with ContextTimeoutEnabled; Close closes it.
 func (c *ClusterServers) Client() *redis.ClusterClient {
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true})
+	rdb := redis.NewClusterClient(
+		&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clients = append(c.clients, rdb)

@@ -27,7 +27,7 @@ type Command struct {
 	Name string // in upper case, for example "HMGET"
 }
 
-// Setup reports whether the command is one that a client sends on its own account.
+// Setup reports whether the command is one that a client sends to set up a connection.
 func (c Command) Setup() bool {
 	switch c.Name {
 	case "HELLO", "AUTH", "SELECT", "READONLY", "CLIENT", "CLUSTER", "COMMAND", "PING":
@@ -36,11 +36,12 @@ func (c Command) Setup() bool {
 	return false
 }
 
-// Faults is a network that counts and, on demand, loses what passes. Its Dial is a Dialer for redis.Options and
-// redis.ClusterOptions. It is for commands that are sent one at a time, not for pipelines. The zero value loses
-// nothing.
+// Faults is a network that counts commands and, on demand, loses some. Its Dial is a Dialer for
+// redis.Options and redis.ClusterOptions. It is for commands that are sent one at a time, not for
+// pipelines. The zero value loses nothing.
 type Faults struct {
-	// Lose decides for each command. It is called by several goroutines, but never by two at once. nil: Nothing.
+	// Lose decides for each command. It is called by several goroutines, but never by two at once.
+	// nil: Nothing.
 	Lose func(Command) Loss
 
 	mu       sync.Mutex
@@ -51,8 +52,9 @@ type Faults struct {
 	conns    atomic.Int64
 }
 
-// Random returns a function for Lose that loses requests with probability p and replies with probability p, with
-// the same outcome for the same seed and order of commands. Commands of a connection's setup pass.
+// Random returns a function for Lose that loses requests with probability p and replies with
+// probability p. The result depends only on the seed and the order of commands. Commands that set
+// up a connection are not lost.
 func Random(seed uint64, p float64) func(Command) Loss {
 	rnd := rand.New(rand.NewPCG(seed, seed))
 	return func(c Command) Loss {
@@ -69,11 +71,11 @@ func Random(seed uint64, p float64) func(Command) Loss {
 	}
 }
 
-// Counts is what has passed so far.
+// Counts are the commands and bytes that have passed so far.
 type Counts struct {
 	Commands   int64            // complete or not, lost ones included
 	Names      map[string]int64 // the same, by name
-	RoundTrips int64            // times that somebody wrote and then waited for an answer
+	RoundTrips int64            // times that a client wrote and then waited for a reply
 	Out, In    int64            // bytes to and from the server
 	Conns      int64            // connections made
 }
@@ -135,7 +137,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if Loss(c.loss.Load()) == Request {
 		c.Conn.Close()
-		return len(p), nil // as a kernel does, which takes the bytes before it finds out
+		return len(p), nil // as a kernel does, which accepts the bytes before it notices the loss
 	}
 	n, err := c.Conn.Write(p)
 	c.faults.out.Add(int64(n))

@@ -1,5 +1,5 @@
-// Package redistest runs real Redis servers for tests: each on free loopback ports, in a directory of its own,
-// without persistence unless a test asks for it.
+// Package redistest runs real Redis servers for tests: each on free loopback ports, in a directory
+// of its own, without persistence unless a test asks for it.
 package redistest
 
 import (
@@ -20,11 +20,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startTimeout is how long a server or a cluster may take to come up. They need a fraction of it.
+// startTimeout is how long a server or a cluster may take to start. They need a fraction of it.
 const startTimeout = 20 * time.Second
 
-// ErrNotInstalled: there is no redis-server in the PATH.
-var ErrNotInstalled = errors.New("redistest: redis-server is not installed: apt-get install redis-server, or run scripts/test, which does")
+// ErrNotInstalled means that there is no redis-server in the PATH.
+var ErrNotInstalled = errors.New(
+	"redistest: redis-server is not installed (run apt-get install redis-server, or scripts/test, which does so)")
 
 // Server is one redis-server process.
 type Server struct {
@@ -41,8 +42,8 @@ type Server struct {
 	clients []interface{ Close() error }
 }
 
-// Single starts a server for this test and ends it with the test. args are options of redis-server, for example
-// "--maxmemory", "4mb"; they may switch persistence on.
+// Single starts a server for this test and ends it with the test. args are options of redis-server,
+// for example "--maxmemory", "4mb"; they may switch persistence on.
 func Single(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s, err := Start(t.TempDir(), args...)
@@ -53,8 +54,8 @@ func Single(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests use [Single].
-// Whoever starts a server closes it.
+// Start starts a server that keeps its files in dir, which must exist. It is for TestMain; tests
+// use [Single]. The caller closes the server.
 func Start(dir string, args ...string) (*Server, error) { return start(dir, nil, args...) }
 
 func start(dir string, first []string, args ...string) (*Server, error) {
@@ -62,12 +63,13 @@ func start(dir string, first []string, args ...string) (*Server, error) {
 		return nil, ErrNotInstalled
 	}
 	var last error
-	for range 20 { // another process may take a port between our look and the server's bind
+	for range 20 { // another process may take a port between our check and the server's bind
 		port, err := freePort()
 		if err != nil {
 			return nil, err
 		}
-		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, first: first, args: args}
+		s := &Server{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir,
+			first: first, args: args}
 		if last = s.run(); last == nil {
 			return s, nil
 		}
@@ -78,8 +80,8 @@ func start(dir string, first []string, args ...string) (*Server, error) {
 	return nil, last
 }
 
-// freePort finds a port for a server and, 10000 above it, for its cluster bus. Both lie below the range from which
-// the kernel takes the ports of outgoing connections.
+// freePort finds a port for a server and, 10000 above it, for its cluster bus. Both lie below the
+// range from which the kernel takes the ports of outgoing connections.
 func freePort() (int, error) {
 	for range 200 {
 		port := 10000 + rand.IntN(12000)
@@ -117,8 +119,9 @@ func (s *Server) run() error {
 		close(exited)
 	}(s.cmd, s.exited)
 
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, DialerRetries: 1, MaxRetries: -1, DisableIdentity: true,
-		DialTimeout: time.Second, ReadTimeout: time.Second})
+	rdb := redis.NewClient(
+		&redis.Options{Addr: s.Addr, DialerRetries: 1, MaxRetries: -1, DisableIdentity: true,
+			DialTimeout: time.Second, ReadTimeout: time.Second})
 	defer rdb.Close()
 	err := poll(func() error {
 		select {
@@ -126,18 +129,20 @@ func (s *Server) run() error {
 			return stop{fmt.Errorf("redistest: redis-server ended:\n%s", s.log.Bytes())}
 		default:
 		}
-		c, err := net.DialTimeout("tcp", s.Addr, time.Second) // the client would log each refusal
+		// the client would log each refused connection
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 		if err != nil {
 			return err
 		}
 		c.Close()
 		info, err := rdb.Info(context.Background(), "server").Result()
 		// Another server on this port would answer as well.
-		if err == nil && !bytes.Contains([]byte(info), fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
+		if err == nil && !bytes.Contains([]byte(info),
+			fmt.Appendf(nil, "process_id:%d\r", s.cmd.Process.Pid)) {
 			err = errors.New("redistest: the port is in use by another server")
 		}
 		var refused redis.Error
-		if errors.As(err, &refused) { // it answers: LOADING, or it wants a password
+		if errors.As(err, &refused) { // it answers: it is loading, or requires a password
 			return nil
 		}
 		return err
@@ -168,25 +173,26 @@ func (s *Server) Close() {
 	s.Kill()
 }
 
-// Kill ends the process at once, as a crash does.
+// Kill ends the process at once, like a crash.
 func (s *Server) Kill() {
 	s.cmd.Process.Kill()
 	<-s.exited
 }
 
-// Restart kills the server and starts it again on the same port. Its data are gone unless its options persist them.
+// Restart kills the server and starts it again on the same port. Its data are gone unless its
+// options persist them.
 func (s *Server) Restart() error {
 	s.Kill()
 	return s.run()
 }
 
-// Stop freezes the process: the kernel still takes connections and bytes, nobody answers.
+// Stop freezes the process: the kernel still accepts connections and bytes, but there is no reply.
 func (s *Server) Stop() { s.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Cont lets a frozen process go on.
+// Cont continues a frozen process.
 func (s *Server) Cont() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
-// stop ends a poll early.
+// stop is an error that ends a poll early.
 type stop struct{ error }
 
 // poll calls f until it succeeds, at most for startTimeout.

@@ -45,7 +45,8 @@ func TestSingle(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
-	if _, err := Start(t.TempDir(), "--no-such-option", "1"); err == nil || !strings.Contains(err.Error(), "no-such-option") {
+	if _, err := Start(t.TempDir(), "--no-such-option", "1"); err == nil ||
+		!strings.Contains(err.Error(), "no-such-option") {
 		t.Errorf("got %v, want the server's own words", err)
 	}
 }
@@ -65,7 +66,8 @@ func TestCluster(t *testing.T) {
 func TestFaults(t *testing.T) {
 	s := Single(t)
 	faults := &Faults{}
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, Dialer: faults.Dial, MaxRetries: -1, PoolSize: 1})
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, Dialer: faults.Dial, MaxRetries: -1,
+		PoolSize: 1})
 	defer rdb.Close()
 	rdb.Ping(ctx)
 
@@ -78,7 +80,8 @@ func TestFaults(t *testing.T) {
 		t.Fatal("the value changed on its way")
 	}
 	after := faults.Counts()
-	if n := after.Commands - before.Commands; n != 2 || after.Names["SET"] != 1 || after.Names["GET"] != 1 {
+	if n := after.Commands - before.Commands; n != 2 || after.Names["SET"] != 1 ||
+		after.Names["GET"] != 1 {
 		t.Errorf("%d commands, want SET and GET: %v", n, after.Names)
 	}
 	if n := after.RoundTrips - before.RoundTrips; n != 2 {

@@ -9,15 +9,17 @@ import (
 	"testing"
 )
 
-// promptly makes a master send its data to a new replica at once, not after 5 s in the hope of more replicas.
+// promptly makes a master send its data to a new replica at once, not after 5 s in the hope of more
+// replicas.
 var promptly = []string{"--repl-diskless-sync-delay", "0"}
 
-// Replica starts a replica of master for this test, and waits until it has all of its data. args are options of the
-// replica.
+// Replica starts a replica of master for this test, and waits until it has all of its data. args
+// are options of the replica.
 func Replica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
-	// For a master that was started without replicas in mind.
-	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:], promptly[1]).Err(); err != nil {
+	// The master may have been started without it.
+	if err := master.Client().ConfigSet(context.Background(), promptly[0][2:],
+		promptly[1]).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s, err := startReplica(t.TempDir(), master, args...)
@@ -42,7 +44,8 @@ func startReplica(dir string, master *Server, args ...string) (*Server, error) {
 	return s, nil
 }
 
-// Follow makes the server a replica of master, and waits until it has all of its data. What it had itself is gone.
+// Follow makes the server a replica of master, and waits until it has all of its data. It loses its
+// own data.
 func (s *Server) Follow(ctx context.Context, master *Server) error {
 	host, port, _ := net.SplitHostPort(master.Addr)
 	rdb := s.Client()
@@ -64,7 +67,7 @@ func (s *Server) inSync(ctx context.Context) error {
 	})
 }
 
-// awaitMaster waits until the server takes writes.
+// awaitMaster waits until the server accepts writes.
 func (s *Server) awaitMaster(ctx context.Context) error {
 	rdb := s.Client()
 	return poll(func() error {

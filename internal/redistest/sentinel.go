@@ -17,7 +17,8 @@ import (
 // MasterName is the name under which sentinels know the master.
 const MasterName = "master"
 
-// SentinelServers is a master with its replicas, and the sentinels that promote one of them when the master is gone.
+// SentinelServers is a master with its replicas, and the sentinels that promote one of them when
+// the master is gone.
 type SentinelServers struct {
 	Nodes     []*Server // the first of them is the master at first
 	Sentinels []*Server
@@ -26,9 +27,10 @@ type SentinelServers struct {
 	clients []*redis.Client
 }
 
-// Sentinel starts one master, so many replicas and sentinels for this test, and ends them with the test. args are
-// options of master and replicas. The sentinels believe that a master is gone when it has been silent for 1.5 s: they ping
-// once a second, and with less than that one that was just promoted, and is not pinged yet, counts as silent.
+// Sentinel starts one master, so many replicas and sentinels for this test, and ends them with the
+// test. args are options of master and replicas. The sentinels consider a master down when it has
+// not answered for 1.5 s. They ping once a second; with a shorter limit a master that was just
+// promoted, and not pinged yet, would count as down.
 func Sentinel(t testing.TB, replicas, sentinels int, args ...string) *SentinelServers {
 	t.Helper()
 	s := &SentinelServers{}
@@ -90,7 +92,8 @@ func (s *SentinelServers) watched(ctx context.Context, replicas int) error {
 		defer rdb.Close()
 		err := poll(func() error {
 			state, err := rdb.Master(ctx, MasterName).Result()
-			if err == nil && (state["num-slaves"] != fmt.Sprint(replicas) || state["num-other-sentinels"] != fmt.Sprint(len(s.Sentinels)-1)) {
+			if err == nil && (state["num-slaves"] != fmt.Sprint(replicas) ||
+				state["num-other-sentinels"] != fmt.Sprint(len(s.Sentinels)-1)) {
 				err = fmt.Errorf("redistest: a sentinel does not know all: %v", state)
 			}
 			return err
@@ -122,8 +125,8 @@ func (s *SentinelServers) Master(ctx context.Context) (*Server, error) {
 	return nil, fmt.Errorf("redistest: the master is %v, which is none of ours", addr)
 }
 
-// AwaitFailover waits until another node than old is the master, takes writes, and has all other nodes that run as
-// replicas.
+// AwaitFailover waits until a node other than old is the master, accepts writes, and has all other
+// running nodes as replicas.
 func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Server, error) {
 	var master *Server
 	err := poll(func() (err error) {
@@ -146,7 +149,8 @@ func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Serv
 		rdb := node.Client()
 		err := poll(func() error {
 			info, err := rdb.Info(ctx, "replication").Result()
-			if err == nil && !(strings.Contains(info, "master_host:"+host) && strings.Contains(info, "master_port:"+port)) {
+			if err == nil && !(strings.Contains(info, "master_host:"+host) &&
+				strings.Contains(info, "master_port:"+port)) {
 				err = errors.New("redistest: a replica does not follow the new master:\n" + info)
 			}
 			return err
@@ -161,8 +165,8 @@ func (s *SentinelServers) AwaitFailover(ctx context.Context, old *Server) (*Serv
 	return master, nil
 }
 
-// Rejoin starts the old master again as a replica of the new one, and waits until the sentinels are done with the
-// failover and could do another.
+// Rejoin starts the old master again as a replica of the new one, and waits until the sentinels
+// have finished the failover and could do another one.
 func (s *SentinelServers) Rejoin(ctx context.Context, old, master *Server) error {
 	_, port, _ := net.SplitHostPort(master.Addr)
 	each := func(f func(*redis.SentinelClient) error) error {
@@ -211,9 +215,11 @@ func (s *SentinelServers) Addrs() []string {
 	return addrs
 }
 
-// Client returns a client of the master, whoever that is, with ContextTimeoutEnabled; Close closes it.
+// Client returns a client of the current master, with ContextTimeoutEnabled; Close closes it.
 func (s *SentinelServers) Client() *redis.Client {
-	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs(), ContextTimeoutEnabled: true})
+	rdb := redis.NewFailoverClient(
+		&redis.FailoverOptions{MasterName: MasterName, SentinelAddrs: s.Addrs(),
+			ContextTimeoutEnabled: true})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = append(s.clients, rdb)

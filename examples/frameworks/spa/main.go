@@ -1,4 +1,5 @@
-// Command spa is a single-page app: static files that any cache may keep, and an API whose visitors are guests or members.
+// Command spa is a single-page app: static files that any cache may keep, and an API whose visitors
+// are guests or members.
 //
 //	cd examples/frameworks && go run ./spa
 package main
@@ -43,8 +44,8 @@ func config(cookie guest.Cookie) guest.Config {
 	}
 }
 
-// site serves page and API from one origin. The middleware is around the API alone: the files carry no cookie and do not
-// vary by it.
+// site serves page and API from one origin. The middleware is only around the API: the files carry
+// no cookie and do not vary by it.
 func site(guests *guest.Manager) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", static())
@@ -52,11 +53,12 @@ func site(guests *guest.Manager) http.Handler {
 	return mux
 }
 
-// subdomain serves the API to a page of another subdomain, such as https://www.shop.test to api.shop.test. It is the same
-// site, so the cookie of the API's host needs neither Domain nor SameSite=None.
+// subdomain serves the API to a page of another subdomain, such as https://www.shop.test to
+// api.shop.test. It is the same site, so the cookie of the API's host needs neither Domain nor
+// SameSite=None.
 func subdomain(guests *guest.Manager, page string) http.Handler {
 	policy := cors.New(cors.Options{
-		AllowedOrigins:   []string{page}, // each by name: whoever is listed acts as the visitor
+		AllowedOrigins:   []string{page}, // each by name: a listed origin can act as the visitor
 		AllowedMethods:   []string{"GET", "POST"},
 		AllowCredentials: true,
 	})
@@ -69,7 +71,7 @@ var files embed.FS
 func static() http.Handler {
 	root, err := fs.Sub(files, "static")
 	if err != nil {
-		panic(err) // only for a name that is no path
+		panic(err) // only for an invalid path
 	}
 	server := http.FileServerFS(root)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +112,7 @@ func answer(w http.ResponseWriter, v any, err error) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// sessions stands for the app's own: from a cookie to an account.
+// sessions stands for the app's own sessions: from a cookie to an account.
 var sessions sync.Map
 
 func account(r *http.Request) string {

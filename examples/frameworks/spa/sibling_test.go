@@ -22,40 +22,45 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// MAIN and SPARE stand for the values of the attacker's guest's two cookies, and .suffix for the second one's name.
+// MAIN and PROVISIONAL stand for the values of the two cookies of the attacker's guest, and .suffix
+// for the end of the second one's name.
 const (
-	mainName  = "__Host-Http-guest"
-	spareName = mainName + ".suffix"
-	forAll    = "; Domain=shop.test; Path=/; Secure; HttpOnly"
+	mainName        = "__Host-Http-guest"
+	provisionalName = mainName + ".suffix"
+	forAll          = "; Domain=shop.test; Path=/; Secure; HttpOnly"
 )
 
-// What evil.shop.test tries, by a line of Set-Cookie, or by script as it begins with js: or store: (the CookieStore API).
-// arrives: Chromium 156 takes it and sends something of it to www.shop.test.
+// What evil.shop.test tries with a line of Set-Cookie, or with a script if it begins with js: or
+// store: (the CookieStore API). arrives: Chromium 156 accepts it and sends a cookie for it to
+// www.shop.test.
 var planted = []struct {
 	line    string
 	arrives bool
 }{
-	// Under our names: browsers take them from the very host alone, without Domain, and here with HttpOnly.
+	// Under our names, which browsers accept only from the host itself, without Domain, and here
+	// with HttpOnly.
 	{mainName + "=MAIN" + forAll, false},
-	{spareName + "=SPARE" + forAll, false},
+	{provisionalName + "=PROVISIONAL" + forAll, false},
 	{" \t" + mainName + " =MAIN" + forAll, false},
-	{mainName + "=MAIN; Path=/; Secure; HttpOnly", false}, // evil's own, which only evil gets
+	// evil's own cookie, which only evil gets
+	{mainName + "=MAIN; Path=/; Secure; HttpOnly", false},
 	{"js:" + mainName + "=MAIN; Domain=shop.test; Path=/; Secure", false},
-	{"js:" + spareName + "=SPARE; Path=/; Secure", false},
+	{"js:" + provisionalName + "=PROVISIONAL; Path=/; Secure", false},
 
-	// Nameless. This Chromium takes none with "=" inside; older ones refused those that begin with __Host-.
+	// Without a name. This Chromium accepts none that contain "="; older ones refused those that
+	// begin with __Host-.
 	{"=" + mainName + "=MAIN" + forAll, false},
-	{" = " + spareName + "=SPARE" + forAll, false},
+	{" = " + provisionalName + "=PROVISIONAL" + forAll, false},
 	{"js:=" + mainName + "=MAIN; Domain=shop.test; Path=/; Secure", false},
 	{"==" + mainName + "=MAIN" + forAll, false},
 	{"=a=" + mainName + "=MAIN" + forAll, false},
 	{`="` + mainName + `=MAIN"` + forAll, false},
-	{"=\u2000" + spareName + "=SPARE" + forAll, false},
+	{"=\u2000" + provisionalName + "=PROVISIONAL" + forAll, false},
 	{"=," + mainName + "=MAIN" + forAll, false},
 
 	// In another case, quoted, or with one more byte or word.
 	{"__HOST-HTTP-GUEST=MAIN" + forAll, false},
-	{"__host-http-guest.suffix=SPARE" + forAll, false},
+	{"__host-http-guest.suffix=PROVISIONAL" + forAll, false},
 	{"GUEST=MAIN" + forAll, true},
 	{"guest=MAIN" + forAll, true},
 	{`"` + mainName + `"=MAIN` + forAll, true},
@@ -66,40 +71,42 @@ var planted = []struct {
 	{`a="x, ` + mainName + `=MAIN"` + forAll, true},
 	{"a=\t" + mainName + "=MAIN" + forAll, true},
 
-	// Beside a space of Unicode, or a control character.
+	// With a Unicode space or a control character beside it.
 	{"\u2000" + mainName + "=MAIN" + forAll, true},
-	{"\u2000" + spareName + "=SPARE" + forAll, true},
-	{spareName + "\u2000=SPARE" + forAll, false}, // it begins with __Host-
-	{"\u3000" + spareName + "=SPARE" + forAll, true},
-	{"\u1680" + spareName + "=SPARE" + forAll, true},
-	{"\u2028" + spareName + "=SPARE" + forAll, true},
-	{"\u0085" + spareName + "=SPARE" + forAll, true},
-	{"\u00a0" + spareName + "=SPARE" + forAll, true},
-	{"\x85" + spareName + "=SPARE" + forAll, true},
-	{"\xa0" + spareName + "=SPARE" + forAll, true},
-	{"\ufeff" + spareName + "=SPARE" + forAll, true},
-	{"\v" + spareName + "=SPARE" + forAll, false},
-	{"\f" + spareName + "=SPARE" + forAll, false},
-	{"\x1c" + spareName + "=SPARE" + forAll, false},
-	{"\x7f" + spareName + "=SPARE" + forAll, false},
-	{"a\x00;" + spareName + "=SPARE" + forAll, false},
-	{"js:\u2001" + spareName + "=SPARE; Domain=shop.test; Path=/; Secure", true},
+	{"\u2000" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{provisionalName + "\u2000=PROVISIONAL" + forAll, false}, // it begins with __Host-
+	{"\u3000" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\u1680" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\u2028" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\u0085" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\u00a0" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\x85" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\xa0" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\ufeff" + provisionalName + "=PROVISIONAL" + forAll, true},
+	{"\v" + provisionalName + "=PROVISIONAL" + forAll, false},
+	{"\f" + provisionalName + "=PROVISIONAL" + forAll, false},
+	{"\x1c" + provisionalName + "=PROVISIONAL" + forAll, false},
+	{"\x7f" + provisionalName + "=PROVISIONAL" + forAll, false},
+	{"a\x00;" + provisionalName + "=PROVISIONAL" + forAll, false},
+	{"js:\u2001" + provisionalName + "=PROVISIONAL; Domain=shop.test; Path=/; Secure", true},
 	{"js:\u2001" + mainName + "=MAIN; Domain=shop.test; Path=/; Secure", true},
-	{"js:a\n" + spareName + "=SPARE; Domain=shop.test; Path=/; Secure", false},
+	{"js:a\n" + provisionalName + "=PROVISIONAL; Domain=shop.test; Path=/; Secure", false},
 	{"store:" + mainName + "=MAIN", false},
 	{"store:\u2002" + mainName + "=MAIN", true},
 	{"store:=" + mainName + "=MAIN", false},
 }
 
-// Who serves a page at a sibling subdomain can set cookies for the whole domain. Whatever they are, the visitor's guest
-// stays the visitor's: it is neither the attacker's nor taken in by it, and the attacker reads nothing of it.
+// A page on another subdomain can set cookies for the whole domain. No cookie changes whose guest
+// the visitor's is: it is neither the attacker's nor absorbed by the attacker's, and the attacker
+// reads nothing of it.
 func TestASiblingSubdomainTakesNoGuest(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		t.Run(fmt.Sprint("before the visitor comes to the shop, HTTP/2 ", http2), func(t *testing.T) {
-			siblingTakesNoGuest(t, http2, false, "=MAIN")
-		})
+		t.Run(fmt.Sprint("before the visitor comes to the shop, HTTP/2 ", http2),
+			func(t *testing.T) {
+				siblingTakesNoGuest(t, http2, false, "=MAIN")
+			})
 		t.Run(fmt.Sprint("from a visitor with a cart, HTTP/2 ", http2), func(t *testing.T) {
-			siblingTakesNoGuest(t, http2, true, "=SPARE")
+			siblingTakesNoGuest(t, http2, true, "=PROVISIONAL")
 		})
 	}
 }
@@ -107,8 +114,9 @@ func TestASiblingSubdomainTakesNoGuest(t *testing.T) {
 func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 	address := guest.NewValue("address", guest.PreferGuest[string]).Encrypted()
 	guests, err := guest.New(guest.Config{
-		Store: memstore.New(memstore.Config{}), Secrets: [][]byte{[]byte("change me: 32 random bytes or more")},
-		Data: []guest.Kind{Cart, address},
+		Store:   memstore.New(memstore.Config{}),
+		Secrets: [][]byte{[]byte("change me: 32 random bytes or more")},
+		Data:    []guest.Kind{Cart, address},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +149,8 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 		json.NewEncoder(w).Encode(mine(r))
 	}))
 
-	// The attacker is a visitor too, an earlier one: of two guests of one browser the older takes in the younger.
+	// The attacker is an earlier visitor, because of two guests of one browser the older absorbs
+	// the younger.
 	ask := func(path, cookies string) (a answer, set []*http.Cookie) {
 		r := httptest.NewRequest("GET", "https://www.shop.test"+path, nil)
 		r.Header["Cookie"] = []string{cookies}
@@ -153,29 +162,31 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 		return a, w.Result().Cookies()
 	}
 	attacker, set := ask("/", "")
-	spare := set[0]
-	_, set = ask("/", spare.Name+"="+spare.Value)
+	provisional := set[0]
+	_, set = ask("/", provisional.Name+"="+provisional.Value)
 	main := set[slices.IndexFunc(set, func(c *http.Cookie) bool { return c.Name == mainName })]
-	spell := strings.NewReplacer("MAIN", main.Value, "SPARE", spare.Value, ".suffix", strings.TrimPrefix(spare.Name, mainName)).Replace
+	spell := strings.NewReplacer("MAIN", main.Value, "PROVISIONAL", provisional.Value, ".suffix",
+		strings.TrimPrefix(provisional.Name, mainName)).Replace
 
 	var mu sync.Mutex
 	var got []string // the Cookie headers that www.shop.test got
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch host, _, _ := strings.Cut(r.Host, ":"); {
-		case r.URL.Path == "/favicon.ico":
-			http.NotFound(w, r)
-		case host != "evil.shop.test":
-			mu.Lock()
-			got = append(got, strings.Join(r.Header["Cookie"], "; "))
-			mu.Unlock()
-			shop.ServeHTTP(w, r)
-		case r.URL.Path == "/plant":
-			i, _ := strconv.Atoi(r.FormValue("i"))
-			w.Header()["Set-Cookie"] = []string{spell(planted[i].line)}
-		default:
-			io.WriteString(w, "<p>evil</p>")
-		}
-	}))
+	server := httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch host, _, _ := strings.Cut(r.Host, ":"); {
+			case r.URL.Path == "/favicon.ico":
+				http.NotFound(w, r)
+			case host != "evil.shop.test":
+				mu.Lock()
+				got = append(got, strings.Join(r.Header["Cookie"], "; "))
+				mu.Unlock()
+				shop.ServeHTTP(w, r)
+			case r.URL.Path == "/plant":
+				i, _ := strconv.Atoi(r.FormValue("i"))
+				w.Header()["Set-Cookie"] = []string{spell(planted[i].line)}
+			default:
+				io.WriteString(w, "<p>evil</p>")
+			}
+		}))
 	server.EnableHTTP2 = http2
 	server.StartTLS()
 	defer server.Close()
@@ -209,10 +220,13 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 			script = fmt.Sprintf("document.cookie = %q", cookie)
 		case ok && kind == "store":
 			j := strings.LastIndexByte(cookie[:len(cookie)-3], '=')
-			script = fmt.Sprintf("cookieStore.set({name: %q, value: %q, domain: 'shop.test'}).catch(() => 0)", cookie[:j], cookie[j+1:])
+			script = fmt.Sprintf(
+				"cookieStore.set({name: %q, value: %q, domain: 'shop.test'}).catch(() => 0)",
+				cookie[:j], cookie[j+1:])
 		}
 		stored := b.stored(www)
-		do(b, script, chromedp.Evaluate[any]("Promise.resolve("+script+").then(() => 0)", chromedp.EvalAwaitPromise))
+		do(b, script, chromedp.Evaluate[any]("Promise.resolve("+script+").then(() => 0)",
+			chromedp.EvalAwaitPromise))
 		if arrives := !slices.Equal(b.stored(www), stored); arrives != p.arrives {
 			t.Logf("row %d, %q, arrives: %v, which is new", i, p.line, arrives)
 		}
@@ -223,23 +237,28 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 	}
 	after := visit("/")
 
-	if after.Guest == attacker.Guest || after.Guest != before.Guest || after.Cart["tea"] != 1 || after.Address != "14 Elm Row" {
-		t.Errorf("the visitor is %+v, was %+v, and the attacker's guest is %s", after, before, attacker.Guest)
+	if after.Guest == attacker.Guest || after.Guest != before.Guest || after.Cart["tea"] != 1 ||
+		after.Address != "14 Elm Row" {
+		t.Errorf("the visitor is %+v, was %+v, and the attacker's guest is %s", after, before,
+			attacker.Guest)
 	}
-	for _, cookie := range []string{spare.Name + "=" + spare.Value, mainName + "=" + main.Value} {
-		if a, _ := ask("/", cookie); a.Guest != attacker.Guest || len(a.Cart) != 0 || a.Address != "" {
+	for _, cookie := range []string{provisional.Name + "=" + provisional.Value,
+		mainName + "=" + main.Value} {
+		if a, _ := ask("/", cookie); a.Guest != attacker.Guest || len(a.Cart) != 0 ||
+			a.Address != "" {
 			t.Errorf("the attacker's guest has become %+v", a)
 		}
 	}
 
-	// What the browser sent: the visitor's own cookie under our name alone, and of what was planted what the table says.
+	// The browser sent only the visitor's own cookie under our name, and of the planted ones those
+	// that the table lists.
 	mu.Lock()
 	last := got[len(got)-1]
 	mu.Unlock()
 	ours := regexp.MustCompile(`^` + mainName + `(\.[A-Za-z0-9_-]{6})?$`)
 	for pair := range strings.SplitSeq(last, ";") {
 		name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-		if ours.MatchString(name) && (value == main.Value || value == spare.Value) {
+		if ours.MatchString(name) && (value == main.Value || value == provisional.Value) {
 			t.Errorf("the browser sends the attacker's cookie under our name: %q", pair)
 		}
 	}
@@ -252,7 +271,8 @@ func siblingTakesNoGuest(t *testing.T, http2, earlier bool, plants string) {
 func (b *browser) stored(url string) (pairs []string) {
 	b.Helper()
 	get := func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
-		return cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url}})
+		return cdp.Call(ctx, target, network.GetCookies,
+			network.GetCookiesParams{URLs: []string{url}})
 	}
 	for _, c := range do(b, "reading cookies", get).Cookies {
 		pairs = append(pairs, c.Name+"="+c.Value)

@@ -21,23 +21,23 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A shop is the site on a TLS server, and what it saw.
+// A shop is the site on a TLS server, and a record of its requests.
 type shop struct {
 	*httptest.Server
-	guests *guest.Manager
-	minted atomic.Int64
+	guests  *guest.Manager
+	created atomic.Int64
 
 	mu    sync.Mutex
 	asked map[string]int // how often, by host and path
 }
 
-// newShop serves an app. The first four notes of what was seen wait for each other, so that none is answered before all
-// have come.
+// newShop serves an app. The first four POST requests to /api/seen/ wait for each other, so that
+// none is answered before all have arrived.
 func newShop(t *testing.T, app func(m *guest.Manager, port string) http.Handler) *shop {
 	t.Helper()
 	s := &shop{asked: map[string]int{}}
 	c := config(guest.Cookie{})
-	c.Hooks.Created = func(context.Context) { s.minted.Add(1) }
+	c.Hooks.Created = func(context.Context) { s.created.Add(1) }
 	guests, err := guest.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -45,19 +45,21 @@ func newShop(t *testing.T, app func(m *guest.Manager, port string) http.Handler)
 	s.guests = guests
 	var together sync.WaitGroup
 	together.Add(4)
-	var notes atomic.Int64
+	var seen atomic.Int64
 	var served http.Handler
-	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		host, _, _ := strings.Cut(r.Host, ":")
-		s.asked[host+r.URL.Path]++
-		s.mu.Unlock()
-		if r.Method == "POST" && strings.HasPrefix(r.URL.Path, "/api/seen/") && notes.Add(1) <= 4 {
-			together.Done()
-			together.Wait()
-		}
-		served.ServeHTTP(w, r)
-	}))
+	s.Server = httptest.NewUnstartedServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.mu.Lock()
+			host, _, _ := strings.Cut(r.Host, ":")
+			s.asked[host+r.URL.Path]++
+			s.mu.Unlock()
+			if r.Method == "POST" && strings.HasPrefix(r.URL.Path, "/api/seen/") &&
+				seen.Add(1) <= 4 {
+				together.Done()
+				together.Wait()
+			}
+			served.ServeHTTP(w, r)
+		}))
 	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
 	served = app(guests, port)
 	s.StartTLS()
@@ -87,7 +89,7 @@ func TestOneOrigin(t *testing.T) {
 	b.open(url)
 	b.sees("seen", "1 aloe, 1 cactus, 1 fern, 1 monstera")
 	b.sees("cart", "nothing")
-	if n := s.minted.Load(); n != 4 {
+	if n := s.created.Load(); n != 4 {
 		t.Errorf("%d guests for four calls at once", n)
 	}
 	if got := b.cookies(url); !slices.Equal(got, []string{"__Host-Http-guest"}) {
@@ -99,7 +101,7 @@ func TestOneOrigin(t *testing.T) {
 	b.open(url)
 	b.sees("seen", "2 aloe, 2 cactus, 2 fern, 2 monstera")
 	b.sees("cart", "1 tea")
-	if n := s.minted.Load(); n != 4 {
+	if n := s.created.Load(); n != 4 {
 		t.Errorf("%d guests, %d of them after the first calls", n, n-4)
 	}
 	s.mu.Lock()
@@ -138,7 +140,7 @@ func TestSubdomains(t *testing.T) {
 	b.sees("seen", "1 aloe, 1 cactus, 1 fern, 1 monstera")
 	b.click("#add")
 	b.sees("cart", "1 tea")
-	if n := s.minted.Load(); n != 1 {
+	if n := s.created.Load(); n != 1 {
 		t.Errorf("%d guests", n)
 	}
 	if got := b.cookies(www); len(got) != 0 {
@@ -157,7 +159,7 @@ func TestSubdomains(t *testing.T) {
 	s.has(t, "ann", Seen, allSeen)
 }
 
-// From another origin a POST begins no guest and claims none, even if CORS allows it.
+// From another origin a POST creates no guest and claims none, even if CORS allows it.
 func TestFromAnotherOriginOnlyAGETBegins(t *testing.T) {
 	s := newShop(t, twoOrigins)
 	ask := func(method, path, origin string) *http.Response {
@@ -184,13 +186,15 @@ func TestFromAnotherOriginOnlyAGETBegins(t *testing.T) {
 			t.Errorf("%s %s: allowed origin %q", tt.method, tt.path, got)
 		}
 	}
-	if got := ask("GET", "/api/cart", "https://www.evil.test").Header.Get("Access-Control-Allow-Origin"); got != "" {
+	if got := ask("GET", "/api/cart", "https://www.evil.test").Header.Get(
+		"Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("allowed origin %q", got)
 	}
 }
 
-// The files are the same for all, whether the middleware is around the API or around everything. Around everything they
-// vary by Cookie: a shared cache keeps one of each for every visitor.
+// The files are the same for all visitors, whether the middleware is around the API or around
+// everything. Around everything they vary by Cookie: a shared cache keeps one copy for each
+// visitor.
 func TestStaticFilesStayCacheable(t *testing.T) {
 	guests, err := guest.New(config(guest.Cookie{}))
 	if err != nil {
@@ -209,7 +213,8 @@ func TestStaticFilesStayCacheable(t *testing.T) {
 			if w.Result().Header["Set-Cookie"] != nil && path != "/missing" {
 				t.Errorf("%s, %s: %q", name, path, w.Result().Header["Set-Cookie"])
 			}
-			if got := w.Header().Get("Cache-Control"); got != "public, max-age=3600" && path != "/missing" {
+			if got := w.Header().Get("Cache-Control"); got != "public, max-age=3600" &&
+				path != "/missing" {
 				t.Errorf("%s, %s: Cache-Control %q", name, path, got)
 			}
 			if got := w.Header().Get("Vary"); got != tt.vary {
@@ -219,7 +224,8 @@ func TestStaticFilesStayCacheable(t *testing.T) {
 	}
 }
 
-// One Chromium for all tests. It takes each name below shop.test for this computer, and our certificate for theirs.
+// One Chromium for all tests. It resolves each name under shop.test to this computer, and accepts
+// our certificate for it.
 var chromium = sync.OnceValues(func() (context.Context, error) {
 	program, err := exec.LookPath("chromium")
 	if err != nil {
@@ -227,7 +233,7 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(program),
-		chromedp.NoSandbox, // root has none; it opens nothing but the shop
+		chromedp.NoSandbox, // root cannot use it; this browser opens only the shop
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
 		// Each window has an address bar whose popups are pages, too. They take half of the CPU time.
@@ -271,7 +277,7 @@ func newBrowser(t *testing.T) *browser {
 	return &browser{t, ctx}
 }
 
-// do runs an action with a deadline. What fails, fails with what the page says.
+// do runs an action with a deadline. A failure prints what the page says.
 func do[T any](b *browser, what string, action chromedp.Action[T]) T {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 15*time.Second)
@@ -315,7 +321,8 @@ func (b *browser) sees(id, text string) {
 func (b *browser) cookies(url string) (names []string) {
 	b.Helper()
 	get := func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
-		return cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url}})
+		return cdp.Call(ctx, target, network.GetCookies,
+			network.GetCookiesParams{URLs: []string{url}})
 	}
 	for _, c := range do(b, "reading cookies", get).Cookies {
 		names = append(names, c.Name)
