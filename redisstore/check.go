@@ -76,7 +76,7 @@ var (
 
 func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
 	info := redis.NewStringCmd(ctx, "info")
-	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, node, info) }); err != nil {
+	if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, node, info) }); err != nil {
 		return []error{fmt.Errorf("redisstore: no INFO: %w", err)}
 	}
 	if v := versionLine.FindStringSubmatch(info.Val()); v != nil {

@@ -18,15 +18,6 @@ const (
 	BreakFor   = breakFor
 )
 
-// Late is how much later than their deadline the contexts that Timeouts makes may be done.
-const Late = late
-
-// Timeouts returns what makes the contexts of calls.
-func Timeouts(length time.Duration, sockets bool) func(context.Context) (context.Context, context.CancelFunc) {
-	t := &timers{length: length}
-	return func(ctx context.Context) (context.Context, context.CancelFunc) { return t.limit(ctx, sockets) }
-}
-
 // Client is the store's.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
 

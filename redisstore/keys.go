@@ -26,7 +26,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 		for _, node := range nodes {
 			for cursor, first := uint64(0), true; first || cursor != 0; first = false {
 				scan := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
-				if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, node, scan) }); err != nil {
+				if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, node, scan) }); err != nil {
 					yield("", fmt.Errorf("redisstore: keys: %w", err))
 					return
 				}
@@ -55,7 +55,7 @@ func (s *Store) masters(ctx context.Context) ([]processor, error) {
 		nodes = append(nodes, node)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.read.length)
+	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
 	defer cancel()
 	var err error
 	switch c := s.rdb.(type) {

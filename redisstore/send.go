@@ -15,15 +15,15 @@ import (
 // attempts is how often a call is sent at most.
 const attempts = 3
 
-// call calls try until it succeeds or it makes no sense to go on, at most for the timers' length.
-func (s *Store) call(ctx context.Context, t *timers, try func(context.Context) error) error {
+// call calls try until it succeeds or it makes no sense to go on, at most for timeout.
+func (s *Store) call(ctx context.Context, timeout time.Duration, try func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if !s.breaker.allow() {
 		return ErrOpen
 	}
-	own, cancel := t.limit(ctx, s.deadlines)
+	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := repeat(own, try)
 	answered := err == nil || isReply(err)
@@ -35,7 +35,7 @@ func (s *Store) call(ctx context.Context, t *timers, try func(context.Context) e
 	case hurried != nil:
 		return fmt.Errorf("%w: %w", hurried, err)
 	}
-	return fmt.Errorf("no answer within %v: %w", t.length, err)
+	return fmt.Errorf("no answer within %v: %w", timeout, err)
 }
 
 // ended is ctx.Err, but not later than the socket, which has the same deadline.

@@ -49,8 +49,8 @@ type Config struct {
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
-	read         timers
-	write        timers
+	readTimeout  time.Duration
+	writeTimeout time.Duration
 	waitReplicas int
 	waitTimeout  time.Duration
 	deadlines    bool        // rdb ends a command at the deadline of its context
@@ -61,8 +61,8 @@ type Store struct {
 }
 
 // New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
-// client with ContextTimeoutEnabled saves a goroutine per call, and a call under way is then ended by its deadline alone: that
-// its context is cancelled is not noticed, nor does go-redis notice it while it waits for a reply. A Cluster client that reads
+// client with ContextTimeoutEnabled saves a goroutine per call, and a call under way is then ended by its deadline alone: go-redis
+// does not notice that its context is cancelled while it waits for a reply. A Cluster client that reads
 // from replicas still reads from masters here, as a replica may not know yet that a guest is claimed. See also [Store.Check].
 func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.Prefix == "" {
@@ -80,8 +80,8 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	s := &Store{
 		rdb:          rdb,
 		prefix:       cfg.Prefix + ":",
-		read:         timers{length: cfg.ReadTimeout},
-		write:        timers{length: cfg.WriteTimeout},
+		readTimeout:  cfg.ReadTimeout,
+		writeTimeout: cfg.WriteTimeout,
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
@@ -108,7 +108,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	from := s.masterOf(key)
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
-		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {
+		if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {
 			return nil, fmt.Errorf("redisstore: read: %w", err)
 		}
 		for name, value := range all.Val() {
@@ -119,7 +119,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 
 	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
 	some := redis.NewSliceCmd(ctx, appendPointers(append(make([]any, 0, 2+len(names)), "hmget", key), names)...)
-	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, some) }); err != nil {
+	if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, from, some) }); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
 	if len(some.Val()) != len(names) {

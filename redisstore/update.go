@@ -36,7 +36,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 	} else {
 		birth = s.birthOf(name, u)
 	}
-	err := s.call(ctx, &s.write, func(ctx context.Context) (err error) {
+	err := s.call(ctx, s.writeTimeout, func(ctx context.Context) (err error) {
 		if birth != nil {
 			err = s.bear(ctx, birth)
 			if !s.leftToScript(err) {
