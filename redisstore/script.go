@@ -139,12 +139,8 @@ func (r reading) place(name string) int {
 
 // The ways through the script.
 const (
-	wayUsual   = iota
-	wayRare    // the head says more
-	wayShort   // an addition whose sum is asked for, with one field that must be absent and one default
-	wayShorter // the same without those two
-
-	wayAt = idSize // the byte of the head that says which
+	wayUsual = iota
+	wayRare  // the head says more
 )
 
 // appendNumbers writes the head but for the strings.
@@ -167,14 +163,8 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 	wide := slices.Max(counts[:]) > math.MaxUint8
 	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed || len(u.UnsetPrefix) > 0
 	way := byte(wayUsual)
-	switch {
-	case rare:
+	if rare {
 		way = wayRare
-	case !u.Once || packed == 0 || mode == extend || len(u.Return) != 1 || strings.HasPrefix(u.Return[0], ".") || !exact(u.Add[u.Return[0]]):
-	case counts == [...]int{1, 0, 1, 1, 3, 0, 0, 1, 3}:
-		way = wayShort
-	case counts == [...]int{0, 0, 0, 1, 1, 0, 0, 1, 1}:
-		way = wayShorter
 	}
 
 	if confirm {

@@ -4,15 +4,14 @@
 -- nothing can fail: Redis looks at its memory only until then.
 --
 -- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So the
--- arguments of a small update are one; fields are known by their place and not by a table of names; and additions, which
--- matter most, have a short cut.
+-- arguments of a small update are one, and fields are known by their place and not by a table of names.
 --
 -- The field "!" is the store's own; a record that nobody has changed since a RESTORE made it has none (birth.go). It has at
 -- most 62 bytes, because a value of more than 64 would take the hash out of its compact encoding: in 2 bytes the number of
 -- fields, in 4 the bytes of their names and values, both without fields whose names begin with "."; then the ring, IDs of
 -- the last updates with Once, up to seven of 8 bytes each, the latest first. An ID begins with its time in 6 bytes.
 
-local RARE, SHORT, SHORTER = 1, 2, 3
+local RARE = 1
 local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID = 1, 0, -1, -2, -3
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
 local INT = 2147483647       -- up to here %d is right everywhere, and several times as fast as %.0f
@@ -26,42 +25,6 @@ local key, head = KEYS[1], ARGV[1]
 -- From byte 9 on, one each; where one is not enough, wide says so.
 local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
 local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
-
--- The short cut: to add to one field of a record that is there, has a ring with older IDs only, and stays within its quota;
--- with one field that must be absent and one default, or neither. Of all else nothing is done, and the long way decides.
-if way >= SHORT then
-  local first, second, name, _, more = decode(sub(head, at, at + packed - 1), head, at + packed)
-  local old, have, open
-  if way == SHORT then
-    old = call('HMGET', key, '!', first, second, name)
-    open, have = not old[2] and old[3], old[4]
-  else
-    name, more = first, second
-    old = call('HMGET', key, '!', name)
-    open, have = true, old[2]
-  end
-  local own, sum = old[1], tonumber(have or 0)
-  if open and own and #own > 6 and sum and (not have or format('%d', sum) == have) then
-    local high, low = decode('>I2I4', head)
-    local last_high, last_low = decode('>I2I4', own, 7)
-    sum = sum + more
-    if high * HIGH + low > last_high * HIGH + last_low and sum > -INT and sum < INT and sum ~= 0 then
-      local v, fits, counts = format('%d', sum), true, sub(own, 1, 6)
-      if not have or #v ~= #have then
-        local fields, bytes = decode('>I2I4', own)
-        local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
-        if have then bytes = bytes - #have else fields, bytes = fields + 1, bytes + #name end
-        bytes = bytes + #v
-        fits = fields < 65536 and bytes >= 0 and (max_fields == 0 or fields <= max_fields) and (max_bytes == 0 or bytes <= max_bytes)
-        counts = struct.pack('>I2I4', fields, bytes)
-      end
-      if fits then
-        call('HSET', key, name, v, '!', counts .. sub(head, 1, 8) .. sub(own, 7, 54))
-        return v
-      end
-    end
-  end
-end
 
 if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
 local drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after = 0, 0, 0, 0, 0, 0, 0, 0, 0
