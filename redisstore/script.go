@@ -26,10 +26,10 @@ var updateSHA any = func() string {
 // A request is an update as lua/update.lua wants it: ARGV.
 type request struct {
 	head []byte   // numbers; the first of them is the operation's ID, to be filled in
-	rest []string // names and values; none if the head holds them too
+	rest []string // names and values
 	met  []string // the names in If, in the order of their answer
 
-	roomForHead  [128]byte // a small update's, so that it is one allocation
+	roomForHead  [128]byte // a small update is one allocation
 	roomForNames [6]string
 }
 
@@ -73,18 +73,8 @@ func (q *request) fill(u guest.Update, confirm bool) {
 		list = append(list, string(places))
 	}
 
-	packed := formatLen(list)
-	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed, confirm)
-	if packed == 0 {
-		q.rest = list
-		return
-	}
-	for _, s := range list {
-		q.head = strconv.AppendInt(append(q.head, 'c'), int64(len(s)), 10)
-	}
-	for _, s := range list {
-		q.head = append(q.head, s...)
-	}
+	q.head = appendNumbers(q.roomForHead[:idSize], u, r, confirm)
+	q.rest = list
 }
 
 // A reading is what the script reads before it changes anything. The place of a field is its number among the names.
@@ -143,8 +133,8 @@ const (
 	wayRare  // the head says more
 )
 
-// appendNumbers writes the head but for the strings.
-func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm bool) []byte {
+// appendNumbers writes the head.
+func appendNumbers(head []byte, u guest.Update, r reading, confirm bool) []byte {
 	timed := u.Stamp != "" || !u.NotAfter.IsZero()
 	ttl := milliseconds(u.TTL)
 	const extend, keep, confirmed = 1, 2, 4
@@ -174,7 +164,6 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 	for _, n := range counts {
 		head = append(head, byte(n))
 	}
-	head = append(head, byte(packed))
 	head = appendFloat(head, ttl)
 	head = appendCount(head, u.Quota.Fields)
 	head = appendCount(head, u.Quota.Bytes)
@@ -193,27 +182,6 @@ func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm b
 		head = appendFloat(head, notAfter)
 	}
 	return head
-}
-
-// formatLen returns the length of the format by which the script takes these strings out of the head; 0: they do not go in
-// there, as they are many or long and would be copied once more.
-func formatLen(list []string) (n int) {
-	const (
-		most    = 48
-		longest = 512
-	)
-	if len(list) > most {
-		return 0
-	}
-	for _, s := range list {
-		if s == "" || len(s) > longest { // c0 means something else
-			return 0
-		}
-		for l := 10 * len(s); l > 0; l /= 10 { // c and the digits of the length
-			n++
-		}
-	}
-	return n
 }
 
 // exact reports whether Lua holds the number exactly.

@@ -3,8 +3,8 @@
 -- All is read and checked before the first write, because Redis keeps what a failing script has written. After it
 -- nothing can fail: Redis looks at its memory only until then.
 --
--- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So the
--- arguments of a small update are one, and fields are known by their place and not by a table of names.
+-- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So
+-- fields are known by their place and not by a table of names.
 --
 -- The field "!" is the store's own; a record that nobody has changed since a RESTORE made it has none (birth.go). It has at
 -- most 62 bytes, because a value of more than 64 would take the hash out of its compact encoding: in 2 bytes the number of
@@ -23,8 +23,8 @@ local unpack = unpack or table.unpack -- Lua 5.1, 5.4
 local key, head = KEYS[1], ARGV[1]
 
 -- From byte 9 on, one each; where one is not enough, wide says so.
-local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
-local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
+local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1 = byte(head, 9, 20)
+local LIFE, QUOTA, at = 21, 29, 37 -- are looked up when needed
 
 if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
 local drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after = 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -35,7 +35,6 @@ if way == RARE then drop, reserve, all, birth, reread, timed, stamped, prefix_n,
 -- Set; the names in Unset; the prefixes in UnsetPrefix; Stamp; for Return the places, 4 bytes each, unless it is one field, or
 -- with reread the names.
 local args, names = ARGV, 1
-if packed > 0 then args, names = {decode(sub(head, at, at + packed - 1), head, at + packed)}, 0 end -- by their format
 local met = absent_n + if_n
 local defaulted = met + default_n
 local added = defaulted + add_n
