@@ -18,10 +18,12 @@ import (
 var updateScript string
 
 // updateSHA is in an interface once and for all.
-var updateSHA any = func() string {
-	sum := sha1.Sum([]byte(updateScript))
+var updateSHA = hashOf(updateScript)
+
+func hashOf(script string) any {
+	sum := sha1.Sum([]byte(script))
 	return hex.EncodeToString(sum[:])
-}()
+}
 
 // A request is an update as lua/update.lua wants it: ARGV.
 type request struct {

@@ -1,8 +1,8 @@
 // Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or Ring, whatever the
 // client it is given speaks to.
 //
-// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of one
-// script with this one key, or one RESTORE that makes a record, so nothing depends on the slots of a Cluster. Redis 6.2 or
+// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of a
+// script with this one key, so nothing depends on the slots of a Cluster. Redis 6.2 or
 // newer is needed.
 package redisstore
 
@@ -11,7 +11,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -53,9 +52,8 @@ type Store struct {
 	writeTimeout time.Duration
 	waitReplicas int
 	waitTimeout  time.Duration
-	deadlines    bool        // rdb ends a command at the deadline of its context
-	fromReplicas bool        // rdb reads from replicas
-	unborn       atomic.Bool // Redis knows no RESTORE, or does not let us
+	deadlines    bool // rdb ends a command at the deadline of its context
+	fromReplicas bool // rdb reads from replicas
 	breaker      breaker
 	clock        clock
 }

@@ -15,42 +15,42 @@ import (
 // if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
 // [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
 //
-// An update with New is a RESTORE where it can be, which makes a record but changes none; if there is one, or Redis refuses
-// the command, the script follows. A lost RESTORE is known by its Default: no number of other updates hides it, and if the
-// script finds another's, it was not applied. WaitReplicas takes the script alone: a refused command would wait in vain.
+// An update with New is lua/create.lua where it can be, which makes a record but changes none; if there is one,
+// lua/update.lua follows. A creation whose reply was lost is known by its Default: no number of other updates hides it, and if
+// the other script finds another's, it was not applied. With WaitReplicas lua/update.lua does it alone: two would wait twice.
 //
 // With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
 // master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		name    = s.key(key)
-		birth   *birth // nil: the script does it
+		first   *creation // nil: the other script does it
 		script  *execution
 		answer  reply
 		to      = s.masterOf(name)
-		doubt   bool // a birth may have been applied
+		doubt   bool // a creation may have been applied
 		unknown bool // one of the attempts may have been applied, or undone
 	)
 	if s.waitReplicas > 0 {
 		to = confirmed{master{s.rdb, name}, s.waitReplicas, s.waitTimeout}
 	} else {
-		birth = s.birthOf(name, u)
+		first = s.creationOf(name, u)
 	}
 	err := s.call(ctx, s.writeTimeout, func(ctx context.Context) (err error) {
-		if birth != nil {
-			err = s.bear(ctx, birth)
-			if !s.leftToScript(err) {
-				lost := err != nil && birth.op.sent() && !isReply(err) // sent takes the command back, if it still can
+		if first != nil {
+			made, err := s.create(ctx, first)
+			if made || err != nil {
+				lost := err != nil && first.op.sent() && !isReply(err) // sent takes the command back, if it still can
 				doubt = lost || err != nil && doubt
 				return err
 			}
-			birth = nil
+			first = nil
 		}
 		if script == nil {
 			script = s.execution(name, u)
 		}
 		answer, err = s.eval(ctx, to, script, u)
-		doubt = doubt && err != nil // the script has seen whose birth the record is
+		doubt = doubt && err != nil // the script has seen whose creation the record is
 		switch {
 		case err == errTooFew:
 			unknown = true
@@ -68,7 +68,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		return err
 	})
 	unknown = unknown || doubt
-	if err == nil && birth == nil {
+	if err == nil && first == nil {
 		err = answer.err()
 	}
 	switch {
@@ -78,8 +78,8 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w: %w", guest.ErrUncertain, err)
 	case err != nil:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w", err)
-	case birth != nil:
-		return born(u), nil
+	case first != nil:
+		return created(u), nil
 	}
 	return answer.result(u, script.met), nil
 }
@@ -100,19 +100,28 @@ func (s *Store) execution(key string, u guest.Update) *execution {
 	return e
 }
 
-// eval runs the script once. A server that does not know it has done nothing, and gets it in full.
+// eval runs the update's script once.
 func (s *Store) eval(ctx context.Context, to processor, e *execution, u guest.Update) (reply, error) {
-	e.op.prepare()
-	cmd := redis.NewCmd(ctx, e.args...)
+	answer, err := s.run(ctx, to, &e.op, updateScript, e.args)
+	if err != nil {
+		return reply{}, err
+	}
+	return parseReply(answer, u)
+}
+
+// run runs a script once. A server that does not know it has done nothing, and gets it in full.
+func (s *Store) run(ctx context.Context, to processor, op *operation, script string, args []any) (any, error) {
+	op.prepare()
+	cmd := redis.NewCmd(ctx, args...)
 	err := s.send(ctx, to, cmd)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		e.op.prepare()
-		inFull := slices.Concat([]any{"eval", updateScript}, e.args[2:])
+		op.prepare()
+		inFull := slices.Concat([]any{"eval", script}, args[2:])
 		cmd = redis.NewCmd(ctx, inFull...)
 		err = s.send(ctx, to, cmd)
 	}
 	if err != nil {
-		return reply{}, err
+		return nil, err
 	}
-	return parseReply(cmd.Val(), u)
+	return cmd.Val(), nil
 }

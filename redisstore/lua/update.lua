@@ -6,7 +6,7 @@
 -- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So
 -- fields are known by their place and not by a table of names.
 --
--- The field "!" is the store's own; a record that nobody has changed since a RESTORE made it has none (birth.go). It has at
+-- The field "!" is the store's own. It has at
 -- most 62 bytes, because a value of more than 64 would take the hash out of its compact encoding: in 2 bytes the number of
 -- fields, in 4 the bytes of their names and values, both without fields whose names begin with "."; then the ring, IDs of
 -- the last updates with Once, up to seven of 8 bytes each, the latest first. An ID begins with its time in 6 bytes.
@@ -59,7 +59,7 @@ else
     local part = call('HMGET', key, unpack(args, names + first, names + math.min(read_n, first + PART - 1)))
     for i = 1, #part do old[first + i] = part[i] end
   end
-  if mode == KEEP and not old[1] then expires = call('PTTL', key) end
+  if mode == KEEP and not old[1] then expires = call('PTTL', key) end -- a record without data has no field of ours
 end
 local own = old[1] or '\0\0\0\0\0\0'
 local now
@@ -71,7 +71,7 @@ end
 local status, wrote = APPLIED, false
 repeat -- a break goes to the answer
 
-  -- Has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
+  -- Did create.lua make the record for this very update, and its reply was lost? No other update has these defaults.
   if birth == 1 and default_n > 0 then
     local same = true
     for place = met + 1, defaulted do
@@ -191,15 +191,6 @@ repeat -- a break goes to the answer
     end
   end
   local noted = old[1] or n > 0 or del or id ~= '' -- what only lives on needs no field of ours
-  if not old[1] and noted and expires ~= -2 then -- a RESTORE has made the record, if there is one
-    local record = call('HGETALL', key)
-    for i = 1, #record, 2 do
-      if byte(record[i]) ~= 46 then
-        local had = #record[i] + #record[i + 1]
-        had_fields, had_bytes, fields, bytes = had_fields + 1, had_bytes + had, fields + 1, bytes + had
-      end
-    end
-  end
   if fields > had_fields or bytes > had_bytes then
     local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
     if max_fields > 0 and fields > max_fields and fields > had_fields
