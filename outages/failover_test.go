@@ -63,7 +63,7 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 				if err == nil {
 					acked.Add(1)
 				}
-				if errors.Is(err, redisstore.ErrOpen) {
+				if errors.Is(err, redisstore.ErrCircuitOpen) {
 					pause := time.NewTimer(10 * time.Millisecond) // else nearly all attempts are of the outage
 					<-pause.C
 				}

@@ -7,7 +7,7 @@ import (
 )
 
 // Advance sets the clock of the store's operation IDs forward.
-func (s *Store) Advance(d time.Duration) { s.clock.passed(ticks(time.Since(idEpoch) + d)) }
+func (s *Store) Advance(d time.Duration) { s.ids.catchUp(ticks(time.Since(idEpoch) + d)) }
 
 // Breaker's constants.
 const (

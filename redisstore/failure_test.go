@@ -310,8 +310,8 @@ func TestBreaker(t *testing.T) {
 
 	fail := func(want bool) {
 		t.Helper()
-		if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrOpen) != want {
-			t.Fatalf("got %v, want ErrOpen: %t", err, want)
+		if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) != want {
+			t.Fatalf("got %v, want ErrCircuitOpen: %t", err, want)
 		}
 	}
 	for range redisstore.BreakAfter - 1 {
@@ -325,8 +325,8 @@ func TestBreaker(t *testing.T) {
 	before := wire.Counts()
 	for range 1000 {
 		fail(true)
-		if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err, redisstore.ErrOpen) || errors.Is(err, guest.ErrUncertain) {
-			t.Fatalf("got %v, want ErrOpen", err)
+		if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err, redisstore.ErrCircuitOpen) || errors.Is(err, guest.ErrUncertain) {
+			t.Fatalf("got %v, want ErrCircuitOpen", err)
 		}
 	}
 	if after := wire.Counts(); after.Commands != before.Commands || after.Conns != before.Conns {
@@ -341,7 +341,7 @@ func TestBreaker(t *testing.T) {
 		var mu sync.Mutex
 		for range 8 {
 			wg.Go(func() {
-				if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrOpen) {
+				if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrCircuitOpen) {
 					mu.Lock()
 					asked++
 					mu.Unlock()

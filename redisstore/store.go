@@ -1,9 +1,8 @@
 // Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or Ring, whatever the
 // client it is given speaks to.
 //
-// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of a
-// script with this one key, so nothing depends on the slots of a Cluster. Redis 6.2 or
-// newer is needed.
+// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of a script with this
+// one key, so nothing depends on the slots of a Cluster. Redis 6.2 or newer is needed.
 package redisstore
 
 import (
@@ -11,6 +10,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -44,7 +44,7 @@ type Config struct {
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
 //
 // Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some failures in a row the store
-// stops asking for a second: calls fail at once with an error that wraps [ErrOpen].
+// stops asking for a second: calls fail at once with an error that wraps [ErrCircuitOpen].
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
@@ -54,8 +54,10 @@ type Store struct {
 	waitTimeout  time.Duration
 	deadlines    bool // rdb ends a command at the deadline of its context
 	fromReplicas bool // rdb reads from replicas
+	updateOnly   bool // of the scripts only lua/update.lua, as that alone gets its answers confirmed
+	timeSource   atomic.Int32
 	breaker      breaker
-	clock        clock
+	ids          operationIDs
 }
 
 // New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
@@ -84,26 +86,19 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
 		fromReplicas: readsReplicas(rdb),
+		updateOnly:   cfg.WaitReplicas > 0,
 	}
-	rand.Read(s.clock.process[:])
+	rand.Read(s.ids.process[:])
 	return s
 }
 
 func (s *Store) key(record string) string { return s.prefix + record }
 
-// masterOf returns what sends commands about a key to its master.
-func (s *Store) masterOf(key string) processor {
-	if s.fromReplicas {
-		return master{s.rdb, key}
-	}
-	return s.rdb
-}
-
 // Get implements [guest.Store].
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
 	fields := make(guest.Fields, len(names))
 	key = s.key(key)
-	from := s.masterOf(key)
+	from := s.readsFrom(key)
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
 		if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {

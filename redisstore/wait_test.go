@@ -54,7 +54,7 @@ func TestWaitReplicas(t *testing.T) {
 			before = wire.Counts()
 			for range redisstore.BreakAfter + 1 { // the breaker does not count them
 				res, err := hasty.Update(ctx, "k", addOne)
-				if !errors.Is(err, guest.ErrUncertain) || errors.Is(err, redisstore.ErrOpen) || !strings.Contains(err.Error(), "WaitReplicas") {
+				if !errors.Is(err, guest.ErrUncertain) || errors.Is(err, redisstore.ErrCircuitOpen) || !strings.Contains(err.Error(), "WaitReplicas") {
 					t.Fatalf("got %+v, %v, want ErrUncertain", res, err)
 				}
 			}

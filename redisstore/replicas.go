@@ -3,9 +3,26 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// readsFrom returns what sends reads of a record to its master.
+func (s *Store) readsFrom(key string) processor {
+	if s.fromReplicas {
+		return master{s.rdb, key}
+	}
+	return s.rdb
+}
+
+// writesTo returns what sends updates of a record to its master, and waits for replicas if it should.
+func (s *Store) writesTo(key string) processor {
+	if s.waitReplicas > 0 {
+		return confirmed{master{s.rdb, key}, s.waitReplicas, s.waitTimeout}
+	}
+	return s.readsFrom(key)
+}
 
 // A master is the server that has a key, and decides what is true of it. As a processor it sends commands there also where
 // the app's client reads from replicas: a replica may not know yet what the visitor has just put into the cart, or that the
@@ -84,7 +101,7 @@ func (m master) owner(ctx context.Context) (*redis.Client, error) {
 	case *redis.Ring:
 		return rdb.GetShardClientForKey(m.key)
 	}
-	return nil, final{errors.New("WaitReplicas needs a *redis.Client, *redis.ClusterClient or *redis.Ring")}
+	return nil, permanent{errors.New("WaitReplicas needs a *redis.Client, *redis.ClusterClient or *redis.Ring")}
 }
 
 // nodeAt returns the client's client of one node, or nil.
@@ -105,4 +122,42 @@ func nodeAt(ctx context.Context, cluster *redis.ClusterClient, addr string) *red
 	default:
 		return nil
 	}
+}
+
+// errTooFew comes with a reply, so it is one: the connection is fine, and asking again would not help.
+const errTooFew = replyError("fewer replicas than WaitReplicas have confirmed the update in WaitTimeout")
+
+// lateness is how much later than asked WAIT may give up: Redis looks at its clock ten times a second.
+const lateness = 110 * time.Millisecond
+
+// A confirmed processor sends each command about the key in a pipeline with WAIT: WAIT speaks of what its own
+// connection has done, so it must follow on the same one, to the node that has the key. It covers what other connections
+// wrote before this one did, and the script always writes unless it refuses an update, so what the answer rests on is
+// confirmed: also that an update that came again was applied before, or that a condition does not hold.
+type confirmed struct {
+	master
+	replicas int
+	timeout  time.Duration
+}
+
+// Process implements processor.
+func (c confirmed) Process(ctx context.Context, cmd redis.Cmder) error {
+	var got *redis.Cmd
+	err := c.send(ctx, cmd, func(pipe redis.Pipeliner) {
+		wait := c.timeout
+		if end, ok := ctx.Deadline(); ok {
+			wait = min(wait, time.Until(end)-lateness) // Redis answers before we stop listening
+		}
+		got = pipe.Do(ctx, "wait", c.replicas, max(1, wait.Milliseconds())) // 0 would be for ever
+	})
+	if err != nil {
+		return err
+	}
+	switch n, err := got.Int(); {
+	case err != nil && !isReply(err):
+		return err
+	case err != nil || n < c.replicas:
+		return errTooFew
+	}
+	return nil
 }
