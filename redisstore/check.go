@@ -8,6 +8,7 @@ import (
 	"net"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/guestkit/guest"
@@ -24,7 +25,8 @@ import (
 //     even before those of newer guests), and a copy of that guest's cookie then lets another account claim it, or
 //     accounts (allkeys-*, or any with Config.AccountTTL)
 //   - fewer replicas than Config.WaitReplicas
-//   - a user who may not run scripts, or not all commands in ours
+//   - a user who may not run scripts, or not all commands in them; docs/redis.md lists what the store needs
+//   - a Redis that refuses TIME, in scripts and as a command: the clocks of the app's nodes then say when a guest was claimed
 func (s *Store) Check(ctx context.Context) error {
 	var found []error
 	if !s.deadlines {
@@ -40,19 +42,54 @@ func (s *Store) Check(ctx context.Context) error {
 	for _, node := range nodes {
 		found = append(found, s.checkNode(ctx, node)...)
 	}
-	key := "check:" + rand.Text()
-	for _, u := range []guest.Update{ // between them they use all commands of the script
-		{Once: true, Unset: []string{"a"}, UnsetPrefix: []string{"b/"}, Reserve: true},
-		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, Return: []string{"a"}},
-		{Once: true, Set: guest.Fields{"a": "1"}, Stamp: ".t", TTL: time.Second, ReturnAll: true},
-		{Drop: true},
-	} {
-		if _, err := s.Update(ctx, key, u); err != nil {
-			found = append(found, fmt.Errorf("redisstore: scripts do not run, or not all commands in them: %w", err))
-			break
-		}
+	found = append(found, s.checkScripts(ctx)...)
+	if s.timeSource.Load() == timeOfProcesses {
+		found = append(found, errors.New("redisstore: Redis refuses TIME, so the time of a claim is that of the app's node (allow +time, or keep the clocks of all nodes within five minutes of each other)"))
 	}
 	return errors.Join(found...)
+}
+
+// commandsOfScripts runs each command of the scripts once. It returns those that are refused, each with the reason.
+const commandsOfScripts = `
+local unpack = unpack or table.unpack
+local key, refused = KEYS[1], {}
+for _, command in ipairs({
+  {'HSET', key, 'a', '1'}, {'HMGET', key, 'a'}, {'HGETALL', key}, {'HKEYS', key}, {'EXISTS', key},
+  {'PTTL', key}, {'PEXPIRE', key, '1000'}, {'HDEL', key, 'a'}, {'DEL', key},
+}) do
+  local result = redis.pcall(unpack(command))
+  if type(result) == 'table' and result.err then refused[#refused + 1] = command[1] .. ': ' .. result.err end
+end
+return refused`
+
+func (s *Store) checkScripts(ctx context.Context) []error {
+	const allow = "(docs/redis.md lists the commands that the store needs)"
+	record := "check:" + rand.Text()
+	key := s.key(record)
+	eval := redis.NewStringSliceCmd(ctx, "eval", commandsOfScripts, "1", key)
+	err := s.call(ctx, s.writeTimeout, func(ctx context.Context) error { return s.send(ctx, s.readsFrom(key), eval) })
+	if err != nil {
+		return []error{fmt.Errorf("redisstore: scripts do not run %s: %w", allow, err)}
+	}
+	if refused := eval.Val(); len(refused) > 0 {
+		return []error{fmt.Errorf("redisstore: commands are refused in scripts %s: %s", allow, strings.Join(refused, "; "))}
+	}
+
+	for _, u := range []guest.Update{ // each script, as it is used; the last asks for the time
+		{Default: guest.Fields{".i": "1"}, TTL: time.Second, Once: true, New: true},
+		{Set: guest.Fields{"a": "1"}, TTL: time.Second, KeepTTL: true, Once: true},
+		{Drop: true, Stamp: ".t"},
+	} {
+		if _, err := s.Update(ctx, record, u); err != nil {
+			return []error{fmt.Errorf("redisstore: an update fails %s: %w", allow, err)}
+		}
+	}
+	for _, names := range [][]string{{"a"}, nil} {
+		if _, err := s.Get(ctx, record, names...); err != nil {
+			return []error{fmt.Errorf("redisstore: a read fails %s: %w", allow, err)}
+		}
+	}
+	return nil
 }
 
 // looksElsewhere asks the Ring's own HeartbeatFn about a server that is none.
@@ -88,6 +125,12 @@ func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
 	}
 	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" {
 		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts the records of claimed guests, which then can be claimed a second time (set noeviction; other data that need eviction go into another Redis)", p[1]))
+	}
+	if s.waitReplicas > 0 {
+		wait := redis.NewIntCmd(ctx, "wait", 0, 1)
+		if err := s.call(ctx, s.readTimeout, func(ctx context.Context) error { return s.send(ctx, node, wait) }); err != nil {
+			found = append(found, fmt.Errorf("redisstore: no WAIT, which WaitReplicas needs: %w", err))
+		}
 	}
 	if n := len(replicaLine.FindAllString(info.Val(), -1)); n < s.waitReplicas {
 		found = append(found, fmt.Errorf("redisstore: WaitReplicas is %d, but a master has %d replicas: each update will be uncertain", s.waitReplicas, n))

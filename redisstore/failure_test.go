@@ -464,7 +464,7 @@ func TestCheck(t *testing.T) {
 	plain := redis.NewClient(&redis.Options{Addr: srv.Addr})
 	defer plain.Close()
 	err := check(plain)
-	for _, want := range []string{"ContextTimeoutEnabled", "volatile-lru", "scripts do not run"} {
+	for _, want := range []string{"ContextTimeoutEnabled", "volatile-lru", "commands are refused in scripts", "HDEL"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not reported: %s in %v", want, err)
 		}

@@ -91,6 +91,12 @@ func each(t *testing.T, test func(*testing.T, *redisstore.Store, *redistest.Faul
 			test(t, redisstore.New(rdb, patient(t)), f)
 		})
 	}
+	t.Run("by update.lua alone", func(t *testing.T) { // what the other scripts do, it can do as well
+		f := &redistest.Faults{}
+		s := redisstore.New(tuned(t, server.Addr, f), patient(t))
+		s.UpdateOnly()
+		test(t, s, f)
+	})
 }
 
 var prefixes atomic.Int64
