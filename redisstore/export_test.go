@@ -46,3 +46,6 @@ var (
 func ScriptOf(sha any) string {
 	return map[any]string{createScript.sha: "create", writeScript.sha: "write", updateScript.sha: "update"}[sha]
 }
+
+// Unwrap returns the command in one that the store sends.
+func Unwrap(cmd redis.Cmder) redis.Cmder { return cmd.(once).Cmder }
