@@ -140,11 +140,11 @@ const beyond = `
 What ours does beyond what it is compared with, and what that costs:
 
 - *An addition*: the limit's script increments, whatever the record is. Ours asks first whether the guest has been claimed meanwhile,
-  whether it has applied this very addition before, as replies get lost, and whether the record stays within its quota. That is
-  about a third of what an addition takes longer ([in instructions](redis.md#what-is-stored)). The rest is this process: the
-  condition, the default and the operation's ID on their way to Redis. Whose cookie it is costs less than the limit's check.
+  whether it has applied this very addition before, as replies get lost, and whether the record stays within its quota
+  ([in instructions](redis.md#what-is-stored)). The condition, the default and the operation's ID are on their way to Redis, too.
+  Whose cookie it is costs less than the limit's check.
 - *A first visit*: ours signs the cookie, so that no later page needs Redis to know its visitor. scs and Fiber send a random one and
-  look it up at every request. And ours makes the record only if there is none, as a whole with its life (RESTORE), where
+  look it up at every request. And ours makes the record only if there is none, as a whole with its life (a script), where
   they overwrite what there may be (SET).
 - *A cookie that the process does not remember* takes one securecookie check, and what every request behind the middleware takes:
   see what a remembered one does.

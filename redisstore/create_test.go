@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// newborn is the first write of a guest; the incarnation is one that no other has.
-func newborn() guest.Update {
+// firstWrite is the first write of a guest; the incarnation is one that no other has.
+func firstWrite() guest.Update {
 	return guest.Update{
 		If: guest.Fields{".s": ""}, Default: guest.Fields{".i": fmt.Sprint("incarnation", prefixes.Add(1))}, Add: map[string]int64{"n": 1},
 		TTL: time.Hour, Once: true, New: true, Return: []string{"n"},
@@ -43,12 +43,12 @@ func TestCreationLost(t *testing.T) {
 					}
 					if sent == 2 {
 						for range between {
-							apply(t, others, "k", newborn())
+							apply(t, others, "k", firstWrite())
 						}
 					}
 					return redistest.Nothing
 				}
-				res, err := s.Update(ctx, "k", newborn())
+				res, err := s.Update(ctx, "k", firstWrite())
 				if err != nil || !res.Applied {
 					t.Errorf("the update answers %+v, %v", res, err)
 				}
@@ -65,7 +65,7 @@ func TestCreationLost(t *testing.T) {
 		get(t, s, "k")
 		for i, loss := range []redistest.Loss{redistest.Request, redistest.Reply} {
 			wire.Lose = func(redistest.Command) redistest.Loss { return loss }
-			_, err := s.Update(ctx, "k", newborn())
+			_, err := s.Update(ctx, "k", firstWrite())
 			wire.Lose = nil
 			if n := get(t, s, "k", "n")["n"]; !errors.Is(err, guest.ErrUncertain) || n != []string{"", "1"}[i] {
 				t.Errorf("all of %v lost: %v, n = %q", loss, err, n)
@@ -85,7 +85,7 @@ func TestCreationDelivered(t *testing.T) {
 	}))
 	s := redisstore.New(rdb, patient(t))
 	for i := range 20 {
-		apply(t, s, "k", newborn())
+		apply(t, s, "k", firstWrite())
 		for _, args := range kept {
 			if err := server.Client().Do(ctx, args...).Err(); err != nil {
 				t.Fatalf("a late copy: %v", err)
@@ -118,7 +118,7 @@ func TestCreationRefused(t *testing.T) {
 			cfg.Prefix = "guest"
 			s := redisstore.New(tuned(t, srv.Addr, nil), cfg)
 			row.refuse(srv.Client())
-			_, err := s.Update(ctx, "g:secret", newborn())
+			_, err := s.Update(ctx, "g:secret", firstWrite())
 			if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("got %v, want %s", err, row.want)
 			}
@@ -130,7 +130,7 @@ func TestCreationRefused(t *testing.T) {
 func TestCreationWaits(t *testing.T) {
 	wire := &redistest.Faults{}
 	s := redisstore.New(tuned(t, server.Addr, wire), waiting(t, 1, 20*time.Millisecond))
-	if _, err := s.Update(ctx, "k", newborn()); !errors.Is(err, guest.ErrUncertain) {
+	if _, err := s.Update(ctx, "k", firstWrite()); !errors.Is(err, guest.ErrUncertain) {
 		t.Errorf("without a replica: %v", err)
 	}
 	if n := get(t, s, "k", "n")["n"]; n != "1" {

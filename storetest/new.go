@@ -13,7 +13,7 @@ import (
 )
 
 // Updates with New do what they do without.
-var births = []testCase{
+var creation = []testCase{
 	{"new", newSays, func(t *tester) {
 		for i, u := range someUpdates() {
 			t.sameWithNew(fmt.Sprint("absent", i), u, func(string) {})
@@ -24,11 +24,11 @@ var births = []testCase{
 			t.sameWithNew(fmt.Sprint("there", i), u, func(k string) {
 				t.apply(k, guest.Update{Set: guest.Fields{"theme": "dark", "cart/tea": "2", ".m": "1"}, Once: true})
 			})
-			t.sameWithNew(fmt.Sprint("born", i), u, func(k string) {
-				t.apply(k, guest.Update{Default: guest.Fields{".born": "first"}, Set: guest.Fields{"theme": "dark"}, New: true, Once: true})
+			t.sameWithNew(fmt.Sprint("created", i), u, func(k string) {
+				t.apply(k, guest.Update{Default: guest.Fields{".created": "first"}, Set: guest.Fields{"theme": "dark"}, New: true, Once: true})
 			})
 			t.sameWithNew(fmt.Sprint("dropped", i), u, func(k string) {
-				t.apply(k, guest.Update{Default: guest.Fields{".born": "first"}, New: true})
+				t.apply(k, guest.Update{Default: guest.Fields{".created": "first"}, New: true})
 				t.apply(k, guest.Update{Drop: true})
 			})
 		}
@@ -36,7 +36,7 @@ var births = []testCase{
 	{"new, and then full", duty5, func(t *tester) {
 		k := t.key("k")
 		full := guest.Quota{Fields: 2, Bytes: 12}
-		t.apply(k, guest.Update{Default: guest.Fields{".born": "long enough"}, Set: guest.Fields{"a": "12345"}, Add: map[string]int64{"n": 7}, Quota: full, New: true})
+		t.apply(k, guest.Update{Default: guest.Fields{".created": "long enough"}, Set: guest.Fields{"a": "12345"}, Add: map[string]int64{"n": 7}, Quota: full, New: true})
 		t.refused(k, guest.Update{Set: guest.Fields{"b": "1"}, Quota: full}, guest.ErrQuota)
 		t.refused(k, guest.Update{Set: guest.Fields{"a": "1234567890"}, Quota: full}, guest.ErrQuota)
 		t.apply(k, guest.Update{Set: guest.Fields{"a": "123456789"}, Quota: full, Once: true})
@@ -49,7 +49,7 @@ var births = []testCase{
 			var seen sync.Map
 			t.abreast(abreast, func(i int) error {
 				res, err := t.store.Update(t.Context(), k, guest.Update{
-					Default: guest.Fields{".born": fmt.Sprint(i)}, Add: map[string]int64{"n": 1}, Return: []string{"n"}, Once: true, New: true,
+					Default: guest.Fields{".created": fmt.Sprint(i)}, Add: map[string]int64{"n": 1}, Return: []string{"n"}, Once: true, New: true,
 				})
 				if _, again := seen.LoadOrStore(res.Fields["n"], true); again && err == nil {
 					err = fmt.Errorf("two additions returned the sum %q", res.Fields["n"])
@@ -57,7 +57,7 @@ var births = []testCase{
 				return err
 			})
 			have := t.get(k)
-			if n, err := strconv.Atoi(have[".born"]); have["n"] != strconv.Itoa(abreast) || err != nil || n >= abreast {
+			if n, err := strconv.Atoi(have[".created"]); have["n"] != strconv.Itoa(abreast) || err != nil || n >= abreast {
 				t.failf("%d additions left %q", abreast, have)
 			}
 		}
@@ -65,10 +65,10 @@ var births = []testCase{
 	{"new with ttl", duty7, func(t *tester) {
 		k, ever := t.key("k"), t.key("ever")
 		const ttl = 50 * time.Millisecond
-		t.apply(ever, guest.Update{Default: guest.Fields{".born": "ever"}, Set: guest.Fields{"a": "1"}, New: true})
-		t.lives(k, guest.Update{Default: guest.Fields{".born": "k"}, Set: guest.Fields{"a": "1"}, TTL: ttl, New: true})
+		t.apply(ever, guest.Update{Default: guest.Fields{".created": "ever"}, Set: guest.Fields{"a": "1"}, New: true})
+		t.lives(k, guest.Update{Default: guest.Fields{".created": "k"}, Set: guest.Fields{"a": "1"}, TTL: ttl, New: true})
 		t.pass(ttl)
-		t.holds(ever, guest.Fields{".born": "ever", "a": "1"})
+		t.holds(ever, guest.Fields{".created": "ever", "a": "1"})
 	}},
 }
 
@@ -103,7 +103,7 @@ func someUpdates() []guest.Update {
 func (t *tester) sameWithNew(name string, u guest.Update, ready func(key string)) {
 	t.Helper()
 	u.Once = true
-	u.Default = guest.Fields{".born": "by " + name}
+	u.Default = guest.Fields{".created": "by " + name}
 	ready(t.key(name + "-without"))
 	ready(t.key(name + "-with"))
 	want, wantErr := t.store.Update(t.Context(), t.key(name+"-without"), u)

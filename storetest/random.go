@@ -143,7 +143,7 @@ func randomUpdate(r *rand.Rand, record guest.Fields, n int) guest.Update {
 	}
 	if r.IntN(3) == 0 {
 		u.New = true
-		u.Default[".born"] = strconv.FormatUint(r.Uint64(), 36)
+		u.Default[".created"] = strconv.FormatUint(r.Uint64(), 36)
 	}
 	if r.IntN(5) == 0 {
 		u.Stamp = ".t"

@@ -51,7 +51,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency, callers, keys, births, random} {
+	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency, callers, keys, creation, random} {
 		all = append(all, some...)
 	}
 	return all

@@ -176,7 +176,7 @@ func TestReadsFromTheMasterBySentinel(t *testing.T) {
 				t.Fatalf("n = %q, want 2", n)
 			}
 		}
-		if res := apply(t, s, "new", newborn()); res.Fields["n"] == "" {
+		if res := apply(t, s, "new", firstWrite()); res.Fields["n"] == "" {
 			t.Errorf("an update answers %v", res)
 		}
 	}
