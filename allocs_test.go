@@ -26,7 +26,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) { guest.FromContext(r.Context()).GuestID() }},
 		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
-		{"add", 19, 32, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
+		{"add", 19, 40, func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }},
 	} {
 		h := s.guests.Middleware(tt.h)
 		r := httptest.NewRequest("GET", "/", nil)
