@@ -14,7 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// rulesOnThePage returns the rules of the two ACL SETUSER in docs/redis.md: for any Redis, and what a Cluster needs besides.
+// rulesOnThePage returns the rules of the two ACL SETUSER in docs/redis.md: for any Redis, and what
+// a Cluster needs besides.
 func rulesOnThePage(t *testing.T) (any, cluster []string) {
 	t.Helper()
 	page, err := os.ReadFile("../docs/redis.md")

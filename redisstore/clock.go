@@ -8,8 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Where the time of an update comes from, in the order in which the store tries them. Some services refuse TIME in scripts,
-// and some administrators refuse it at all. The store remembers it.
+// Where the time of an update comes from, in the order in which the store tries them. Some services
+// refuse TIME in scripts, and some administrators refuse it at all. The store remembers it.
 const (
 	timeInScripts   int32 = iota
 	timeByCommand         // TIME before the script, one more round trip

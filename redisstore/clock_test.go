@@ -37,8 +37,8 @@ func (f answersTime) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// Where Redis refuses TIME in scripts, the store asks for it before them; where it refuses TIME at all, it takes the process's
-// time, and Check says so. Guests are claimed in any case.
+// Where Redis refuses TIME in scripts, the store asks for it before them; where it refuses TIME at
+// all, it takes the process's time, and Check says so. Guests are claimed in any case.
 func TestTimeRefused(t *testing.T) {
 	const ahead = 3 * time.Hour
 	single := func(t *testing.T, wire *redistest.Faults) redis.UniversalClient {

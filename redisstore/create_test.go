@@ -22,7 +22,8 @@ func firstWrite() guest.Update {
 	}
 }
 
-// Whatever is lost, a creation is applied once, and that is known, however many others write meanwhile.
+// Whatever is lost, a creation is applied once, and that is known, however many others write
+// meanwhile.
 func TestCreationLost(t *testing.T) {
 	for _, loss := range []redistest.Loss{redistest.Request, redistest.Reply} {
 		for _, between := range []int{0, 1, 20} { // more than the ring holds
@@ -100,7 +101,8 @@ func TestCreationDelivered(t *testing.T) {
 	}
 }
 
-// When Redis is full, or a replica now, or the key is another program's, a creation says so as any update does.
+// When Redis is full, or a replica now, or the key is another program's, a creation says so as any
+// update does.
 func TestCreationRefused(t *testing.T) {
 	for _, row := range []struct {
 		name   string

@@ -14,14 +14,14 @@ type processor interface {
 	Process(context.Context, redis.Cmder) error
 }
 
-// once is a command that go-redis does not send again on its own account, except where a Cluster redirects it, nor answers from
-// a client-side cache, which hears of others' writes only later.
+// once is a command that go-redis does not send again on its own account, except where a Cluster
+// redirects it, nor answers from a client-side cache, which hears of others' writes only later.
 type once struct{ redis.Cmder }
 
 func (once) NoRetry() bool { return true }
 
-// send sends cmd and waits for its reply until ctx ends. After that cmd must not be touched: a client that does not
-// keep deadlines is still at work on it.
+// send sends cmd and waits for its reply until ctx ends. After that cmd must not be touched: a
+// client that does not keep deadlines is still at work on it.
 func (s *Store) send(ctx context.Context, to processor, cmd redis.Cmder) error {
 	if s.deadlines {
 		return redact(process(ctx, to, cmd))
@@ -36,7 +36,8 @@ func (s *Store) send(ctx context.Context, to processor, cmd redis.Cmder) error {
 	}
 }
 
-// process sends cmd. A reply that claims an impossible length makes go-redis panic, after it has put the connection away.
+// process sends cmd. A reply that claims an impossible length makes go-redis panic, after it has
+// put the connection away.
 func process(ctx context.Context, to processor, cmd redis.Cmder) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -46,19 +47,24 @@ func process(ctx context.Context, to processor, cmd redis.Cmder) (err error) {
 	return to.Process(ctx, once{cmd})
 }
 
-// keepsDeadlines reports whether rdb ends a command at the deadline of its context. Of a wrapper we cannot know.
+// keepsDeadlines reports whether rdb ends a command at the deadline of its context. Of a wrapper we
+// cannot know.
 func keepsDeadlines(rdb redis.UniversalClient) bool {
-	var enabled bool
-	var read, write time.Duration // negative: go-redis sets no deadlines at all
+	keeps := func(enabled bool, read, write time.Duration) bool {
+		return enabled && read >= 0 && write >= 0 // negative: go-redis sets no deadlines at all
+	}
 	switch c := rdb.(type) {
 	case *redis.Client:
-		enabled, read, write = c.Options().ContextTimeoutEnabled, c.Options().ReadTimeout, c.Options().WriteTimeout
+		o := c.Options()
+		return keeps(o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout)
 	case *redis.ClusterClient:
-		enabled, read, write = c.Options().ContextTimeoutEnabled, c.Options().ReadTimeout, c.Options().WriteTimeout
+		o := c.Options()
+		return keeps(o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout)
 	case *redis.Ring:
-		enabled, read, write = c.Options().ContextTimeoutEnabled, c.Options().ReadTimeout, c.Options().WriteTimeout
+		o := c.Options()
+		return keeps(o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout)
 	}
-	return enabled && read >= 0 && write >= 0
+	return false
 }
 
 // ended is ctx.Err, but not later than the socket, which has the same deadline.

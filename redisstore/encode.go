@@ -65,7 +65,8 @@ func created(u guest.Update) iter.Seq2[string, string] {
 	}
 }
 
-// ownField is the field "!" of a record that was created and not changed since; lua/write.lua describes it.
+// ownField is the field "!" of a record that was created and not changed since; lua/write.lua
+// describes it.
 func ownField(fields, size int) string {
 	own := binary.BigEndian.AppendUint16(nil, uint16(min(fields, math.MaxUint16)))
 	return string(binary.BigEndian.AppendUint32(own, uint32(min(size, math.MaxUint32))))
@@ -73,8 +74,9 @@ func ownField(fields, size int) string {
 
 // writeArgs returns ARGV of lua/write.lua from the second on; nil: the update is not one for it.
 func writeArgs(u guest.Update) []string {
-	if !u.Once || u.New || u.Drop || u.Reserve || u.ReturnAll || timed(u) || u.TTL > 0 && !u.KeepTTL ||
-		len(u.If) > 1 || len(u.Default) > 1 || len(u.Set)+len(u.Add)+len(u.Unset) != 1 || len(u.UnsetPrefix) > 0 {
+	if !u.Once || u.New || u.Drop || u.Reserve || u.ReturnAll || timed(u) ||
+		u.TTL > 0 && !u.KeepTTL || len(u.If) > 1 || len(u.Default) > 1 ||
+		len(u.Set)+len(u.Add)+len(u.Unset) != 1 || len(u.UnsetPrefix) > 0 {
 		return nil
 	}
 	var action, field, operand, barred, name, value string
@@ -101,14 +103,21 @@ func writeArgs(u guest.Update) []string {
 			return nil
 		}
 	}
-	returns := len(u.Return) > 0
-	if strings.HasPrefix(field, ".") || returns != (action == "add") || returns && (len(u.Return) > 1 || u.Return[0] != field) {
+	var returns []string // what the script does
+	if action == "add" {
+		returns = []string{field}
+	}
+	if strings.HasPrefix(field, ".") || !slices.Equal(u.Return, returns) {
 		return nil
 	}
-	return []string{action, field, operand, barred, name, value, count(u.Quota.Fields), count(u.Quota.Bytes), milliseconds(u.TTL)}
+	return []string{
+		action, field, operand, barred, name, value,
+		count(u.Quota.Fields), count(u.Quota.Bytes), milliseconds(u.TTL),
+	}
 }
 
-// updateArgs returns ARGV of lua/update.lua from the second on; confirm: replicas are to confirm the answer.
+// updateArgs returns ARGV of lua/update.lua from the second on; confirm: replicas are to confirm
+// the answer.
 func updateArgs(u guest.Update, confirm bool) []string {
 	var argv []string
 	words := func(w ...string) { argv = append(argv, w...) }
@@ -179,7 +188,8 @@ func timed(u guest.Update) bool { return u.Stamp != "" || !u.NotAfter.IsZero() }
 func exact(n int64) bool { return -1<<53 <= n && n <= 1<<53 }
 
 func milliseconds(ttl time.Duration) string {
-	return strconv.FormatInt(int64(max(0, (ttl+time.Millisecond-1)/time.Millisecond)), 10) // rounded up: at least that long
+	roundedUp := (ttl + time.Millisecond - 1) / time.Millisecond // the record lives at least that long
+	return strconv.FormatInt(int64(max(0, roundedUp)), 10)
 }
 
 func count(n int) string { return strconv.Itoa(max(0, n)) }

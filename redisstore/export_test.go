@@ -27,8 +27,8 @@ func (s *Store) FromReplicas() bool { return s.fromReplicas }
 // UpdateOnly lets lua/update.lua make all updates.
 func (s *Store) UpdateOnly() { s.updateOnly = true }
 
-// Run makes an update under this operation ID by the script that the store takes for it, and prints the answer and whether
-// that script is lua/write.lua.
+// Run makes an update under this operation ID by the script that the store takes for it, and prints
+// the answer and whether that script is lua/write.lua.
 func (s *Store) Run(key string, u guest.Update, id [8]byte) (answer string, byWrite bool) {
 	c := s.changeCall(s.key(key), u)
 	c.first.arg = id[:]

@@ -64,7 +64,8 @@ func TestFrozen(t *testing.T) {
 				if took := time.Since(start); took < cfg.WriteTimeout-5*time.Millisecond || took > cfg.WriteTimeout+slack {
 					t.Errorf("Update took %v, with a deadline of %v: %v", took, cfg.WriteTimeout, err)
 				}
-				// The connection that Get gave up is gone: the update waited for a new one, and was not sent.
+				// The connection that Get gave up is gone: the update waited for a new one, and was
+				// not sent.
 				if err == nil || errors.Is(err, guest.ErrUncertain) {
 					t.Errorf("an update that was never sent answers %v", err)
 				}
@@ -201,7 +202,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A Redis that is loading its data, and one with too many clients, are waited for as long as it makes sense.
+// A Redis that is loading its data, and one with too many clients, are waited for as long as it
+// makes sense.
 func TestRefusedForAMoment(t *testing.T) {
 	t.Run("loading", func(t *testing.T) {
 		srv := redistest.Single(t, "--key-load-delay", "4000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
@@ -244,7 +246,8 @@ func TestRefusedForAMoment(t *testing.T) {
 	})
 }
 
-// A full Redis refuses what takes memory. What gives it back passes, and so do the steps of a claim.
+// A full Redis refuses what takes memory. What gives it back passes, and so do the steps of a
+// claim.
 func TestOutOfMemory(t *testing.T) {
 	srv := redistest.Single(t)
 	rdb := srv.Client()
@@ -475,8 +478,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Check reports exactly the policies under which a Redis short of memory forgets that a guest was claimed, or an account.
-// Then another account can claim that guest with a copy of its cookie.
+// Check reports exactly the policies under which a Redis short of memory forgets that a guest was
+// claimed, or an account. Then another account can claim that guest with a copy of its cookie.
 func TestEvictionPolicies(t *testing.T) {
 	srv := redistest.Single(t)
 	rdb := srv.Client()

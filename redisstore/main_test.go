@@ -81,7 +81,8 @@ var backends = []struct {
 	}},
 }
 
-// each runs a test on all backends. The store has a prefix of its own, and time enough for a busy machine.
+// each runs a test on all backends. The store has a prefix of its own, and time enough for a busy
+// machine.
 func each(t *testing.T, test func(*testing.T, *redisstore.Store, *redistest.Faults)) {
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
@@ -165,7 +166,8 @@ func (f onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// argsSent copies the arguments of a command, the operation's among them as it was sent, whatever becomes of it.
+// argsSent copies the arguments of a command, the operation's among them as it was sent, whatever
+// becomes of it.
 func argsSent(cmd redis.Cmder, operation int) []any {
 	args := slices.Clone(cmd.Args())
 	sent, _ := args[operation].(encoding.BinaryMarshaler).MarshalBinary()

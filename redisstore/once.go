@@ -7,11 +7,14 @@ import (
 	"time"
 )
 
-// A sendMarker is the first argument of a script, and knows whether the command was sent: go-redis asks for the argument's
-// bytes at the moment it writes the command to a connection. There it also stops a command whose caller does not wait any more.
+// A sendMarker is the first argument of a script, and knows whether the command was sent: go-redis
+// asks for the argument's bytes at the moment it writes the command to a connection. There it also
+// stops a command whose caller does not wait any more.
 type sendMarker struct {
-	arg   []byte
-	ids   *operationIDs // makes arg, an ID, when the command is sent, so that IDs arrive nearly in their order; nil: arg is given
+	arg []byte
+	// ids makes arg, an operation ID, when the command is sent, so that IDs arrive nearly in their
+	// order. nil: arg is given.
+	ids   *operationIDs
 	state atomic.Int32
 }
 
@@ -52,9 +55,10 @@ func (m *sendMarker) renumber(oldest int64) {
 	m.arg = nil
 }
 
-// An operation ID is six bytes of time, in units of 10 µs since 2020, and two bytes of the process. A record remembers seven,
-// and forgets the oldest first; an operation that is older than all of them is refused. So it matters that times rise within
-// a process, and that a process whose clock is behind catches up with what it meets; it does not matter whether they are right.
+// An operation ID is six bytes of time, in units of 10 µs since 2020, and two bytes of the process.
+// A record remembers seven, and forgets the oldest first; an operation that is older than all of
+// them is refused. So it matters that times rise within a process, and that a process whose clock
+// is behind catches up with what it meets; it does not matter whether they are right.
 const idSize = 8
 
 var idEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)

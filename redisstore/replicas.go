@@ -16,7 +16,8 @@ func (s *Store) readsFrom(key string) processor {
 	return s.rdb
 }
 
-// writesTo returns what sends updates of a record to its master, and waits for replicas if it should.
+// writesTo returns what sends updates of a record to its master, and waits for replicas if it
+// should.
 func (s *Store) writesTo(key string) processor {
 	if s.waitReplicas > 0 {
 		return confirmed{master{s.rdb, key}, s.waitReplicas, s.waitTimeout}
@@ -24,9 +25,10 @@ func (s *Store) writesTo(key string) processor {
 	return s.readsFrom(key)
 }
 
-// A master is the server that has a key, and decides what is true of it. As a processor it sends commands there also where
-// the app's client reads from replicas: a replica may not know yet what the visitor has just put into the cart, or that the
-// guest is claimed and its cookie worth nothing.
+// A master is the server that has a key, and decides what is true of it. As a processor it sends
+// commands there also where the app's client reads from replicas: a replica may not know yet what
+// the visitor has just put into the cart, or that the guest is claimed and its cookie worth
+// nothing.
 type master struct {
 	rdb redis.UniversalClient
 	key string
@@ -43,7 +45,8 @@ func (m master) Process(ctx context.Context, cmd redis.Cmder) error {
 	return m.send(ctx, cmd, func(redis.Pipeliner) {})
 }
 
-// send sends cmd to the master, together with what after adds. The client of one node does not follow redirections, so it does.
+// send sends cmd to the master, together with what after adds. The client of one node does not
+// follow redirections, so it does.
 func (m master) send(ctx context.Context, cmd redis.Cmder, after func(redis.Pipeliner)) error {
 	node, err := m.owner(ctx)
 	if err != nil {
@@ -52,8 +55,8 @@ func (m master) send(ctx context.Context, cmd redis.Cmder, after func(redis.Pipe
 	}
 	cluster, ok := m.rdb.(*redis.ClusterClient)
 	asking := false
-	// Connections of a client that reads from replicas take the answers of any; a master may have become one meanwhile, and
-	// must send us on. Sentinel's have no such state.
+	// Connections of a client that reads from replicas take the answers of any; a master may have
+	// become one meanwhile, and must send us on. Sentinel's have no such state.
 	takes := readsReplicas(m.rdb) && cluster.Options().ClusterSlots == nil
 	for n := 0; ; n++ {
 		pipe := node.Pipeline()
@@ -81,7 +84,8 @@ func (m master) send(ctx context.Context, cmd redis.Cmder, after func(redis.Pipe
 			cluster.ReloadState(ctx)
 		}
 		next := nodeAt(ctx, cluster, addr)
-		if next == nil { // a node that the client does not know yet, such as a new one that gets its first slot
+		// The client may not know the node yet, such as a new one that gets its first slot.
+		if next == nil {
 			o := *node.Options()
 			o.Addr = addr
 			next = redis.NewClient(&o)
@@ -101,7 +105,8 @@ func (m master) owner(ctx context.Context) (*redis.Client, error) {
 	case *redis.Ring:
 		return rdb.GetShardClientForKey(m.key)
 	}
-	return nil, permanent{errors.New("WaitReplicas needs a *redis.Client, *redis.ClusterClient or *redis.Ring")}
+	return nil, permanent{errors.New("WaitReplicas needs " +
+		"a *redis.Client, *redis.ClusterClient or *redis.Ring")}
 }
 
 // nodeAt returns the client's client of one node, or nil.
@@ -124,16 +129,20 @@ func nodeAt(ctx context.Context, cluster *redis.ClusterClient, addr string) *red
 	}
 }
 
-// errTooFew comes with a reply, so it is one: the connection is fine, and asking again would not help.
-const errTooFew = replyError("fewer replicas than WaitReplicas have confirmed the update in WaitTimeout")
+// errTooFew comes with a reply, so it is one: the connection is fine, and asking again would not
+// help.
+const errTooFew = replyError("fewer replicas than WaitReplicas have confirmed the update " +
+	"in WaitTimeout")
 
-// lateness is how much later than asked WAIT may give up: Redis looks at its clock ten times a second.
+// lateness is how much later than asked WAIT may give up: Redis looks at its clock ten times a
+// second.
 const lateness = 110 * time.Millisecond
 
-// A confirmed processor sends each command about the key in a pipeline with WAIT: WAIT speaks of what its own
-// connection has done, so it must follow on the same one, to the node that has the key. It covers what other connections
-// wrote before this one did, and the script always writes unless it refuses an update, so what the answer rests on is
-// confirmed: also that an update that came again was applied before, or that a condition does not hold.
+// A confirmed processor sends each command about the key in a pipeline with WAIT: WAIT speaks of
+// what its own connection has done, so it must follow on the same one, to the node that has the
+// key. It covers what other connections wrote before this one did, and the script always writes
+// unless it refuses an update, so what the answer rests on is confirmed: also that an update that
+// came again was applied before, or that a condition does not hold.
 type confirmed struct {
 	master
 	replicas int

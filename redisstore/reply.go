@@ -14,7 +14,7 @@ type reply struct {
 	status int64
 	fields guest.Fields // of statusApplied and statusNotApplied
 	now    string       // the same: the time in Unix milliseconds, if the update needs it
-	detail string       // of an error: the time of the oldest operation that the record remembers; what is wrong
+	detail string       // of an error: what is wrong; the time of the oldest operation remembered
 }
 
 const (
@@ -29,7 +29,8 @@ const (
 // errReply: what answers is no Redis that understood us.
 var errReply = errors.New("the reply is not one to this command")
 
-// parseReply takes a status; or a status and a message, for an error; or a status, and names and values in turn.
+// parseReply takes a status; or a status and a message, for an error; or a status, and names and
+// values in turn.
 func parseReply(answer any) (r reply, err error) {
 	raw, isList := answer.([]any)
 	if !isList {

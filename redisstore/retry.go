@@ -16,7 +16,9 @@ import (
 const attempts = 3
 
 // call calls try until it succeeds or it makes no sense to go on, at most for timeout.
-func (s *Store) call(ctx context.Context, timeout time.Duration, try func(context.Context) error) error {
+func (s *Store) call(
+	ctx context.Context, timeout time.Duration, try func(context.Context) error,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -38,7 +40,15 @@ func (s *Store) call(ctx context.Context, timeout time.Duration, try func(contex
 	return fmt.Errorf("no answer within %v: %w", timeout, err)
 }
 
-// repeat tries again after a refusal, and after a broken connection: the first time at once, then after a pause.
+// ask sends a command that changes nothing, and waits for its answer.
+func (s *Store) ask(ctx context.Context, to processor, cmd redis.Cmder) error {
+	return s.call(ctx, s.readTimeout, func(ctx context.Context) error {
+		return s.send(ctx, to, cmd)
+	})
+}
+
+// repeat tries again after a refusal, and after a broken connection: the first time at once, then
+// after a pause.
 func repeat(ctx context.Context, try func(context.Context) error) error {
 	for n := 1; ; n++ {
 		err := try(ctx)
@@ -68,7 +78,8 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// A replyError is, like an error reply of Redis, an answer: nothing was done, and the connection is fine.
+// A replyError is, like an error reply of Redis, an answer: nothing was done, and the connection is
+// fine.
 type replyError string
 
 func (e replyError) Error() string { return string(e) }
@@ -90,8 +101,9 @@ func isRefusal(err error) bool {
 	}
 	_, moved := redis.IsMovedError(err) // more often than the client follows
 	_, ask := redis.IsAskError(err)
-	return moved || ask || redis.IsTryAgainError(err) || redis.IsClusterDownError(err) || redis.IsMasterDownError(err) ||
-		redis.IsLoadingError(err) || redis.IsMaxClientsError(err) || redis.IsReadOnlyError(err) ||
+	return moved || ask || redis.IsTryAgainError(err) ||
+		redis.IsClusterDownError(err) || redis.IsMasterDownError(err) || redis.IsLoadingError(err) ||
+		redis.IsMaxClientsError(err) || redis.IsReadOnlyError(err) ||
 		strings.Contains(err.Error(), "-READONLY ") // as scripts say it before Redis 7
 }
 
@@ -100,11 +112,15 @@ func isBroken(err error) bool {
 	if err == nil || isReply(err) || errors.As(err, new(permanent)) {
 		return false
 	}
-	for _, slow := range []error{context.Canceled, context.DeadlineExceeded, redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed} {
+	for _, slow := range []error{
+		context.Canceled, context.DeadlineExceeded,
+		redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed,
+	} {
 		if errors.Is(err, slow) {
 			return false
 		}
 	}
 	var network net.Error
-	return !errors.As(err, &network) || !network.Timeout() // what is slow only gets slower by asking again
+	slow := errors.As(err, &network) && network.Timeout()
+	return !slow // what is slow only gets slower by asking again
 }

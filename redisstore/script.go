@@ -50,7 +50,9 @@ func newScriptCall(script *script, key string, argv []string) *scriptCall {
 }
 
 // inFull returns the arguments of EVAL.
-func (c *scriptCall) inFull() []any { return slices.Concat([]any{"eval", c.script.text}, c.args[2:]) }
+func (c *scriptCall) inFull() []any {
+	return slices.Concat([]any{"eval", c.script.text}, c.args[2:])
+}
 
 // createCall returns the call of lua/create.lua that makes this update, or nil.
 func (s *Store) createCall(key string, u guest.Update) *scriptCall {
@@ -80,9 +82,12 @@ func (s *Store) changeCall(key string, u guest.Update) *scriptCall {
 	return c
 }
 
-// run runs the script once, with further arguments; sent says, of an error, that the script may have run nevertheless. A server
-// that does not know the script has done nothing, and gets its text.
-func (s *Store) run(ctx context.Context, to processor, c *scriptCall, further ...string) (r reply, sent bool, err error) {
+// run runs the script once, with further arguments; sent says, of an error, that the script may
+// have run nevertheless. A server that does not know the script has done nothing, and gets its
+// text.
+func (s *Store) run(
+	ctx context.Context, to processor, c *scriptCall, further ...string,
+) (r reply, sent bool, err error) {
 	c.first.reset()
 	cmd := redis.NewCmd(ctx, appendPointers(slices.Clip(c.args), further)...)
 	err = s.send(ctx, to, cmd)

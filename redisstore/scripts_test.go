@@ -126,7 +126,8 @@ func TestScriptsAgree(t *testing.T) {
 	}
 }
 
-// create.lua makes a record as update.lua makes it, but for the operation's ID, in the same encoding and for the same time.
+// create.lua makes a record as update.lua makes it, but for the operation's ID, in the same
+// encoding and for the same time.
 func TestCreate(t *testing.T) {
 	cfg := patient(t)
 	rdb := server.Client()
@@ -176,7 +177,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// What an app does most takes the short scripts: a guest's and a member's data calls, and a guest's first.
+// What an app does most takes the short scripts: a guest's and a member's data calls, and a guest's
+// first.
 func TestScriptsTaken(t *testing.T) {
 	rdb := tuned(t, server.Addr, nil)
 	var taken []string

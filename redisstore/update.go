@@ -9,12 +9,13 @@ import (
 
 // Update implements [guest.Store].
 //
-// If the reply to an update is lost, it is sent again; with Once under the same operation ID, by which the script knows it. But
-// if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
-// [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
+// If the reply to an update is lost, it is sent again; with Once under the same operation ID, by
+// which the script knows it. But if the repetition is not applied, or fails, the first may have
+// been, or be still under way: the error wraps [guest.ErrUncertain]. With Once and Drop nothing is
+// sent again, because the record takes its IDs along.
 //
-// With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
-// master has applied it, but a failover may undo it.
+// With Config.WaitReplicas the error of an update that too few replicas have confirmed in time
+// wraps it as well: the master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
 		name         = s.key(key)
@@ -35,7 +36,9 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 				maybeCreated = false
 				return nil
 			}
-			create = nil // change will see by the defaults whether the record was created by an attempt whose reply was lost
+			// There is a record. If an attempt has made it whose reply was lost, the other script
+			// knows it by the defaults.
+			create = nil
 		}
 		if change == nil {
 			change = s.changeCall(name, u)
@@ -78,7 +81,9 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 }
 
 // change runs the script that changes a record, after asking for the time if the script cannot.
-func (s *Store) change(ctx context.Context, key string, c *scriptCall, u guest.Update) (r reply, sent bool, err error) {
+func (s *Store) change(
+	ctx context.Context, key string, c *scriptCall, u guest.Update,
+) (r reply, sent bool, err error) {
 	if timed(u) && s.timeSource.Load() != timeInScripts {
 		now, err := s.now(ctx, key)
 		if err != nil {

@@ -2,7 +2,8 @@
 --
 -- KEYS[1]   the record, a hash
 -- ARGV[1]   TTL in milliseconds; "0": it lives for ever
--- ARGV[2…]  names and values of its fields, in turn, also of the field "!", which write.lua describes
+-- ARGV[2…]  names and values of its fields, in turn, also of the field "!", which write.lua
+-- describes
 --
 -- Returns 1; or 0 if there is a record, which stays as it is.
 

@@ -14,31 +14,34 @@
 --           unsetprefix PREFIX  remove all fields whose names begin so
 --           stamp NAME          set the field to the time
 --           maxfields NUMBER    the most fields that the record may have, or as many as it had
---           maxbytes NUMBER     the most bytes that their names and values may take, or as many as they took
+--           maxbytes NUMBER     the most bytes of their names and values, or as many as it had
 --           ttl MILLISECONDS    the record lives at least so long from now
 --           newttl MILLISECONDS the same, if the update creates the record
 --           return NAME         return the field
 --           returnall 1         return all fields
 --           reserve 1           do it even if Redis is full
---           new 1               only this update has these defaults, perhaps sent before to create.lua
+--           new 1               only this update has these defaults; it was perhaps sent before,
+--                               to create.lua
 --           confirm 1           write something in any case, so that WAIT has a write to wait for
 --           clock TIME          the time, where Redis refuses TIME in scripts
 --
---           Each word but if, default, set, add, unset, unsetprefix and return comes once at most. A TIME is in Unix
---           milliseconds. None of the steps from default to stamp changes the same field as another.
+--           Each word comes once at most, but for if, default, set, add, unset, unsetprefix and
+--           return. A TIME is in Unix milliseconds. None of the steps from default to stamp changes
+--           the same field as another.
 --
--- Returns {1, name, value, ...} with the fields to return as they are afterwards; {0, name, value, ...} if a condition does
--- not hold, with the fields in "if", too; or {status, message} for an error. With "notafter" or "stamp" there is also the
--- name "!now", and the time.
+-- Returns {1, name, value, ...} with the fields to return as they are afterwards; {0, name, value,
+-- ...} if a condition does not hold, with the fields in "if", too; or {status, message} for an
+-- error. With "notafter" or "stamp" there is also the name "!now", and the time.
 --
--- The field "!" is described in write.lua. Redis does not undo what a failing script has written, so all is read and checked
--- before the first write.
+-- The field "!" is described in write.lua. Redis does not undo what a failing script has written,
+-- so all is read and checked before the first write.
 
 local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID, NO_CLOCK = 1, 0, -1, -2, -3, -4
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
 local PART = 1000 -- arguments of one call: Lua's stack bounds them
 
-local call, byte, char, sub, floor, format = redis.call, string.byte, string.char, string.sub, math.floor, string.format
+local call, floor = redis.call, math.floor
+local byte, char, format, sub = string.byte, string.char, string.format, string.sub
 local unpack = unpack or table.unpack -- Lua 5.1; Lua 5.4
 local key, id = KEYS[1], ARGV[1]
 
@@ -83,11 +86,12 @@ if #lists.unsetprefix > 0 then
 end
 for first = 1, #names, PART do
   local last = math.min(#names, first + PART - 1)
-  for i, value in ipairs(call('HMGET', key, unpack(names, first, last))) do old[names[first + i - 1]] = value end
+  local read = call('HMGET', key, unpack(names, first, last))
+  for i = 1, #read do old[names[first + i - 1]] = read[i] end
 end
 
--- answer is what the script returns for the fields in "return" and those in the table also. new[name] is what an update made
--- of a field; false: it was removed.
+-- answer is what the script returns for the fields in "return" and those in the table also.
+-- new[name] is what an update made of a field; false: it was removed.
 local function answer(status, new, also)
   local result = {status}
   local function put(name, value)
@@ -150,11 +154,15 @@ local function update()
   end
   for name, value in pairs(values.set) do new[name] = value end
   for name, operand in pairs(values.add) do
-    local sum, amount = tonumber(old[name] or 0), tonumber(operand)
-    if not sum or not (sum >= -MAX and sum <= MAX) or old[name] and decimal(sum + 0) ~= old[name] then -- + 0 makes 0 of -0
+    local had = old[name]
+    local sum, amount = tonumber(had or 0), tonumber(operand)
+    local is_whole = sum and sum >= -MAX and sum <= MAX
+      and (not had or decimal(sum + 0) == had) -- + 0 makes 0 of -0
+    if not is_whole then
       return {INVALID, 'the field to add to is not a whole number within 2^53'}
     end
-    if not amount or amount > 0 and sum > MAX - amount or amount < 0 and sum < -MAX - amount then
+    if not amount or amount > 0 and sum > MAX - amount
+      or amount < 0 and sum < -MAX - amount then
       return {INVALID, 'the sum is beyond 2^53'}
     end
     new[name] = sum + amount ~= 0 and decimal(sum + amount)
@@ -185,13 +193,17 @@ local function update()
       removals[#removals + 1] = name
     end
   end
-  local left = (options.ttl or options.newttl) and call('PTTL', key) -- -1: it lives for ever; -2: there is no record
+  local ttl = options.ttl or options.newttl
+  local left = ttl and call('PTTL', key) -- -1: it lives for ever; -2: there is no record
   local frees = options.reserve or #puts == 0
-  if #puts > 0 or #removals > 0 or id ~= '' and call('EXISTS', key) == 1 then -- no record of operations alone
-    if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end -- a record with more is not counted right
+  -- Operations alone make no record.
+  if #puts > 0 or #removals > 0 or id ~= '' and call('EXISTS', key) == 1 then
+    -- A record with more than 65535 fields is not counted right.
+    if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end
     if bytes < 0 then bytes = 0 end
     own = char(floor(fields / 256), fields % 256,
-      floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256, floor(bytes / 256) % 256, bytes % 256)
+      floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256,
+      floor(bytes / 256) % 256, bytes % 256)
       .. sub(own, 7, at - 1) .. id .. sub(own, at, id == '' and 62 or 54)
     if fields > 0 or #own > 6 then
       puts[#puts + 1], puts[#puts + 2] = '!', own
@@ -200,20 +212,25 @@ local function update()
     end
   end
 
-  -- A full Redis refuses a script whose first write may take memory. So what gives memory back begins with a write that cannot
-  -- take any, and that does nothing.
+  -- A full Redis refuses a script whose first write may take memory. So what gives memory back
+  -- begins with a write that cannot take any, and that does nothing.
   if frees then call('HDEL', key, '!none') end
-  for first = 1, #puts, PART do call('HSET', key, unpack(puts, first, math.min(#puts, first + PART - 1))) end
-  for first = 1, #removals, PART do call('HDEL', key, unpack(removals, first, math.min(#removals, first + PART - 1))) end
-  local ttl, extended = options.ttl or options.newttl, false
-  if left == -2 or options.ttl and left >= 0 and left < tonumber(ttl) then extended = call('PEXPIRE', key, ttl) == 1 end
+  for first = 1, #puts, PART do
+    call('HSET', key, unpack(puts, first, math.min(#puts, first + PART - 1)))
+  end
+  for first = 1, #removals, PART do
+    call('HDEL', key, unpack(removals, first, math.min(#removals, first + PART - 1)))
+  end
+  local extended = (left == -2 or options.ttl and left >= 0 and left < tonumber(ttl))
+    and call('PEXPIRE', key, ttl) == 1
   return answer(APPLIED, new, {}), #puts > 0 or #removals > 0 or extended
 end
 
 local result, wrote = update()
 
--- The answer may rest on what others wrote, but since Redis 7.2 WAIT waits for the last write of its own connection only. So if
--- nothing was written, something is that changes nothing. A full Redis: see above.
+-- The answer may rest on what others wrote, but since Redis 7.2 WAIT waits for the last write of
+-- its own connection only. So if nothing was written, something is that changes nothing. A full
+-- Redis: see above.
 if options.confirm and result[1] >= 0 and not wrote then
   call('HDEL', key, '!none')
   if old['!'] then

@@ -12,20 +12,24 @@
 -- ARGV[9]   the most bytes that their names and values may take; "0": any number
 -- ARGV[10]  TTL in milliseconds, if this creates the record; "0": it lives for ever
 --
--- Returns {1, field, sum} after "add", or 1 if the sum is 0 and after the others; {0, name, value, ...} if the field in
+-- Returns {1, field, sum} after "add", or 1 if the sum is 0 and after the others; {0, name, value,
+-- ...} if the field in
 -- ARGV[5] is there, with that, and for "add" the field in ARGV[3]; {status, message} for an error.
 --
--- The field "!" is the store's own: the number of fields in 2 bytes and the bytes of their names and values in 4, both without
--- fields whose names begin with a dot; then the IDs of the last seven operations, the latest first. All numbers are
--- big-endian. That is 62 bytes at most, as a value of more than 64 would take the hash out of Redis's compact encoding. A
--- record without such fields and operations has no field "!".
+-- The field "!" is the store's own: the number of fields in 2 bytes and the bytes of their names
+-- and values in 4, both without fields whose names begin with a dot; then the IDs of the last seven
+-- operations, the latest first. All numbers are big-endian. That is 62 bytes at most, as a value of
+-- more than 64 would take the hash out of Redis's compact encoding. A record without such fields
+-- and operations has no field "!".
 --
--- Redis does not undo what a failing script has written, so all is read and checked before the first write.
+-- Redis does not undo what a failing script has written, so all is read and checked before the
+-- first write.
 
 local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID = 1, 0, -1, -2, -3
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
 
-local call, byte, char, sub, floor, format = redis.call, string.byte, string.char, string.sub, math.floor, string.format
+local call, floor = redis.call, math.floor
+local byte, char, format, sub = string.byte, string.char, string.format, string.sub
 local key, id, action, name, operand = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local barred, default = ARGV[5], ARGV[6]
 
@@ -40,13 +44,15 @@ local function decimal(n) return format('%.0f', n) end
 local old = call('HMGET', key, '!', name, barred, default)
 local own, had, has_default = old[1] or '\0\0\0\0\0\0', old[2], default == '' or old[4]
 
--- Was this operation applied before? One that is older than all seven may have been, and forgotten. Times are compared as
--- numbers, because < of strings follows the locale.
+-- Was this operation applied before? One that is older than all seven may have been, and forgotten.
+-- Times are compared as numbers, because < of strings follows the locale.
 local time, at, other = time_of(id, 1), 7, 0
 while at < #own do
   other = time_of(own, at)
   if other < time then break end
-  if sub(own, at, at + 7) == id then return action == 'add' and had and {APPLIED, name, had} or APPLIED end
+  if sub(own, at, at + 7) == id then
+    return action == 'add' and had and {APPLIED, name, had} or APPLIED
+  end
   at = at + 8
 end
 if at == 63 then return {STALE, decimal(other)} end
@@ -59,10 +65,13 @@ end
 local value = action == 'set' and operand
 if action == 'add' then
   local sum, amount = tonumber(had or 0), tonumber(operand)
-  if not sum or not (sum >= -MAX and sum <= MAX) or had and decimal(sum + 0) ~= had then -- + 0 makes 0 of -0
+  local is_whole = sum and sum >= -MAX and sum <= MAX
+    and (not had or decimal(sum + 0) == had) -- + 0 makes 0 of -0
+  if not is_whole then
     return {INVALID, 'the field to add to is not a whole number within 2^53'}
   end
-  if amount > 0 and sum > MAX - amount or amount < 0 and sum < -MAX - amount then -- sum + amount would be rounded
+  -- sum + amount may be rounded, so it is not compared with MAX.
+  if amount > 0 and sum > MAX - amount or amount < 0 and sum < -MAX - amount then
     return {INVALID, 'the sum is beyond 2^53'}
   end
   value = sum + amount ~= 0 and decimal(sum + amount)
@@ -82,13 +91,15 @@ end
 local creates = not (old[1] or had or old[4]) and call('EXISTS', key) == 0
 if creates and has_default and not value then return APPLIED end -- there is nothing to remove
 
-if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end -- a record with more is not counted right
+-- A record with more than 65535 fields is not counted right.
+if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end
 if bytes < 0 then bytes = 0 end
 own = char(floor(fields / 256), fields % 256,
   floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256, floor(bytes / 256) % 256, bytes % 256)
   .. sub(own, 7, at - 1) .. id .. sub(own, at, 54)
 
--- A full Redis refuses a script whose first write may take memory. A removal gives it back, so HDEL comes first.
+-- A full Redis refuses a script whose first write may take memory. A removal gives it back, so HDEL
+-- comes first.
 if not has_default then call('HSET', key, default, ARGV[7]) end
 if value then
   call('HSET', key, name, value, '!', own)
