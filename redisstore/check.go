@@ -33,27 +33,26 @@ import (
 //   - a Redis that refuses TIME, in scripts and as a command: the clocks of the app's nodes then
 //     say when a guest was claimed
 func (s *Store) Check(ctx context.Context) error {
-	var found []error
+	var found findings
 	if !s.deadlines {
-		found = append(found, errors.New("redisstore: the client does not end commands at a deadline "+
-			"(set ContextTimeoutEnabled, and no negative timeouts)"))
+		found.add("the client does not end commands at a deadline " +
+			"(set ContextTimeoutEnabled, and no negative timeouts)")
 	}
 	if looksElsewhere(ctx, s.rdb) {
-		found = append(found, errors.New("redisstore: the Ring looks elsewhere for the records of a server "+
-			"that does not answer, finds none and begins new ones "+
-			"(set a HeartbeatFn that always returns true)"))
+		found.add("the Ring looks elsewhere for the records of a server that does not answer, " +
+			"finds none and begins new ones (set a HeartbeatFn that always returns true)")
 	}
 	nodes, err := s.masters(ctx)
 	if err != nil {
-		found = append(found, fmt.Errorf("redisstore: no list of nodes: %w", err))
+		found.add("no list of nodes: %w", err)
 	}
 	for _, node := range nodes {
-		found = append(found, s.checkNode(ctx, node)...)
+		s.checkNode(ctx, node, &found)
 	}
-	found = append(found, s.checkScripts(ctx)...)
+	s.checkScripts(ctx, &found)
 	if s.timeSource.Load() == timeOfProcesses {
-		found = append(found, errors.New("redisstore: Redis refuses TIME, so the time of a claim is that of the "+
-			"app's node (allow +time, or keep the clocks of all nodes within five minutes of each other)"))
+		found.add("Redis refuses TIME, so the time of a claim is that of the app's node " +
+			"(allow +time, or keep the clocks of all nodes within five minutes of each other)")
 	}
 	return errors.Join(found...)
 }
@@ -74,17 +73,18 @@ for _, command in ipairs({
 end
 return refused`
 
-func (s *Store) checkScripts(ctx context.Context) []error {
+func (s *Store) checkScripts(ctx context.Context, found *findings) {
 	const allow = "(docs/redis.md lists the commands that the store needs)"
 	record := "check:" + rand.Text()
 	key := s.key(record)
 	eval := redis.NewStringSliceCmd(ctx, "eval", commandsOfScripts, "1", key)
 	if err := s.ask(ctx, s.readsFrom(key), eval); err != nil {
-		return []error{fmt.Errorf("redisstore: scripts do not run %s: %w", allow, err)}
+		found.add("scripts do not run %s: %w", allow, err)
+		return
 	}
 	if refused := eval.Val(); len(refused) > 0 {
-		return []error{fmt.Errorf("redisstore: commands are refused in scripts %s: %s",
-			allow, strings.Join(refused, "; "))}
+		found.add("commands are refused in scripts %s: %s", allow, strings.Join(refused, "; "))
+		return
 	}
 
 	for _, u := range []guest.Update{ // each script, as it is used; the last asks for the time
@@ -93,15 +93,23 @@ func (s *Store) checkScripts(ctx context.Context) []error {
 		{Drop: true, Stamp: ".t"},
 	} {
 		if _, err := s.Update(ctx, record, u); err != nil {
-			return []error{fmt.Errorf("redisstore: an update fails %s: %w", allow, err)}
+			found.add("an update fails %s: %w", allow, err)
+			return
 		}
 	}
 	for _, names := range [][]string{{"a"}, nil} {
 		if _, err := s.Get(ctx, record, names...); err != nil {
-			return []error{fmt.Errorf("redisstore: a read fails %s: %w", allow, err)}
+			found.add("a read fails %s: %w", allow, err)
+			return
 		}
 	}
-	return nil
+}
+
+// findings are what Check has found.
+type findings []error
+
+func (f *findings) add(format string, args ...any) {
+	*f = append(*f, fmt.Errorf("redisstore: "+format, args...))
 }
 
 // looksElsewhere asks the Ring's own HeartbeatFn about a server that is none.
@@ -124,34 +132,32 @@ var (
 	replicaLine = regexp.MustCompile(`(?m)^slave\d+:.*state=online`)
 )
 
-func (s *Store) checkNode(ctx context.Context, node processor) (found []error) {
+func (s *Store) checkNode(ctx context.Context, node processor, found *findings) {
 	info := redis.NewStringCmd(ctx, "info")
 	if err := s.ask(ctx, node, info); err != nil {
-		return []error{fmt.Errorf("redisstore: no INFO: %w", err)}
+		found.add("no INFO: %w", err)
+		return
 	}
 	if v := versionLine.FindStringSubmatch(info.Val()); v != nil {
 		major, _ := strconv.Atoi(v[1])
 		minor, _ := strconv.Atoi(v[2])
 		if major < 6 || major == 6 && minor < 2 {
-			err := fmt.Errorf("redisstore: Redis %d.%d is too old (take 6.2 or newer)", major, minor)
-			found = append(found, err)
+			found.add("Redis %d.%d is too old (take 6.2 or newer)", major, minor)
 		}
 	}
 	if p := policyLine.FindStringSubmatch(info.Val()); p != nil && p[1] != "noeviction" {
-		found = append(found, fmt.Errorf("redisstore: maxmemory-policy %s evicts the records of claimed guests, "+
+		found.add("maxmemory-policy %s evicts the records of claimed guests, "+
 			"which then can be claimed a second time "+
-			"(set noeviction; other data that need eviction go into another Redis)", p[1]))
+			"(set noeviction; other data that need eviction go into another Redis)", p[1])
 	}
 	if s.waitReplicas > 0 {
 		wait := redis.NewIntCmd(ctx, "wait", 0, 1)
 		if err := s.ask(ctx, node, wait); err != nil {
-			err = fmt.Errorf("redisstore: no WAIT, which WaitReplicas needs: %w", err)
-			found = append(found, err)
+			found.add("no WAIT, which WaitReplicas needs: %w", err)
 		}
 	}
 	if n := len(replicaLine.FindAllString(info.Val(), -1)); n < s.waitReplicas {
-		found = append(found, fmt.Errorf("redisstore: each update will be uncertain: "+
-			"WaitReplicas is %d, but a master has %d replicas", s.waitReplicas, n))
+		found.add("each update will be uncertain: WaitReplicas is %d, but a master has %d replicas",
+			s.waitReplicas, n)
 	}
-	return found
 }

@@ -188,7 +188,7 @@ func timed(u guest.Update) bool { return u.Stamp != "" || !u.NotAfter.IsZero() }
 func exact(n int64) bool { return -1<<53 <= n && n <= 1<<53 }
 
 func milliseconds(ttl time.Duration) string {
-	roundedUp := (ttl + time.Millisecond - 1) / time.Millisecond // the record lives at least that long
+	roundedUp := (ttl + time.Millisecond - 1) / time.Millisecond // it lives at least that long
 	return strconv.FormatInt(int64(max(0, roundedUp)), 10)
 }
 

@@ -101,9 +101,9 @@ func isRefusal(err error) bool {
 	}
 	_, moved := redis.IsMovedError(err) // more often than the client follows
 	_, ask := redis.IsAskError(err)
-	return moved || ask || redis.IsTryAgainError(err) ||
-		redis.IsClusterDownError(err) || redis.IsMasterDownError(err) || redis.IsLoadingError(err) ||
-		redis.IsMaxClientsError(err) || redis.IsReadOnlyError(err) ||
+	return moved || ask || redis.IsTryAgainError(err) || redis.IsClusterDownError(err) ||
+		redis.IsMasterDownError(err) || redis.IsLoadingError(err) || redis.IsMaxClientsError(err) ||
+		redis.IsReadOnlyError(err) ||
 		strings.Contains(err.Error(), "-READONLY ") // as scripts say it before Redis 7
 }
 

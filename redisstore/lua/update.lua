@@ -29,9 +29,15 @@
 --           return. A TIME is in Unix milliseconds. None of the steps from default to stamp changes
 --           the same field as another.
 --
--- Returns {1, name, value, ...} with the fields to return as they are afterwards; {0, name, value,
--- ...} if a condition does not hold, with the fields in "if", too; or {status, message} for an
--- error. With "notafter" or "stamp" there is also the name "!now", and the time.
+-- Returns
+--
+--   {1, name, value, ...}  done; the fields to return as they are now
+--   {0, name, value, ...}  not done, as a condition does not hold: the fields to return and those
+--                          in "if"
+--   {-1, time}, {-2, message}, {-3, message}, as write.lua
+--   {-4, message}          not done, as Redis refuses TIME in scripts
+--
+-- With "notafter" or "stamp" one of the names is "!now", and its value the time.
 --
 -- The field "!" is described in write.lua. Redis does not undo what a failing script has written,
 -- so all is read and checked before the first write.

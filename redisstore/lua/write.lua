@@ -12,9 +12,16 @@
 -- ARGV[9]   the most bytes that their names and values may take; "0": any number
 -- ARGV[10]  TTL in milliseconds, if this creates the record; "0": it lives for ever
 --
--- Returns {1, field, sum} after "add", or 1 if the sum is 0 and after the others; {0, name, value,
--- ...} if the field in
--- ARGV[5] is there, with that, and for "add" the field in ARGV[3]; {status, message} for an error.
+-- Returns
+--
+--   1                      done; the field is gone, or was set
+--   {1, field, sum}        done; what "add" left
+--   {0, name, value, ...}  not done, as the field in ARGV[5] is there: that, and for "add" also the
+--                          field in ARGV[3]
+--   {-1, time}             not done now, perhaps before: this operation is older than all seven
+--                          that the record remembers, the oldest of which is of this time
+--   {-2, message}          not done, as the record would be over its quota
+--   {-3, message}          not done, as there is no whole number to add to, or the sum is too large
 --
 -- The field "!" is the store's own: the number of fields in 2 bytes and the bytes of their names
 -- and values in 4, both without fields whose names begin with a dot; then the IDs of the last seven
