@@ -13,7 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Unit tests of many apps run on miniredis, an imitation of Redis in Go with another Lua. The store runs on it, too.
+// Unit tests of many apps run on miniredis, an imitation of Redis in Go with another Lua. The store
+// runs on it, too.
 func TestMiniredis(t *testing.T) {
 	mini := miniredis.RunT(t)
 	stop := make(chan struct{})
@@ -35,10 +36,13 @@ func TestMiniredis(t *testing.T) {
 	defer close(stop)
 	rdb := redis.NewClient(&redis.Options{Addr: mini.Addr(), ContextTimeoutEnabled: true})
 	defer rdb.Close()
-	s := redisstore.New(rdb, redisstore.Config{ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second})
+	s := redisstore.New(rdb, redisstore.Config{
+		ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second,
+	})
 	storetest.Run(t, func(t *testing.T) guest.Store {
 		if strings.HasSuffix(t.Name(), "/keys_by_pattern") {
-			t.Skip("miniredis v2.40.0: SCAN panics if the pattern of MATCH is not UTF-8 (patternRE in keys.go compiles it as a regexp)")
+			t.Skip("miniredis v2.40.0: SCAN panics if the pattern of MATCH is not UTF-8 " +
+				"(patternRE in keys.go compiles it as a regexp)")
 		}
 		return s
 	})

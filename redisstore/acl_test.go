@@ -48,7 +48,9 @@ func TestACL(t *testing.T) {
 	admin := master.Client()
 	rules, _ := rulesOnThePage(t)
 	open := func(t *testing.T, user string, cfg redisstore.Config) *redisstore.Store {
-		rdb := redis.NewClient(&redis.Options{Addr: master.Addr, Username: user, Password: "password", ContextTimeoutEnabled: true})
+		rdb := redis.NewClient(&redis.Options{
+			Addr: master.Addr, Username: user, Password: "password", ContextTimeoutEnabled: true,
+		})
 		t.Cleanup(func() { rdb.Close() })
 		return redisstore.New(rdb, cfg)
 	}
@@ -78,7 +80,8 @@ func TestACL(t *testing.T) {
 		}
 		t.Run("without "+rule, func(t *testing.T) {
 			user := "no-" + rule
-			setUser(t, admin, user, slices.DeleteFunc(slices.Clone(rules), func(r string) bool { return r == rule }))
+			isRule := func(r string) bool { return r == rule }
+			setUser(t, admin, user, slices.DeleteFunc(slices.Clone(rules), isRule))
 			command := strings.ToUpper(rule[1:])
 			if command == "SCAN" { // only for Keys
 				if err := open(t, user, with).Check(ctx); err != nil {
@@ -98,7 +101,8 @@ func TestACL(t *testing.T) {
 					t.Errorf("Check: %v", err)
 				}
 			}
-			if command == "INFO" || command == "TIME" || command == "WAIT" { // Check alone misses it
+			switch command {
+			case "INFO", "TIME", "WAIT": // calls do without
 				s := open(t, user, without)
 				apply(t, s, "g:1", guest.Update{Set: guest.Fields{"a": "1"}, Stamp: "at"})
 				apply(t, s, "g:1", addOne)
@@ -123,7 +127,8 @@ func TestACLInACluster(t *testing.T) {
 	}
 	for _, readOnly := range []bool{false, true} {
 		rdb := redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs: servers.Addrs(), Username: "app", Password: "password", ContextTimeoutEnabled: true, ReadOnly: readOnly,
+			Addrs: servers.Addrs(), Username: "app", Password: "password",
+			ContextTimeoutEnabled: true, ReadOnly: readOnly,
 		})
 		defer rdb.Close()
 		s := redisstore.New(rdb, cfg)

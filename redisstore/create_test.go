@@ -17,8 +17,10 @@ import (
 // firstWrite is the first write of a guest; the incarnation is one that no other has.
 func firstWrite() guest.Update {
 	return guest.Update{
-		If: guest.Fields{".s": ""}, Default: guest.Fields{".i": fmt.Sprint("incarnation", prefixes.Add(1))}, Add: map[string]int64{"n": 1},
-		TTL: time.Hour, Once: true, New: true, Return: []string{"n"},
+		If:      guest.Fields{".s": ""},
+		Default: guest.Fields{".i": fmt.Sprint("incarnation", prefixes.Add(1))},
+		Add:     map[string]int64{"n": 1},
+		TTL:     time.Hour, Once: true, New: true, Return: []string{"n"},
 	}
 }
 
@@ -68,7 +70,8 @@ func TestCreationLost(t *testing.T) {
 			wire.Lose = func(redistest.Command) redistest.Loss { return loss }
 			_, err := s.Update(ctx, "k", firstWrite())
 			wire.Lose = nil
-			if n := get(t, s, "k", "n")["n"]; !errors.Is(err, guest.ErrUncertain) || n != []string{"", "1"}[i] {
+			n := get(t, s, "k", "n")["n"]
+			if !errors.Is(err, guest.ErrUncertain) || n != []string{"", "1"}[i] {
 				t.Errorf("all of %v lost: %v, n = %q", loss, err, n)
 			}
 		}
@@ -121,7 +124,9 @@ func TestCreationRefused(t *testing.T) {
 			s := redisstore.New(tuned(t, srv.Addr, nil), cfg)
 			row.refuse(srv.Client())
 			_, err := s.Update(ctx, "g:secret", firstWrite())
-			if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "secret") {
+			if err == nil || errors.Is(err, guest.ErrUncertain) ||
+				!strings.Contains(err.Error(), row.want) ||
+				strings.Contains(err.Error(), "secret") {
 				t.Errorf("got %v, want %s", err, row.want)
 			}
 		})
