@@ -349,7 +349,7 @@ func TestAllocations(t *testing.T) {
 			guest.FromContext(r.Context()).GuestID()
 		}},
 		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
-		{"add", 19, 32, adds("tea")},
+		{"add", 19, 40, adds("tea")},
 	} {
 		h := s.guests.Middleware(tt.h)
 		r := httptest.NewRequest("GET", "/", nil)

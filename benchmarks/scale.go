@@ -53,7 +53,7 @@ func shards(n, guests int) (commands []int64, err error) {
 	}
 	for _, addr := range cluster.Addrs() {
 		names := wires[addr].Counts().Names
-		commands = append(commands, names["RESTORE"]+names["EVALSHA"]+names["HMGET"])
+		commands = append(commands, names["EVALSHA"]+names["HMGET"])
 	}
 	return commands, nil
 }

@@ -66,7 +66,7 @@ func testFailoverLoss(t *testing.T, wait, kills int) {
 				if err == nil {
 					acked.Add(1)
 				}
-				if errors.Is(err, redisstore.ErrOpen) {
+				if errors.Is(err, redisstore.ErrCircuitOpen) {
 					// otherwise nearly all attempts fall into the outage
 					pause := time.NewTimer(10 * time.Millisecond)
 					<-pause.C

@@ -181,7 +181,7 @@ func outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
 		return done
-	case errors.Is(err, redisstore.ErrOpen):
+	case errors.Is(err, redisstore.ErrCircuitOpen):
 		return notSent
 	case errors.Is(err, guest.ErrUncertain):
 		return uncertain

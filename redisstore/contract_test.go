@@ -63,10 +63,10 @@ func TestRoundTrips(t *testing.T) {
 func TestBytesOnTheWire(t *testing.T) {
 	each(t, func(t *testing.T, s *redisstore.Store, wire *redistest.Faults) {
 		cost := func(key string) (out, in int64) {
-			apply(t, s, key, guest.Update{Add: map[string]int64{"n": 1}, Once: true})
+			apply(t, s, key, addOne) // makes the script known
 			before := wire.Counts()
 			get(t, s, key, "n")
-			apply(t, s, key, guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}})
+			apply(t, s, key, addOne)
 			after := wire.Counts()
 			return after.Out - before.Out, after.In - before.In
 		}

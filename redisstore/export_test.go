@@ -10,7 +10,7 @@ import (
 )
 
 // Advance sets the clock of the store's operation IDs forward.
-func (s *Store) Advance(d time.Duration) { s.clock.passed(ticks(time.Since(idEpoch) + d)) }
+func (s *Store) Advance(d time.Duration) { s.ids.catchUp(ticks(time.Since(idEpoch) + d)) }
 
 // Breaker's constants.
 const (
@@ -18,35 +18,34 @@ const (
 	BreakFor   = breakFor
 )
 
-// Late is how much later than their deadline the contexts that Timeouts makes may be done.
-const Late = late
-
-// Timeouts returns what makes the contexts of calls.
-func Timeouts(length time.Duration, sockets bool) func(context.Context) (context.Context, context.CancelFunc) {
-	t := &timers{length: length}
-	return func(ctx context.Context) (context.Context, context.CancelFunc) { return t.limit(ctx, sockets) }
-}
-
 // Client is the store's.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
 
 // FromReplicas reports whether the client is known to read from replicas.
 func (s *Store) FromReplicas() bool { return s.fromReplicas }
 
-// WayShort is the first of the ways that are the short cut.
-const WayShort = wayShort
+// UpdateOnly lets lua/update.lua make all updates.
+func (s *Store) UpdateOnly() { s.updateOnly = true }
 
-// Way is the way that an operation's argument asks for.
-func Way(arg any) byte { return arg.([]byte)[wayAt] }
-
-// Run runs the script once, under this ID, and prints its answer. With long it does not take the short cut, for which
-// short says the update was sent.
-func (s *Store) Run(key string, u guest.Update, id [8]byte, long bool) (answer string, short bool) {
-	e := s.execution(s.key(key), u)
-	copy(e.head, id[:])
-	if short = e.head[wayAt] >= wayShort; short && long {
-		e.head[wayAt] = wayUsual
-	}
-	r, err := s.eval(context.Background(), s.rdb, e, u)
-	return fmt.Sprintf("%+v %v", r, err), short
+// Run makes an update under this operation ID by the script that the store takes for it, and prints
+// the answer and whether that script is lua/write.lua.
+func (s *Store) Run(key string, u guest.Update, id [8]byte) (answer string, byWrite bool) {
+	c := s.changeCall(s.key(key), u)
+	c.first.arg = id[:]
+	r, _, err := s.run(context.Background(), s.rdb, c)
+	return fmt.Sprintf("%+v %v", r, err), c.script == writeScript
 }
+
+// The scripts, and those of their commands that Check looks at.
+var (
+	Scripts           = map[string]string{"create": createText, "write": writeText, "update": updateText}
+	CommandsOfScripts = commandsOfScripts
+)
+
+// ScriptOf returns the name of the script with this SHA.
+func ScriptOf(sha any) string {
+	return map[any]string{createScript.sha: "create", writeScript.sha: "write", updateScript.sha: "update"}[sha]
+}
+
+// Unwrap returns the command in one that the store sends.
+func Unwrap(cmd redis.Cmder) redis.Cmder { return cmd.(once).Cmder }

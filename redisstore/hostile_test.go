@@ -19,7 +19,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// impostor answers every command but those of a connection's setup with the same bytes, and hangs up.
+// impostor answers every command but those of a connection's setup with the same bytes, and hangs
+// up.
 type impostor struct{ answer atomic.Value }
 
 func (i *impostor) dial(context.Context, string, string) (net.Conn, error) {
@@ -72,7 +73,8 @@ func readCommand(in *bufio.Reader) (name string, err error) {
 	return name, err
 }
 
-// Lengths of which go-redis would take gigabytes before it sees that they are lies. Still longer ones it cannot take.
+// Lengths of which go-redis would take gigabytes before it sees that they are lies. Still longer
+// ones it cannot take.
 var gigabytes = regexp.MustCompile(`(^|[^0-9])[0-9]{7,15}([^0-9]|$)`)
 
 // Whatever answers in Redis's place: a call ends, with an error or with what that says.
@@ -164,8 +166,8 @@ func (c *flipping) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Between a real server and the store, bytes are damaged. What can be noticed is an error, and the next call finds a
-// sound connection again.
+// Between a real server and the store, bytes are damaged. What can be noticed is an error, and the
+// next call finds a sound connection again.
 func TestDamagedReplies(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	damage := true
@@ -183,7 +185,8 @@ func TestDamagedReplies(t *testing.T) {
 	failed := 0
 	prefix := patient(t).Prefix
 	for range 50 {
-		// A store of its own: the breaker of one would open. Some of the damage is a longer length, to be waited for.
+		// A store of its own: the breaker of one would open. Some of the damage is a longer length,
+		// to be waited for.
 		s := redisstore.New(rdb, redisstore.Config{Prefix: prefix, ReadTimeout: 10 * time.Millisecond, WriteTimeout: 10 * time.Millisecond})
 		if _, err := s.Update(ctx, "g:1", guest.Update{Once: true, Add: map[string]int64{"n": 1}, Return: []string{"n"}}); err != nil {
 			failed++

@@ -11,7 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scanCount is how many keys Redis looks at in one step of Keys: few enough not to hold up other commands.
+// scanCount is how many keys Redis looks at in one step of Keys: few enough not to hold up other
+// commands.
 const scanCount = 512
 
 // Keys implements [guest.Store]. It looks at all keys of all masters, one after the other.
@@ -25,8 +26,9 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 		pattern := escapeGlob.Replace(s.prefix+prefix) + "*"
 		for _, node := range nodes {
 			for cursor, first := uint64(0), true; first || cursor != 0; first = false {
-				scan := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
-				if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, node, scan) }); err != nil {
+				scan := redis.NewScanCmd(ctx, nil,
+					"scan", cursor, "match", pattern, "count", scanCount)
+				if err := s.ask(ctx, node, scan); err != nil {
 					yield("", fmt.Errorf("redisstore: keys: %w", err))
 					return
 				}
@@ -55,7 +57,7 @@ func (s *Store) masters(ctx context.Context) ([]processor, error) {
 		nodes = append(nodes, node)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.read.length)
+	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
 	defer cancel()
 	var err error
 	switch c := s.rdb.(type) {
@@ -66,7 +68,9 @@ func (s *Store) masters(ctx context.Context) ([]processor, error) {
 	default:
 		return []processor{s.rdb}, nil
 	}
-	slices.SortFunc(nodes, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
+	slices.SortFunc(nodes, func(a, b *redis.Client) int {
+		return strings.Compare(a.Options().Addr, b.Options().Addr)
+	})
 	var all []processor
 	for _, node := range nodes {
 		all = append(all, node)

@@ -81,7 +81,8 @@ var backends = []struct {
 	}},
 }
 
-// each runs a test on all backends. The store has a prefix of its own, and time enough for a busy machine.
+// each runs a test on all backends. The store has a prefix of its own, and time enough for a busy
+// machine.
 func each(t *testing.T, test func(*testing.T, *redisstore.Store, *redistest.Faults)) {
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
@@ -91,6 +92,12 @@ func each(t *testing.T, test func(*testing.T, *redisstore.Store, *redistest.Faul
 			test(t, redisstore.New(rdb, patient(t)), f)
 		})
 	}
+	t.Run("by update.lua alone", func(t *testing.T) { // what the other scripts do, it can do as well
+		f := &redistest.Faults{}
+		s := redisstore.New(tuned(t, server.Addr, f), patient(t))
+		s.UpdateOnly()
+		test(t, s, f)
+	})
 }
 
 var prefixes atomic.Int64
@@ -159,7 +166,8 @@ func (f onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// argsSent copies the arguments of a command, the operation's among them as it was sent, whatever becomes of it.
+// argsSent copies the arguments of a command, the operation's among them as it was sent, whatever
+// becomes of it.
 func argsSent(cmd redis.Cmder, operation int) []any {
 	args := slices.Clone(cmd.Args())
 	sent, _ := args[operation].(encoding.BinaryMarshaler).MarshalBinary()

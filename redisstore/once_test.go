@@ -22,8 +22,8 @@ import (
 // A tally counts the additions to one record by what their callers were told.
 type tally struct{ applied, uncertain, refused int64 }
 
-// increments adds 1 to one of some records again and again, and reports how often each was told what. done, if not
-// nil, hears of each addition.
+// increments adds 1 to one of some records again and again, and reports how often each was told
+// what. done, if not nil, hears of each addition.
 func increments(t *testing.T, s *redisstore.Store, records, workers, each int, done func()) []tally {
 	var mu sync.Mutex
 	told := make([]tally, records)
@@ -207,7 +207,8 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// Whatever a network kept and delivers again later is applied only once, though the senders' clocks disagree.
+// Whatever a network kept and delivers again later is applied only once, though the senders' clocks
+// disagree.
 func TestDelayedDuplicates(t *testing.T) {
 	cfg := patient(t)
 	rdb := tuned(t, server.Addr, nil)
@@ -267,7 +268,8 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
-// An update that is too old for the ring, and whose first reply is lost, may have been applied for all we know.
+// An update that is too old for the ring, and whose first reply is lost, may have been applied for
+// all we know.
 func TestStaleAndLost(t *testing.T) {
 	cfg := patient(t)
 	ahead := redisstore.New(server.Client(), cfg)
@@ -299,7 +301,8 @@ func loseFirst(name string, loss redistest.Loss) func(redistest.Command) rediste
 	}
 }
 
-// An update whose first reply is lost, and whose repetition is not applied, is uncertain unless the ring knows it.
+// An update whose first reply is lost, and whose repetition is not applied, is uncertain unless the
+// ring knows it.
 func TestRepetition(t *testing.T) {
 	lock := guest.Update{If: guest.Fields{"lock": ""}, Set: guest.Fields{"lock": "1"}}
 	lockOnce := lock
@@ -362,7 +365,8 @@ func TestNoRecordOfARing(t *testing.T) {
 	}
 }
 
-// The store's own field in Redis, as lua/update.lua describes it: what one release writes another has to read.
+// The store's own field in Redis, as lua/update.lua describes it: what one release writes another
+// has to read.
 func TestOwnField(t *testing.T) {
 	cfg := patient(t)
 	rdb := server.Client()

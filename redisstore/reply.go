@@ -9,74 +9,60 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A reply is what the script answers.
+// A reply is what a script answers.
 type reply struct {
 	status int64
-	detail string // of an error: the oldest time in the ring; what is wrong
-	now    string // the store's clock in milliseconds, if it was asked for
-	values []any  // of Return; if the update was not applied, those of If too; with ReturnAll the whole record
+	fields guest.Fields // of statusApplied and statusNotApplied
+	now    string       // the same: the time in Unix milliseconds, if the update needs it
+	detail string       // of an error: what is wrong; the time of the oldest operation remembered
 }
 
 const (
 	statusApplied    = 1
 	statusNotApplied = 0
-	statusStale      = -1 // too old for the ring of IDs
+	statusStale      = -1 // older than all operations that the record remembers
 	statusOverQuota  = -2
 	statusInvalid    = -3
+	statusNoClock    = -4 // TIME is refused in scripts
 )
 
-func parseReply(answer any, u guest.Update) (r reply, err error) {
-	var raw []any
-	switch a := answer.(type) {
-	case int64: // that is all
-		raw = []any{answer}
-	case string:
-		r.status, r.values = statusApplied, []any{answer}
-		if a == "" {
-			r.values[0] = nil
-		}
-		return r, badReply(len(u.Return) == 1)
-	case []any:
-		raw = a
-	}
-	ok := len(raw) >= 1
-	if ok {
-		r.status, ok = raw[0].(int64)
-		raw = raw[1:]
-	}
-	if ok && (r.status == statusStale || r.status == statusOverQuota || r.status == statusInvalid) && len(raw) == 1 {
-		r.detail, ok = raw[0].(string)
-		return r, badReply(ok)
-	}
-	if ok && (u.Stamp != "" || !u.NotAfter.IsZero()) {
-		if ok = len(raw) >= 1; ok {
-			r.now, ok = raw[len(raw)-1].(string)
-			raw = raw[:len(raw)-1]
-		}
-	}
-	want := len(u.Return)
-	switch {
-	case !ok || r.status != statusApplied && r.status != statusNotApplied:
-		ok = false
-	case u.Drop && r.status == statusApplied:
-		want = 0
-	case u.ReturnAll:
-		if ok = len(raw) == 1; ok {
-			raw, ok = raw[0].([]any)
-		}
-		want = len(raw)
-	case r.status == statusNotApplied:
-		want += len(u.If)
-	}
-	r.values = raw
-	return r, badReply(ok && len(raw) == want)
-}
+// errReply: what answers is no Redis that understood us.
+var errReply = errors.New("the reply is not one to this command")
 
-func badReply(ok bool) error {
-	if ok {
-		return nil
+// parseReply takes a status; or a status and a message, for an error; or a status, and names and
+// values in turn.
+func parseReply(answer any) (r reply, err error) {
+	raw, isList := answer.([]any)
+	if !isList {
+		raw = []any{answer}
 	}
-	return final{errReply}
+	if len(raw) == 0 {
+		return r, permanent{errReply}
+	}
+	status, isNumber := raw[0].(int64)
+	r.status, raw = status, raw[1:]
+	switch r.status {
+	case statusStale, statusOverQuota, statusInvalid, statusNoClock:
+		if len(raw) == 1 {
+			detail, isString := raw[0].(string)
+			if r.detail = detail; isString {
+				return r, nil
+			}
+		}
+	case statusApplied, statusNotApplied:
+		r.fields = make(guest.Fields, len(raw)/2)
+		for ; len(raw) >= 2; raw = raw[2:] {
+			name, _ := raw[0].(string)
+			if name == "!now" {
+				r.now, _ = raw[1].(string)
+			}
+			addField(r.fields, name, raw[1])
+		}
+		if isNumber && len(raw) == 0 {
+			return r, nil
+		}
+	}
+	return reply{}, permanent{errReply}
 }
 
 func (r reply) err() error {
@@ -87,29 +73,16 @@ func (r reply) err() error {
 		return fmt.Errorf("%w: the record would have %s", guest.ErrQuota, r.detail)
 	case statusInvalid:
 		return fmt.Errorf("%w: %s", guest.ErrInvalid, r.detail)
+	case statusNoClock:
+		return fmt.Errorf("%w: no clock", errReply) // the script had got one
 	}
 	return nil
 }
 
-// result reads the answer to u; met are the names in u.If, in the order in which they were sent.
-func (r reply) result(u guest.Update, met []string) guest.Result {
-	res := guest.Result{Applied: r.status == statusApplied, Fields: make(guest.Fields, len(u.Return))}
+func (r reply) result() guest.Result {
+	res := guest.Result{Applied: r.status == statusApplied, Fields: r.fields}
 	if r.now != "" {
 		res.Now = time.UnixMilli(number(r.now))
-	}
-	if u.ReturnAll {
-		for i := 0; i+1 < len(r.values); i += 2 {
-			name, _ := r.values[i].(string)
-			addField(res.Fields, name, r.values[i+1])
-		}
-		return res
-	}
-	for i, value := range r.values {
-		if i < len(u.Return) {
-			addField(res.Fields, u.Return[i], value)
-		} else {
-			addField(res.Fields, met[i-len(u.Return)], value)
-		}
 	}
 	return res
 }

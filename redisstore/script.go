@@ -1,256 +1,106 @@
 package redisstore
 
 import (
+	"context"
 	"crypto/sha1"
 	_ "embed"
-	"encoding/binary"
 	"encoding/hex"
-	"math"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/guestkit/guest"
+	"github.com/redis/go-redis/v9"
 )
 
-//go:embed lua/update.lua
-var updateScript string
-
-// updateSHA is in an interface once and for all.
-var updateSHA any = func() string {
-	sum := sha1.Sum([]byte(updateScript))
-	return hex.EncodeToString(sum[:])
-}()
-
-// A request is an update as lua/update.lua wants it: ARGV.
-type request struct {
-	head []byte   // numbers; the first of them is the operation's ID, to be filled in
-	rest []string // names and values; none if the head holds them too
-	met  []string // the names in If, in the order of their answer
-
-	roomForHead  [128]byte // a small update's, so that it is one allocation
-	roomForNames [6]string
+// A script is one of those in lua/, each of which says at its head what it takes and returns.
+type script struct {
+	text string
+	sha  any // a string, in an interface once and for all
 }
 
-// fill makes the request; confirm: replicas are to confirm the answer.
-func (q *request) fill(u guest.Update, confirm bool) {
-	if u.Drop { // no other change is made
-		u.Default, u.Set, u.Add, u.Unset, u.UnsetPrefix = nil, nil, nil, nil, nil
-	}
-	r := readingOf(u, q.roomForNames[:0])
-	list := r.names
-	q.met = r.names[:r.met]
-	for _, name := range r.names[r.absent:r.met] {
-		list = append(list, u.If[name])
-	}
-	for _, name := range r.names[r.met:r.defaulted] {
-		list = append(list, u.Default[name])
-	}
-	for _, name := range r.names[r.defaulted:r.added] {
-		n := "none" // no sum is valid, and Lua could not even read it
-		if v := u.Add[name]; exact(v) {
-			n = strconv.FormatInt(v, 10)
-		}
-		list = append(list, n)
-	}
-	for name, value := range u.Set {
-		list = append(list, name, value)
-	}
-	list = append(list, u.Unset...)
-	list = append(list, u.UnsetPrefix...)
-	if u.Stamp != "" {
-		list = append(list, u.Stamp)
-	}
-	switch {
-	case r.again:
-		list = append(list, u.Return...)
-	case len(u.Return) > 1:
-		places := make([]byte, 0, 4*len(u.Return))
-		for _, name := range u.Return {
-			places = appendCount(places, r.place(name))
-		}
-		list = append(list, string(places))
-	}
+var (
+	//go:embed lua/create.lua
+	createText string
+	//go:embed lua/write.lua
+	writeText string
+	//go:embed lua/update.lua
+	updateText string
 
-	packed := formatLen(list)
-	q.head = appendNumbers(q.roomForHead[:idSize], u, r, packed, confirm)
-	if packed == 0 {
-		q.rest = list
-		return
-	}
-	for _, s := range list {
-		q.head = strconv.AppendInt(append(q.head, 'c'), int64(len(s)), 10)
-	}
-	for _, s := range list {
-		q.head = append(q.head, s...)
-	}
-}
-
-// A reading is what the script reads before it changes anything. The place of a field is its number among the names.
-type reading struct {
-	names                         []string
-	absent, met, defaulted, added int  // the ends of those that must be absent, those in If, Default and Add; others are for Return
-	again                         bool // what Return names is read at the end instead, as the script overwrites some of it unread
-}
-
-func readingOf(u guest.Update, room []string) (r reading) {
-	r.names = room
-	for name, value := range u.If {
-		if value == "" {
-			r.names = append(r.names, name)
-		}
-	}
-	r.absent = len(r.names)
-	if r.absent < len(u.If) { // seldom: a map takes long to walk
-		for name, value := range u.If {
-			if value != "" {
-				r.names = append(r.names, name)
-			}
-		}
-	}
-	r.met = len(r.names)
-	for name := range u.Default {
-		r.names = append(r.names, name)
-	}
-	r.defaulted = len(r.names)
-	for name := range u.Add {
-		r.names = append(r.names, name)
-	}
-	r.added = len(r.names)
-	if r.again = slices.ContainsFunc(u.Return, func(name string) bool { return overwrites(u, name) }); !r.again {
-		for _, name := range u.Return {
-			if !slices.Contains(r.names, name) {
-				r.names = append(r.names, name)
-			}
-		}
-	}
-	return r
-}
-
-// place looks from behind: a field in If as well as in Add has its new value there.
-func (r reading) place(name string) int {
-	place := len(r.names)
-	for r.names[place-1] != name {
-		place--
-	}
-	return place
-}
-
-// The ways through the script.
-const (
-	wayUsual   = iota
-	wayRare    // the head says more
-	wayShort   // an addition whose sum is asked for, with one field that must be absent and one default
-	wayShorter // the same without those two
-
-	wayAt = idSize // the byte of the head that says which
+	createScript = newScript(createText)
+	writeScript  = newScript(writeText)
+	updateScript = newScript(updateText)
 )
 
-// appendNumbers writes the head but for the strings.
-func appendNumbers(head []byte, u guest.Update, r reading, packed int, confirm bool) []byte {
-	timed := u.Stamp != "" || !u.NotAfter.IsZero()
-	ttl := milliseconds(u.TTL)
-	const extend, keep, confirmed = 1, 2, 4
-	mode := byte(0)
-	switch {
-	case ttl > 0 && u.KeepTTL:
-		mode = keep
-	case ttl > 0:
-		mode = extend
-	}
-	place := 0
-	if len(u.Return) == 1 && !r.again {
-		place = r.place(u.Return[0])
-	}
-	counts := [...]int{r.absent, r.met - r.absent, len(u.Default), len(u.Add), len(r.names), len(u.Set), len(u.Unset), len(u.Return), place}
-	wide := slices.Max(counts[:]) > math.MaxUint8
-	rare := u.Drop || u.Reserve || u.ReturnAll || u.New || r.again || timed || len(u.UnsetPrefix) > 0
-	way := byte(wayUsual)
-	switch {
-	case rare:
-		way = wayRare
-	case !u.Once || packed == 0 || mode == extend || len(u.Return) != 1 || strings.HasPrefix(u.Return[0], ".") || !exact(u.Add[u.Return[0]]):
-	case counts == [...]int{1, 0, 1, 1, 3, 0, 0, 1, 3}:
-		way = wayShort
-	case counts == [...]int{0, 0, 0, 1, 1, 0, 0, 1, 1}:
-		way = wayShorter
-	}
-
-	if confirm {
-		mode |= confirmed
-	}
-	head = append(head, way, flag(wide), mode)
-	for _, n := range counts {
-		head = append(head, byte(n))
-	}
-	head = append(head, byte(packed))
-	head = appendFloat(head, ttl)
-	head = appendCount(head, u.Quota.Fields)
-	head = appendCount(head, u.Quota.Bytes)
-	if wide {
-		for _, n := range counts {
-			head = appendCount(head, n)
-		}
-	}
-	if rare {
-		head = append(head, flag(u.Drop), flag(u.Reserve), flag(u.ReturnAll), flag(u.New), flag(r.again), flag(timed), flag(u.Stamp != ""))
-		head = appendCount(head, len(u.UnsetPrefix))
-		notAfter := int64(0)
-		if !u.NotAfter.IsZero() {
-			notAfter = max(1, u.NotAfter.UnixMilli())
-		}
-		head = appendFloat(head, notAfter)
-	}
-	return head
+func newScript(text string) *script {
+	sum := sha1.Sum([]byte(text))
+	return &script{text, hex.EncodeToString(sum[:])}
 }
 
-// formatLen returns the length of the format by which the script takes these strings out of the head; 0: they do not go in
-// there, as they are many or long and would be copied once more.
-func formatLen(list []string) (n int) {
-	const (
-		most    = 48
-		longest = 512
-	)
-	if len(list) > most {
-		return 0
+// A scriptCall is a script with its arguments, to be sent perhaps several times.
+type scriptCall struct {
+	script *script
+	first  sendMarker // ARGV[1]
+	args   []any      // of EVALSHA
+}
+
+func newScriptCall(script *script, key string, argv []string) *scriptCall {
+	c := &scriptCall{script: script}
+	c.args = make([]any, 0, 5+len(argv))
+	c.args = appendPointers(append(c.args, "evalsha", script.sha, "1", key, &c.first), argv)
+	return c
+}
+
+// inFull returns the arguments of EVAL.
+func (c *scriptCall) inFull() []any {
+	return slices.Concat([]any{"eval", c.script.text}, c.args[2:])
+}
+
+// createCall returns the call of lua/create.lua that makes this update, or nil.
+func (s *Store) createCall(key string, u guest.Update) *scriptCall {
+	if s.updateOnly {
+		return nil
 	}
-	for _, s := range list {
-		if s == "" || len(s) > longest { // c0 means something else
-			return 0
-		}
-		for l := 10 * len(s); l > 0; l /= 10 { // c and the digits of the length
-			n++
-		}
+	argv := createArgs(u)
+	if argv == nil {
+		return nil
 	}
-	return n
+	c := newScriptCall(createScript, key, argv[1:])
+	c.first.arg = []byte(argv[0])
+	return c
 }
 
-// exact reports whether Lua holds the number exactly.
-func exact(n int64) bool { return -1<<53 <= n && n <= 1<<53 }
-
-func milliseconds(ttl time.Duration) int64 {
-	return int64(max(0, (ttl+time.Millisecond-1)/time.Millisecond)) // rounded up: at least that long
-}
-
-func appendCount(b []byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(b, uint32(min(max(0, int64(n)), math.MaxUint32)))
-}
-
-func appendFloat(b []byte, n int64) []byte {
-	return binary.BigEndian.AppendUint64(b, math.Float64bits(float64(n)))
-}
-
-// overwrites reports whether the script changes the field without reading it.
-func overwrites(u guest.Update, name string) bool {
-	_, is := u.Set[name]
-	return is || name == u.Stamp || slices.Contains(u.Unset, name) ||
-		slices.ContainsFunc(u.UnsetPrefix, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
-}
-
-func flag(b bool) byte {
-	if b {
-		return 1
+// changeCall returns the call of lua/write.lua, if that makes this update, else of lua/update.lua.
+func (s *Store) changeCall(key string, u guest.Update) *scriptCall {
+	var c *scriptCall
+	if argv := writeArgs(u); argv != nil && !s.updateOnly {
+		c = newScriptCall(writeScript, key, argv)
+	} else {
+		c = newScriptCall(updateScript, key, updateArgs(u, s.waitReplicas > 0))
 	}
-	return 0
+	if u.Once && !u.Drop { // a record that is dropped takes its IDs along
+		c.first.ids = &s.ids
+	}
+	return c
+}
+
+// run runs the script once, with further arguments; sent says, of an error, that the script may
+// have run nevertheless. A server that does not know the script has done nothing, and gets its
+// text.
+func (s *Store) run(
+	ctx context.Context, to processor, c *scriptCall, further ...string,
+) (r reply, sent bool, err error) {
+	c.first.reset()
+	cmd := redis.NewCmd(ctx, appendPointers(slices.Clip(c.args), further)...)
+	err = s.send(ctx, to, cmd)
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		c.first.reset()
+		cmd = redis.NewCmd(ctx, appendPointers(c.inFull(), further)...)
+		err = s.send(ctx, to, cmd)
+	}
+	if err == nil {
+		r, err = parseReply(cmd.Val())
+	}
+	if err != nil {
+		return reply{}, c.first.revoke() && !isReply(err), err
+	}
+	return r, true, nil
 }

@@ -1,8 +1,8 @@
-// Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or Ring, whatever the
-// client it is given speaks to.
+// Package redisstore keeps records in Redis, or in Valkey: a single server, Sentinel, Cluster or
+// Ring, whatever the client it is given speaks to.
 //
-// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one EVALSHA of one
-// script with this one key, or one RESTORE that makes a record, so nothing depends on the slots of a Cluster. Redis 6.2 or
+// A record is one hash under the key "prefix:key". A read is one HMGET or HGETALL, an update one
+// EVALSHA of a script with this one key, so nothing depends on the slots of a Cluster. Redis 6.2 or
 // newer is needed.
 package redisstore
 
@@ -22,20 +22,23 @@ var _ guest.Store = (*Store)(nil)
 
 // Config configures a [Store]. The zero value is a good one.
 type Config struct {
-	// Prefix begins every key, so that several stores share a Redis: with "guest" the record "g:1" is the key
-	// "guest:g:1". No other store's prefix may begin with this one and a colon. "": "guest".
+	// Prefix begins every key, so that several stores share a Redis: with "guest" the record "g:1"
+	// is the key "guest:g:1". No other store's prefix may begin with this one and a colon. "":
+	// "guest".
 	Prefix string
 
-	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150 ms.
+	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150
+	// ms.
 	ReadTimeout time.Duration
 
 	// WriteTimeout bounds one call of Update, retries included. 0 or less: 240 ms.
 	WriteTimeout time.Duration
 
-	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT along with it, still
-	// in one round trip. If fewer have it in time, the error wraps [guest.ErrUncertain]: the master has applied the
-	// update, a failover may undo it. 0: the master alone decides, and a failover loses what it had not sent yet.
-	// Not for clients other than go-redis's own.
+	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT
+	// along with it, still in one round trip. If fewer have it in time, the error wraps
+	// [guest.ErrUncertain]: the master has applied the update, a failover may undo it. 0: the
+	// master alone decides, and a failover loses what it had not sent yet. Not for clients other
+	// than go-redis's own.
 	WaitReplicas int
 
 	// WaitTimeout bounds the wait for replicas, within WriteTimeout. 0 or less: 100 ms.
@@ -44,26 +47,29 @@ type Config struct {
 
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
 //
-// Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some failures in a row the store
-// stops asking for a second: calls fail at once with an error that wraps [ErrOpen].
+// Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some
+// failures in a row the store stops asking for a second: calls fail at once with an error that
+// wraps [ErrCircuitOpen].
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
-	read         timers
-	write        timers
+	readTimeout  time.Duration
+	writeTimeout time.Duration
 	waitReplicas int
 	waitTimeout  time.Duration
-	deadlines    bool        // rdb ends a command at the deadline of its context
-	fromReplicas bool        // rdb reads from replicas
-	unborn       atomic.Bool // Redis knows no RESTORE, or does not let us
+	deadlines    bool // rdb ends a command at the deadline of its context
+	fromReplicas bool // rdb reads from replicas
+	updateOnly   bool // lua/update.lua makes all updates, as it alone gets its answers confirmed
+	timeSource   atomic.Int32
 	breaker      breaker
-	clock        clock
+	ids          operationIDs
 }
 
-// New returns a store on rdb, which stays the caller's: New changes none of its options, and there is no Close. A
-// client with ContextTimeoutEnabled saves a goroutine per call, and a call under way is then ended by its deadline alone: that
-// its context is cancelled is not noticed, nor does go-redis notice it while it waits for a reply. A Cluster client that reads
-// from replicas still reads from masters here, as a replica may not know yet that a guest is claimed. See also [Store.Check].
+// New returns a store on rdb, which stays the caller's: New changes none of its options, and there
+// is no Close. A client with ContextTimeoutEnabled saves a goroutine per call, and a call under way
+// is then ended by its deadline alone: go-redis does not notice that its context is cancelled while
+// it waits for a reply. A Cluster client that reads from replicas still reads from masters here, as
+// a replica may not know yet that a guest is claimed. See also [Store.Check].
 func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "guest"
@@ -80,35 +86,28 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	s := &Store{
 		rdb:          rdb,
 		prefix:       cfg.Prefix + ":",
-		read:         timers{length: cfg.ReadTimeout},
-		write:        timers{length: cfg.WriteTimeout},
+		readTimeout:  cfg.ReadTimeout,
+		writeTimeout: cfg.WriteTimeout,
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
 		fromReplicas: readsReplicas(rdb),
+		updateOnly:   cfg.WaitReplicas > 0,
 	}
-	rand.Read(s.clock.process[:])
+	rand.Read(s.ids.process[:])
 	return s
 }
 
 func (s *Store) key(record string) string { return s.prefix + record }
 
-// masterOf returns what sends commands about a key to its master.
-func (s *Store) masterOf(key string) processor {
-	if s.fromReplicas {
-		return master{s.rdb, key}
-	}
-	return s.rdb
-}
-
 // Get implements [guest.Store].
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
 	fields := make(guest.Fields, len(names))
 	key = s.key(key)
-	from := s.masterOf(key)
+	from := s.readsFrom(key)
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
-		if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, all) }); err != nil {
+		if err := s.ask(ctx, from, all); err != nil {
 			return nil, fmt.Errorf("redisstore: read: %w", err)
 		}
 		for name, value := range all.Val() {
@@ -117,9 +116,11 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 		return fields, nil
 	}
 
-	names = append(make([]string, 0, len(names)), names...) // the caller may change its own while we are sending
-	some := redis.NewSliceCmd(ctx, appendPointers(append(make([]any, 0, 2+len(names)), "hmget", key), names)...)
-	if err := s.call(ctx, &s.read, func(ctx context.Context) error { return s.send(ctx, from, some) }); err != nil {
+	// The caller may change its own names while we are sending.
+	names = append(make([]string, 0, len(names)), names...)
+	args := append(make([]any, 0, 2+len(names)), "hmget", key)
+	some := redis.NewSliceCmd(ctx, appendPointers(args, names)...)
+	if err := s.ask(ctx, from, some); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
 	if len(some.Val()) != len(names) {
@@ -131,14 +132,16 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	return fields, nil
 }
 
-// addField adds what Redis has to say about a field: a string, or nil if there is none. The store's own stay hidden.
+// addField adds what Redis has to say about a field: a string, or nil if there is none. The store's
+// own stay hidden.
 func addField(fields guest.Fields, name string, value any) {
 	if s, ok := value.(string); ok && !strings.HasPrefix(name, "!") {
 		fields[name] = s
 	}
 }
 
-// appendPointers appends pointers to strings: unlike strings they fit into an interface without an allocation.
+// appendPointers appends pointers to strings: unlike strings they fit into an interface without an
+// allocation.
 func appendPointers(args []any, s []string) []any {
 	for i := range s {
 		args = append(args, &s[i])

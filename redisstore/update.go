@@ -3,116 +3,93 @@ package redisstore
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/guestkit/guest"
-	"github.com/redis/go-redis/v9"
 )
 
 // Update implements [guest.Store].
 //
-// If the reply to an update is lost, it is sent again; with Once under the same ID, by which the script knows it. But
-// if the repetition is not applied, or fails, the first may have been, or be still under way: the error wraps
-// [guest.ErrUncertain]. With Once and Drop nothing is sent again, because the record takes its IDs along.
+// If the reply to an update is lost, it is sent again; with Once under the same operation ID, by
+// which the script knows it. But if the repetition is not applied, or fails, the first may have
+// been, or be still under way: the error wraps [guest.ErrUncertain]. With Once and Drop nothing is
+// sent again, because the record takes its IDs along.
 //
-// An update with New is a RESTORE where it can be, which makes a record but changes none; if there is one, or Redis refuses
-// the command, the script follows. A lost RESTORE is known by its Default: no number of other updates hides it, and if the
-// script finds another's, it was not applied. WaitReplicas takes the script alone: a refused command would wait in vain.
-//
-// With Config.WaitReplicas the error of an update that too few replicas have confirmed in time wraps it as well: the
-// master has applied it, but a failover may undo it.
+// With Config.WaitReplicas the error of an update that too few replicas have confirmed in time
+// wraps it as well: the master has applied it, but a failover may undo it.
 func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
 	var (
-		name    = s.key(key)
-		birth   *birth // nil: the script does it
-		script  *execution
-		answer  reply
-		to      = s.masterOf(name)
-		doubt   bool // a birth may have been applied
-		unknown bool // one of the attempts may have been applied, or undone
+		name         = s.key(key)
+		create       = s.createCall(name, u) // nil: not for this update, or there is a record
+		change       *scriptCall
+		answer       reply
+		maybeCreated bool // create may have run
+		maybeApplied bool // change may have been applied, or be undone
 	)
-	if s.waitReplicas > 0 {
-		to = confirmed{master{s.rdb, name}, s.waitReplicas, s.waitTimeout}
-	} else {
-		birth = s.birthOf(name, u)
-	}
-	err := s.call(ctx, &s.write, func(ctx context.Context) (err error) {
-		if birth != nil {
-			err = s.bear(ctx, birth)
-			if !s.leftToScript(err) {
-				lost := err != nil && birth.op.sent() && !isReply(err) // sent takes the command back, if it still can
-				doubt = lost || err != nil && doubt
+	err := s.call(ctx, s.writeTimeout, func(ctx context.Context) error {
+		if create != nil {
+			r, sent, err := s.run(ctx, s.writesTo(name), create)
+			if err != nil {
+				maybeCreated = maybeCreated || sent
 				return err
 			}
-			birth = nil
-		}
-		if script == nil {
-			script = s.execution(name, u)
-		}
-		answer, err = s.eval(ctx, to, script, u)
-		doubt = doubt && err != nil // the script has seen whose birth the record is
-		switch {
-		case err == errTooFew:
-			unknown = true
-		case err != nil && script.op.sent() && !isReply(err):
-			unknown = true
-			if u.Once && u.Drop {
-				return final{err}
+			if r.status == statusApplied {
+				maybeCreated = false
+				return nil
 			}
-		case err == nil && answer.status == statusApplied:
-			unknown = false
-		case err == nil && answer.status == statusStale && !unknown:
-			script.op.renumber(number(answer.detail))
-			return errAgain
+			// There is a record. If an attempt has made it whose reply was lost, the other script
+			// knows it by the defaults.
+			create = nil
 		}
-		return err
+		if change == nil {
+			change = s.changeCall(name, u)
+		}
+		r, sent, err := s.change(ctx, name, change, u)
+		if err != nil {
+			maybeApplied = maybeApplied || sent || err == errTooFew
+			if sent && u.Once && u.Drop {
+				return permanent{err}
+			}
+			return err
+		}
+		answer, maybeCreated = r, false
+		switch {
+		case r.status == statusApplied:
+			maybeApplied = false
+		case r.status == statusStale && !maybeApplied:
+			change.first.renumber(number(r.detail))
+			return errRetryNow
+		case r.status == statusNoClock:
+			s.timeSource.CompareAndSwap(timeInScripts, timeByCommand)
+			return errRetryNow
+		}
+		return nil
 	})
-	unknown = unknown || doubt
-	if err == nil && birth == nil {
+	if err == nil && create == nil {
 		err = answer.err()
 	}
 	switch {
-	case unknown && err == nil:
+	case (maybeCreated || maybeApplied) && err == nil:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w", guest.ErrUncertain)
-	case unknown:
+	case maybeCreated || maybeApplied:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w: %w", guest.ErrUncertain, err)
 	case err != nil:
 		return guest.Result{}, fmt.Errorf("redisstore: update: %w", err)
-	case birth != nil:
-		return born(u), nil
+	case create != nil:
+		return createdResult(u), nil
 	}
-	return answer.result(u, script.met), nil
+	return answer.result(), nil
 }
 
-// An execution is a run of the script, to be sent perhaps several times.
-type execution struct {
-	request
-	op          operation
-	args        []any
-	roomForArgs [5]any
-}
-
-func (s *Store) execution(key string, u guest.Update) *execution {
-	e := new(execution)
-	e.fill(u, s.waitReplicas > 0)
-	e.op.clock, e.op.numbered, e.op.arg = &s.clock, u.Once && !u.Drop, e.head
-	e.args = appendPointers(append(e.roomForArgs[:0], "evalsha", updateSHA, "1", key, &e.op), e.rest)
-	return e
-}
-
-// eval runs the script once. A server that does not know it has done nothing, and gets it in full.
-func (s *Store) eval(ctx context.Context, to processor, e *execution, u guest.Update) (reply, error) {
-	e.op.prepare()
-	cmd := redis.NewCmd(ctx, e.args...)
-	err := s.send(ctx, to, cmd)
-	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		e.op.prepare()
-		inFull := slices.Concat([]any{"eval", updateScript}, e.args[2:])
-		cmd = redis.NewCmd(ctx, inFull...)
-		err = s.send(ctx, to, cmd)
+// change runs the script that changes a record, after asking for the time if the script cannot.
+func (s *Store) change(
+	ctx context.Context, key string, c *scriptCall, u guest.Update,
+) (r reply, sent bool, err error) {
+	if timed(u) && s.timeSource.Load() != timeInScripts {
+		now, err := s.now(ctx, key)
+		if err != nil {
+			return reply{}, false, err
+		}
+		return s.run(ctx, s.writesTo(key), c, "clock", now)
 	}
-	if err != nil {
-		return reply{}, err
-	}
-	return parseReply(cmd.Val(), u)
+	return s.run(ctx, s.writesTo(key), c)
 }

@@ -23,8 +23,9 @@ func waiting(t testing.TB, replicas int, timeout time.Duration) redisstore.Confi
 
 var addOne = guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}}
 
-// An update counts when the replica has it, too. If it has not, the error says that nobody knows what will become of
-// the update; it is applied once by the master and, when the replica comes back, by that.
+// An update counts when the replica has it, too. If it has not, the error says that nobody knows
+// what will become of the update; it is applied once by the master and, when the replica comes
+// back, by that.
 func TestWaitReplicas(t *testing.T) {
 	for _, deadlines := range []bool{true, false} {
 		t.Run(fmt.Sprint("deadlines ", deadlines), func(t *testing.T) {
@@ -54,7 +55,7 @@ func TestWaitReplicas(t *testing.T) {
 			before = wire.Counts()
 			for range redisstore.BreakAfter + 1 { // the breaker does not count them
 				res, err := hasty.Update(ctx, "k", addOne)
-				if !errors.Is(err, guest.ErrUncertain) || errors.Is(err, redisstore.ErrOpen) || !strings.Contains(err.Error(), "WaitReplicas") {
+				if !errors.Is(err, guest.ErrUncertain) || errors.Is(err, redisstore.ErrCircuitOpen) || !strings.Contains(err.Error(), "WaitReplicas") {
 					t.Fatalf("got %+v, %v, want ErrUncertain", res, err)
 				}
 			}
@@ -72,7 +73,8 @@ func TestWaitReplicas(t *testing.T) {
 	}
 }
 
-// An update that comes again, because its reply was lost, and is recognised, is confirmed like the first.
+// An update that comes again, because its reply was lost, and is recognised, is confirmed like the
+// first.
 func TestWaitForWhatWasRecognised(t *testing.T) {
 	master := redistest.Single(t)
 	replica := redistest.Replica(t, master)
@@ -97,8 +99,9 @@ func TestWaitForWhatWasRecognised(t *testing.T) {
 	}
 }
 
-// An answer that took no write rests on what others wrote, so it is confirmed as well: a condition that does not hold may
-// hold after a failover. Newer servers wait for a connection's own writes only, so there has to be one, and no trace of it.
+// An answer that took no write rests on what others wrote, so it is confirmed as well: a condition
+// that does not hold may hold after a failover. Newer servers wait for a connection's own writes
+// only, so there has to be one, and no trace of it.
 func TestWaitForWhatOthersWrote(t *testing.T) {
 	for _, tt := range []struct {
 		name, key string
@@ -163,7 +166,8 @@ func TestWaitAndErrors(t *testing.T) {
 		t.Errorf("one replica, and two to wait for: %v", err)
 	}
 
-	// Demoted, the master refuses, and the client must not keep the connection: the address may be another's by now.
+	// Demoted, the master refuses, and the client must not keep the connection: the address may be
+	// another's by now.
 	master.Client().ReplicaOf(ctx, "127.0.0.1", "1")
 	before := wire.Counts()
 	_, err := s.Update(ctx, "k", addOne)

@@ -13,7 +13,7 @@ import (
 )
 
 // New is only a hint: an update does the same with it and without.
-var births = []testCase{
+var creation = []testCase{
 	{"new", newSays, func(t *tester) {
 		for i, u := range someUpdates() {
 			t.sameWithNew(fmt.Sprint("absent", i), u, func(string) {})

@@ -53,7 +53,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	for _, some := range [][]testCase{reading, conditions, steps, limits, lifetime, concurrency,
-		callers, keys, births, random} {
+		callers, keys, creation, random} {
 		all = append(all, some...)
 	}
 	return all

@@ -1,308 +1,249 @@
--- One update of one record: KEYS[1] is its hash; script.go writes ARGV, reply.go reads the answer.
+-- Makes any update of one record. create.lua and write.lua make those that are most frequent.
 --
--- All is read and checked before the first write, because Redis keeps what a failing script has written. After it
--- nothing can fail: Redis looks at its memory only until then.
+-- KEYS[1]   the record, a hash
+-- ARGV[1]   operation ID, 8 bytes, as in write.lua; "" if the update may be applied more than once
+-- ARGV[2…]  what to do, each a word with its arguments:
 --
--- Every write waits for this. Calls of Redis cost the most, then arguments, tables that grow, strings and globals. So the
--- arguments of a small update are one; fields are known by their place and not by a table of names; and additions, which
--- matter most, have a short cut.
+--           if NAME VALUE       only if the field holds this value; "": only if it is absent
+--           notafter TIME       only if it is not later
+--           drop 1              remove the record, and do nothing else
+--           default NAME VALUE  set the field if it is absent
+--           set NAME VALUE      set the field
+--           add NAME NUMBER     add to the field, a whole number; remove it if the sum is 0
+--           unset NAME          remove the field
+--           unsetprefix PREFIX  remove all fields whose names begin so
+--           stamp NAME          set the field to the time
+--           maxfields NUMBER    the most fields that the record may have, or as many as it had
+--           maxbytes NUMBER     the most bytes of their names and values, or as many as it had
+--           ttl MILLISECONDS    the record lives at least so long from now
+--           newttl MILLISECONDS the same, if the update creates the record
+--           return NAME         return the field
+--           returnall 1         return all fields
+--           reserve 1           do it even if Redis is full
+--           new 1               only this update has these defaults; it was perhaps sent before,
+--                               to create.lua
+--           confirm 1           write something in any case, so that WAIT has a write to wait for
+--           clock TIME          the time, where Redis refuses TIME in scripts
 --
--- The field "!" is the store's own; a record that nobody has changed since a RESTORE made it has none (birth.go). It has at
--- most 62 bytes, because a value of more than 64 would take the hash out of its compact encoding: in 2 bytes the number of
--- fields, in 4 the bytes of their names and values, both without fields whose names begin with "."; then the ring, IDs of
--- the last updates with Once, up to seven of 8 bytes each, the latest first. An ID begins with its time in 6 bytes.
+--           Each word comes once at most, but for if, default, set, add, unset, unsetprefix and
+--           return. A TIME is in Unix milliseconds. None of the steps from default to stamp changes
+--           the same field as another.
+--
+-- Returns
+--
+--   {1, name, value, ...}  done; the fields to return as they are now
+--   {0, name, value, ...}  not done, as a condition does not hold: the fields to return and those
+--                          in "if"
+--   {-1, time}, {-2, message}, {-3, message}, as write.lua
+--   {-4, message}          not done, as Redis refuses TIME in scripts
+--
+-- With "notafter" or "stamp" one of the names is "!now", and its value the time.
+--
+-- The field "!" is described in write.lua. Redis does not undo what a failing script has written,
+-- so all is read and checked before the first write.
 
-local RARE, SHORT, SHORTER = 1, 2, 3
-local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID = 1, 0, -1, -2, -3
+local APPLIED, NOT_APPLIED, STALE, OVER_QUOTA, INVALID, NO_CLOCK = 1, 0, -1, -2, -3, -4
 local MAX = 9007199254740992 -- 2^53: up to here Lua's numbers are exact
-local INT = 2147483647       -- up to here %d is right everywhere, and several times as fast as %.0f
-local PART = 4000            -- arguments of one command; Lua's stack bounds them
-local HIGH = 4294967296      -- a time is read as 2 and 4 bytes: a 32-bit Redis would cut 6 off
+local PART = 1000 -- arguments of one call: Lua's stack bounds them
 
-local call, decode, sub, byte, format = redis.call, struct.unpack, string.sub, string.byte, string.format
-local unpack = unpack or table.unpack -- Lua 5.1, 5.4
-local key, head = KEYS[1], ARGV[1]
+local call, floor = redis.call, math.floor
+local byte, char, format, sub = string.byte, string.char, string.format, string.sub
+local unpack = unpack or table.unpack -- Lua 5.1; Lua 5.4
+local key, id = KEYS[1], ARGV[1]
 
--- From byte 9 on, one each; where one is not enough, wide says so.
-local way, wide, mode, absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, packed = byte(head, 9, 21)
-local LIFE, QUOTA, at = 22, 30, 38 -- are looked up when needed
-
--- The short cut: to add to one field of a record that is there, has a ring with older IDs only, and stays within its quota;
--- with one field that must be absent and one default, or neither. Of all else nothing is done, and the long way decides.
-if way >= SHORT then
-  local first, second, name, _, more = decode(sub(head, at, at + packed - 1), head, at + packed)
-  local old, have, open
-  if way == SHORT then
-    old = call('HMGET', key, '!', first, second, name)
-    open, have = not old[2] and old[3], old[4]
+local values = {['if'] = {}, default = {}, set = {}, add = {}} -- by name
+local lists = {unset = {}, unsetprefix = {}, ['return'] = {}}
+local options = {}
+local next_word = 2
+while next_word <= #ARGV do
+  local word, first, second = ARGV[next_word], ARGV[next_word + 1], ARGV[next_word + 2]
+  if values[word] then
+    values[word][first] = second
+    next_word = next_word + 3
   else
-    name, more = first, second
-    old = call('HMGET', key, '!', name)
-    open, have = true, old[2]
+    if lists[word] then table.insert(lists[word], first) else options[word] = first end
+    next_word = next_word + 2
   end
-  local own, sum = old[1], tonumber(have or 0)
-  if open and own and #own > 6 and sum and (not have or format('%d', sum) == have) then
-    local high, low = decode('>I2I4', head)
-    local last_high, last_low = decode('>I2I4', own, 7)
-    sum = sum + more
-    if high * HIGH + low > last_high * HIGH + last_low and sum > -INT and sum < INT and sum ~= 0 then
-      local v, fits, counts = format('%d', sum), true, sub(own, 1, 6)
-      if not have or #v ~= #have then
-        local fields, bytes = decode('>I2I4', own)
-        local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
-        if have then bytes = bytes - #have else fields, bytes = fields + 1, bytes + #name end
-        bytes = bytes + #v
-        fits = fields < 65536 and bytes >= 0 and (max_fields == 0 or fields <= max_fields) and (max_bytes == 0 or bytes <= max_bytes)
-        counts = struct.pack('>I2I4', fields, bytes)
-      end
-      if fits then
-        call('HSET', key, name, v, '!', counts .. sub(head, 1, 8) .. sub(own, 7, 54))
-        return v
+end
+
+local now = options.clock
+if not now and (options.stamp or options.notafter) then
+  local t = redis.pcall('TIME')
+  if t.err then return {NO_CLOCK, t.err} end
+  now = t[1] .. format('%03d', floor(t[2] / 1000))
+end
+
+-- Read. old[name] is the value of each field that the update names; false: it is absent.
+local names, old = {'!', options.stamp}, {}
+for _, of in pairs(values) do
+  for name in pairs(of) do table.insert(names, name) end
+end
+for _, name in ipairs(lists.unset) do table.insert(names, name) end
+for _, name in ipairs(lists['return']) do table.insert(names, name) end
+if #lists.unsetprefix > 0 then
+  for _, name in ipairs(call('HKEYS', key)) do
+    for _, prefix in ipairs(lists.unsetprefix) do
+      if name ~= '!' and sub(name, 1, #prefix) == prefix then
+        table.insert(names, name)
+        table.insert(lists.unset, name)
       end
     end
   end
 end
+for first = 1, #names, PART do
+  local last = math.min(#names, first + PART - 1)
+  local read = call('HMGET', key, unpack(names, first, last))
+  for i = 1, #read do old[names[first + i - 1]] = read[i] end
+end
 
-if wide == 1 then absent_n, if_n, default_n, add_n, read_n, set_n, unset_n, return_n, place1, at = decode('>I4I4I4I4I4I4I4I4I4', head, at) end
-local drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after = 0, 0, 0, 0, 0, 0, 0, 0, 0
-if way == RARE then drop, reserve, all, birth, reread, timed, stamped, prefix_n, not_after, at = decode('>BBBBBBBI4d', head, at) end
-
--- args holds the names of the fields to read, read_n of them: those that must be absent, those in If, Default and Add, and
--- others. The place of a field is its number among these. Then the values of If, Default and Add; the names and values of
--- Set; the names in Unset; the prefixes in UnsetPrefix; Stamp; for Return the places, 4 bytes each, unless it is one field, or
--- with reread the names.
-local args, names = ARGV, 1
-if packed > 0 then args, names = {decode(sub(head, at, at + packed - 1), head, at + packed)}, 0 end -- by their format
-local met = absent_n + if_n
-local defaulted = met + default_n
-local added = defaulted + add_n
-local values = names + read_n - absent_n -- of the field with a place: args[values + place]
-local set = values + added
-local unset = set + 2 * set_n
-local prefix = unset + unset_n
-local returned = prefix + prefix_n + stamped
-
--- Read. old[place + 1] is a field's value; false: absent.
-local old
-local EXTEND, KEEP, CONFIRM = 1, 2, 4 -- modes: of the TTL, and whether replicas are to confirm the answer
-local confirm = mode >= CONFIRM
-if confirm then mode = mode - CONFIRM end
-local expires = mode == EXTEND and call('PTTL', key) -- -1: never, -2: no record
-if expires == -2 then
-  old = {false, false, false, false, false, false}
-  for place = 6, read_n do old[place + 1] = false end
-else
-  old = call('HMGET', key, '!', unpack(args, names + 1, names + (read_n < PART and read_n or PART)))
-  for first = PART + 1, read_n, PART do
-    local part = call('HMGET', key, unpack(args, names + first, names + math.min(read_n, first + PART - 1)))
-    for i = 1, #part do old[first + i] = part[i] end
+-- answer is what the script returns for the fields in "return" and those in the table also.
+-- new[name] is what an update made of a field; false: it was removed.
+local function answer(status, new, also)
+  local result = {status}
+  local function put(name, value)
+    if value then result[#result + 1], result[#result + 2] = name, value end
   end
-  if mode == KEEP and not old[1] then expires = call('PTTL', key) end
-end
-local own = old[1] or '\0\0\0\0\0\0'
-local now
-if timed == 1 then
-  local t = call('TIME')
-  now = t[1] .. format('%03d', math.floor(tonumber(t[2]) / 1000))
+  put('!now', now)
+  if options.returnall then
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do put(all[i], all[i + 1]) end
+    return result
+  end
+  local function put_field(name)
+    if new[name] ~= nil then put(name, new[name]) else put(name, old[name]) end
+  end
+  for _, name in ipairs(lists['return']) do put_field(name) end
+  for name in pairs(also) do put_field(name) end
+  return result
 end
 
-local status, wrote = APPLIED, false
-repeat -- a break goes to the answer
+-- time_of reads the time of the operation ID that begins at this byte of s.
+local function time_of(s, at)
+  local a, b, c, d, e, f = byte(s, at, at + 5)
+  return ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f
+end
 
-  -- Has a RESTORE of it made the record, whose reply was lost? No other update has these defaults.
-  if birth == 1 and default_n > 0 then
+local function decimal(n) return format('%.0f', n) end
+
+-- update returns the answer, and whether anything was written.
+local function update()
+  local own = old['!'] or '\0\0\0\0\0\0'
+
+  -- Did create.lua make the record for this very update, and the reply was lost?
+  if options.new and next(values.default) then
     local same = true
-    for place = met + 1, defaulted do
-      if old[place + 1] ~= args[values + place] then same = false end
-    end
-    if same then break end
+    for name, value in pairs(values.default) do same = same and old[name] == value end
+    if same then return answer(APPLIED, {}, {}) end
   end
 
-  -- Was it applied before? The ring's oldest ID is the one that leaves it. So an ID newer than that was never in it and
-  -- left; of any other nobody knows. Times are numbers: < of strings follows the locale.
-  local id, younger = sub(head, 1, 8), 6 -- its place in the ring is behind those that are younger
-  if id == '\0\0\0\0\0\0\0\0' then
-    id = ''
-  else
-    local high, low = decode('>I2I4', id)
-    local time, same, other = high * HIGH + low, false, 0
-    while younger < #own do -- not once, mostly
-      high, low = decode('>I2I4', own, younger + 1)
-      other = high * HIGH + low
+  -- Was this operation applied before? See write.lua.
+  local at = 7
+  if id ~= '' then
+    local time, other = time_of(id, 1), 0
+    while at < #own do
+      other = time_of(own, at)
       if other < time then break end
-      if sub(own, younger + 1, younger + 8) == id then same = true end
-      younger = younger + 8
+      if sub(own, at, at + 7) == id then return answer(APPLIED, {}, {}) end
+      at = at + 8
     end
-    if same then break end
-    if younger == 62 then return {STALE, format('%.0f', other)} end
+    if at == 63 then return {STALE, decimal(other)} end
   end
 
-  if not_after > 0 and tonumber(now) > not_after then status = NOT_APPLIED end
-  for place = 1, absent_n do
-    if old[place + 1] then status = NOT_APPLIED end
-  end
-  for place = absent_n + 1, met do
-    if old[place + 1] ~= args[values + place] then status = NOT_APPLIED end
-  end
-  if status == NOT_APPLIED then break end
-  if drop == 1 then
-    wrote = call('DEL', key) == 1
-    all, return_n = 0, 0
-    break
-  end
+  local holds = not options.notafter or tonumber(now) <= tonumber(options.notafter)
+  for name, value in pairs(values['if']) do holds = holds and (old[name] or '') == value end
+  if not holds then return answer(NOT_APPLIED, {}, values['if']) end
+  if options.drop then return {APPLIED, now and '!now', now}, call('DEL', key) == 1 end
 
-  -- Plan: put holds n names and values in turn. And count.
-  local put, n, del = {false, false, false, false, false, false}, 0, nil
-  local had_fields, had_bytes = decode('>I2I4', own)
-  local fields, bytes = had_fields, had_bytes
-  for place = met + 1, defaulted do
-    if not old[place + 1] then
-      local name, v = args[names + place], args[values + place]
-      put[n + 1], put[n + 2] = name, v
-      n = n + 2
-      old[place + 1] = v
-      if byte(name) ~= 46 then fields, bytes = fields + 1, bytes + #name + #v end -- "."
-    end
+  local new = {}
+  for name, value in pairs(values.default) do
+    if not old[name] then new[name] = value end
   end
-  for place = defaulted + 1, added do
-    local name, have, more, sum, v = args[names + place], old[place + 1], tonumber(args[values + place]), 0, false
-    if have then
-      sum = tonumber(have)
-      if not sum or not (sum >= -MAX and sum <= MAX) or sum % 1 ~= 0 or format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum) ~= have then
-        return {INVALID, 'the field to add to is not a whole number within 2^53'}
-      end
+  for name, value in pairs(values.set) do new[name] = value end
+  for name, operand in pairs(values.add) do
+    local had = old[name]
+    local sum, amount = tonumber(had or 0), tonumber(operand)
+    local is_whole = sum and sum >= -MAX and sum <= MAX
+      and (not had or decimal(sum + 0) == had) -- + 0 makes 0 of -0
+    if not is_whole then
+      return {INVALID, 'the field to add to is not a whole number within 2^53'}
     end
-    -- Not sum + more > MAX: Lua rounds a sum just above MAX down to MAX.
-    if not more or more > 0 and sum > MAX - more or more < 0 and sum < -MAX - more then
+    if not amount or amount > 0 and sum > MAX - amount
+      or amount < 0 and sum < -MAX - amount then
       return {INVALID, 'the sum is beyond 2^53'}
     end
-    sum = sum + more
-    if sum ~= 0 then
-      v = format(sum >= -INT and sum <= INT and '%d' or '%.0f', sum)
-      put[n + 1], put[n + 2] = name, v
-      n = n + 2
-    elseif have then
-      del = del or {}
-      del[#del + 1] = name
-    end
-    if byte(name) ~= 46 then
-      if have then fields, bytes = fields - 1, bytes - #name - #have end
-      if v then fields, bytes = fields + 1, bytes + #name + #v end
-    end
-    old[place + 1] = v
+    new[name] = sum + amount ~= 0 and decimal(sum + amount)
   end
-  for i = set + 1, unset, 2 do
-    local name, v = args[i], args[i + 1]
-    put[n + 1], put[n + 2] = name, v
-    n = n + 2
-    if byte(name) ~= 46 then
-      local length = expires ~= -2 and call('HSTRLEN', key, name) or 0
-      if length == 0 then fields, bytes = fields + 1, bytes + #name end
-      bytes = bytes + #v - length
+  for _, name in ipairs(lists.unset) do new[name] = false end
+  if options.stamp then new[options.stamp] = now end
+
+  local a, b, c, d, e, f = byte(own, 1, 6)
+  local had_fields, had_bytes = a * 256 + b, ((c * 256 + d) * 256 + e) * 256 + f
+  local fields, bytes = had_fields, had_bytes
+  for name, value in pairs(new) do
+    if sub(name, 1, 1) ~= '.' then
+      if old[name] then fields, bytes = fields - 1, bytes - #name - #old[name] end
+      if value then fields, bytes = fields + 1, bytes + #name + #value end
     end
   end
-  if unset_n + prefix_n > 0 then
-    local gone = {}
-    del = del or {}
-    local function remove(name)
-      if gone[name] then return end
-      gone[name] = true
-      del[#del + 1] = name
-      local length = byte(name) ~= 46 and call('HSTRLEN', key, name) or 0
-      if length > 0 then fields, bytes = fields - 1, bytes - #name - length end
-    end
-    for i = unset + 1, prefix do remove(args[i]) end
-    for _, name in ipairs(prefix_n > 0 and call('HKEYS', key) or {}) do
-      for i = prefix + 1, prefix + prefix_n do
-        if name ~= '!' and sub(name, 1, #args[i]) == args[i] then remove(name) end
-      end
+  local max_fields, max_bytes = tonumber(options.maxfields), tonumber(options.maxbytes)
+  if max_fields and fields > max_fields and fields > had_fields
+    or max_bytes and bytes > max_bytes and bytes > had_bytes then
+    return {OVER_QUOTA, format('%d fields of %d bytes', fields, bytes)}
+  end
+
+  local puts, removals = {}, {}
+  for name, value in pairs(new) do
+    if value then
+      puts[#puts + 1], puts[#puts + 2] = name, value
+    elseif old[name] then
+      removals[#removals + 1] = name
     end
   end
-  if stamped == 1 then
-    local name = args[returned]
-    put[n + 1], put[n + 2] = name, now
-    n = n + 2
-    if byte(name) ~= 46 then
-      local length = call('HSTRLEN', key, name)
-      if length == 0 then fields, bytes = fields + 1, bytes + #name end
-      bytes = bytes + #now - length
-    end
-  end
-  local noted = old[1] or n > 0 or del or id ~= '' -- what only lives on needs no field of ours
-  if not old[1] and noted and expires ~= -2 then -- a RESTORE has made the record, if there is one
-    local record = call('HGETALL', key)
-    for i = 1, #record, 2 do
-      if byte(record[i]) ~= 46 then
-        local had = #record[i] + #record[i + 1]
-        had_fields, had_bytes, fields, bytes = had_fields + 1, had_bytes + had, fields + 1, bytes + had
-      end
-    end
-  end
-  if fields > had_fields or bytes > had_bytes then
-    local max_fields, max_bytes = decode('>I4I4', head, QUOTA)
-    if max_fields > 0 and fields > max_fields and fields > had_fields
-      or max_bytes > 0 and bytes > max_bytes and bytes > had_bytes then
-      return {OVER_QUOTA, format('%d fields of %d bytes', fields, bytes)}
+  local ttl = options.ttl or options.newttl
+  local left = ttl and call('PTTL', key) -- -1: it lives for ever; -2: there is no record
+  local frees = options.reserve or #puts == 0
+  -- Operations alone make no record.
+  if #puts > 0 or #removals > 0 or id ~= '' and call('EXISTS', key) == 1 then
+    -- A record with more than 65535 fields is not counted right.
+    if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end
+    if bytes < 0 then bytes = 0 end
+    own = char(floor(fields / 256), fields % 256,
+      floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256,
+      floor(bytes / 256) % 256, bytes % 256)
+      .. sub(own, 7, at - 1) .. id .. sub(own, at, id == '' and 62 or 54)
+    if fields > 0 or #own > 6 then
+      puts[#puts + 1], puts[#puts + 2] = '!', own
+    elseif old['!'] then
+      removals[#removals + 1] = '!'
     end
   end
 
-  -- Our own field.
-  local frees = reserve == 1 or n == 0
-  if fields > 65535 then fields = 65535 elseif fields < 0 then fields = 0 end -- beyond, nobody counts
-  if bytes < 0 then bytes = 0 end
-  local mine = struct.pack('>I2I4', fields, bytes)
-  if younger > 6 then mine = mine .. sub(own, 7, younger) end
-  if id ~= '' and (n > 0 or #own > 6 or call('EXISTS', key) == 1) then mine = mine .. id end -- no record of a ring alone
-  mine = mine .. sub(own, younger + 1, id == '' and 62 or 54)
-  if fields == 0 and #mine == 6 then
-    if old[1] then
-      del = del or {}
-      del[#del + 1] = '!'
-    end
-  elseif mine ~= own and noted then
-    put[n + 1], put[n + 2] = '!', mine
-    n = n + 2
-  end
-
-  -- Write. A full Redis refuses a script whose first write may take memory, so what gives it back begins with one that
-  -- cannot, and does nothing.
+  -- A full Redis refuses a script whose first write may take memory. So what gives memory back
+  -- begins with a write that cannot take any, and that does nothing.
   if frees then call('HDEL', key, '!none') end
-  for i = 1, n, PART do call('HSET', key, unpack(put, i, n < PART and n or math.min(i + PART - 1, n))) end
-  wrote = n > 0
-  if del then
-    for i = 1, #del, PART do wrote = call('HDEL', key, unpack(del, i, math.min(i + PART - 1, #del))) > 0 or wrote end
+  for first = 1, #puts, PART do
+    call('HSET', key, unpack(puts, first, math.min(#puts, first + PART - 1)))
   end
-  if expires and (expires == -2 or expires ~= -1 and mode == EXTEND) then
-    local ttl = decode('>d', head, LIFE)
-    if expires < ttl then wrote = call('PEXPIRE', key, format('%.0f', ttl)) == 1 or wrote end
+  for first = 1, #removals, PART do
+    call('HDEL', key, unpack(removals, first, math.min(#removals, first + PART - 1)))
   end
-until true
+  local extended = (left == -2 or options.ttl and left >= 0 and left < tonumber(ttl))
+    and call('PEXPIRE', key, ttl) == 1
+  return answer(APPLIED, new, {}), #puts > 0 or #removals > 0 or extended
+end
 
--- The answer may rest on what others wrote, and since Redis 7.2 WAIT waits for its own connection's last write only. So where
--- replicas are to confirm it and nothing was written, something is that changes nothing. A full Redis: as above.
-if confirm and not wrote then
+local result, wrote = update()
+
+-- The answer may rest on what others wrote, but since Redis 7.2 WAIT waits for the last write of
+-- its own connection only. So if nothing was written, something is that changes nothing. A full
+-- Redis: see above.
+if options.confirm and result[1] >= 0 and not wrote then
   call('HDEL', key, '!none')
-  call('HSET', key, old[1] and '!' or '!none', old[1] or '')
-  if not old[1] then call('HDEL', key, '!none') end
-end
-
--- Mostly 1, or the value that was asked for, or '' for none. Else a table: the values of Return; if the update was not
--- applied, those of If too; the time if it was asked for.
-if status == APPLIED and way ~= RARE then
-  if return_n == 0 then return APPLIED end
-  if place1 > 0 then return old[place1 + 1] or '' end
-end
-if all == 1 then return {status, call('HGETALL', key), now} end
-local answer = {status}
-for i = 1, return_n do
-  if reread == 1 then
-    answer[i + 1] = call('HMGET', key, args[returned + i])[1]
+  if old['!'] then
+    call('HSET', key, '!', old['!'])
   else
-    answer[i + 1] = old[(place1 > 0 and place1 or decode('>I4', args[returned + 1], 4 * i - 3)) + 1]
+    call('HSET', key, '!none', '')
+    call('HDEL', key, '!none')
   end
 end
-if status == NOT_APPLIED then
-  for place = 1, met do answer[#answer + 1] = old[place + 1] end
-end
-answer[#answer + 1] = now
-return answer
+return result

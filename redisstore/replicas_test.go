@@ -23,8 +23,8 @@ func cut(t *testing.T, replica *redis.Client) {
 	})
 }
 
-// A client that reads from replicas gets what masters know: here a replica that has lost its master and serves what it has.
-// Redirections are followed as the client follows them.
+// A client that reads from replicas gets what masters know: here a replica that has lost its master
+// and serves what it has. Redirections are followed as the client follows them.
 func TestReadsFromMasters(t *testing.T) {
 	c := redistest.Cluster(t)
 	if err := c.AddReplicas(ctx); err != nil {
@@ -97,7 +97,8 @@ func TestReadsFromMasters(t *testing.T) {
 	all("a slot that has moved") // MOVED
 }
 
-// A master that has become a replica sends such a client on, instead of answering it as the replica that it is.
+// A master that has become a replica sends such a client on, instead of answering it as the replica
+// that it is.
 func TestReadsFromTheNextMaster(t *testing.T) {
 	c := redistest.Cluster(t)
 	if err := c.AddReplicas(ctx); err != nil {
@@ -176,13 +177,14 @@ func TestReadsFromTheMasterBySentinel(t *testing.T) {
 				t.Fatalf("n = %q, want 2", n)
 			}
 		}
-		if res := apply(t, s, "new", newborn()); res.Fields["n"] == "" {
+		if res := apply(t, s, "new", firstWrite()); res.Fields["n"] == "" {
 			t.Errorf("an update answers %v", res)
 		}
 	}
 }
 
-// A client that remembers what it read asks nevertheless: it hears of others' writes only a little later.
+// A client that remembers what it read asks nevertheless: it hears of others' writes only a little
+// later.
 func TestReadsPastACache(t *testing.T) {
 	wire := &redistest.Faults{}
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true, ClientSideCacheConfig: &redis.ClientSideCacheConfig{}})

@@ -1,0 +1,126 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// attempts is how often a call is sent at most.
+const attempts = 3
+
+// call calls try until it succeeds or it makes no sense to go on, at most for timeout.
+func (s *Store) call(
+	ctx context.Context, timeout time.Duration, try func(context.Context) error,
+) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.breaker.allow() {
+		return ErrCircuitOpen
+	}
+	own, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := repeat(own, try)
+	answered := err == nil || isReply(err)
+	callerDone := ended(ctx) // the caller was: that says nothing about Redis
+	s.breaker.report(answered, callerDone != nil)
+	switch {
+	case answered || ended(own) == nil:
+		return err
+	case callerDone != nil:
+		return fmt.Errorf("%w: %w", callerDone, err)
+	}
+	return fmt.Errorf("no answer within %v: %w", timeout, err)
+}
+
+// ask sends a command that changes nothing, and waits for its answer.
+func (s *Store) ask(ctx context.Context, to processor, cmd redis.Cmder) error {
+	return s.call(ctx, s.readTimeout, func(ctx context.Context) error {
+		return s.send(ctx, to, cmd)
+	})
+}
+
+// repeat tries again after a refusal, and after a broken connection: the first time at once, then
+// after a pause.
+func repeat(ctx context.Context, try func(context.Context) error) error {
+	for n := 1; ; n++ {
+		err := try(ctx)
+		for err == errRetryNow && ctx.Err() == nil {
+			err = try(ctx)
+		}
+		broken := isBroken(err)
+		if n == attempts || !broken && !isRefusal(err) {
+			return err
+		}
+		if broken && n == 1 {
+			continue
+		}
+		// 4 to 12 ms, then 8 to 24 ms: many wait for the same thing.
+		pause := time.NewTimer(time.Duration(n) * (4*time.Millisecond + rand.N(8*time.Millisecond)))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		case <-pause.C:
+		}
+	}
+}
+
+// A permanent error is one after which a call must not be tried again.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// A replyError is, like an error reply of Redis, an answer: nothing was done, and the connection is
+// fine.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
+
+// errRetryNow asks for another try at once, which does not count.
+const errRetryNow = replyError("there was no time left to send the update in another form")
+
+// isReply reports whether err is an answer of Redis.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// isRefusal reports whether Redis did not look at the command, and may soon.
+func isRefusal(err error) bool {
+	if err == nil || !isReply(err) {
+		return false
+	}
+	_, moved := redis.IsMovedError(err) // more often than the client follows
+	_, ask := redis.IsAskError(err)
+	return moved || ask || redis.IsTryAgainError(err) || redis.IsClusterDownError(err) ||
+		redis.IsMasterDownError(err) || redis.IsLoadingError(err) || redis.IsMaxClientsError(err) ||
+		redis.IsReadOnlyError(err) ||
+		strings.Contains(err.Error(), "-READONLY ") // as scripts say it before Redis 7
+}
+
+// isBroken reports whether the connection broke, or there was none, and another may serve.
+func isBroken(err error) bool {
+	if err == nil || isReply(err) || errors.As(err, new(permanent)) {
+		return false
+	}
+	for _, slow := range []error{
+		context.Canceled, context.DeadlineExceeded,
+		redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed,
+	} {
+		if errors.Is(err, slow) {
+			return false
+		}
+	}
+	var network net.Error
+	slow := errors.As(err, &network) && network.Timeout()
+	return !slow // what is slow only gets slower by asking again
+}
