@@ -73,8 +73,8 @@ func ExampleNew_faults() {
 	_, err := guest.New(guest.Config{Secrets: [][]byte{[]byte("too short")}})
 	fmt.Println(err)
 	// Output:
-	// guest: Config.Store: is missing: use redisstore.New(client, redisstore.Config{}) or memstore.New(memstore.Config{})
-	// guest: Config.Secrets: secret 0 has 9 bytes; at least 32 random bytes are needed
+	// guest: Config.Store: is missing (use redisstore.New(client, redisstore.Config{}) or memstore.New(memstore.Config{}))
+	// guest: Config.Secrets: secret 0 has 9 bytes (use at least 32 random bytes)
 }
 
 func ExampleManager_Middleware() {

@@ -57,7 +57,7 @@ func ExampleConfigError() {
 	if errors.As(err, &fault) { // the first fault; err itself tells all
 		fmt.Println(variable[fault.Field], fault.Fault)
 	}
-	// Output: GUEST_TTL is 12000h0m0s; browsers keep a cookie for 400 days at most
+	// Output: GUEST_TTL is 12000h0m0s (browsers keep a cookie for at most 400 days)
 }
 
 // The app's own rows of the guest follow it to the account.

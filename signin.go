@@ -10,9 +10,11 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// What a claim does to the visitor: which guests it is about, and what becomes of their cookies.
+// What a claim does to the visitor: which guests it claims, what becomes of their cookies, and that
+// the visitor is a member afterwards. How a guest is claimed is not known here: see claimer.go.
 
-// visitorOf returns the visitor of a request, also of one that is not behind Middleware.
+// visitorOf returns the visitor of a request. A request that is not behind Middleware gets one,
+// too.
 func (s *site) visitorOf(r *http.Request) *Visitor {
 	if v := s.visitorOfRequest(r.Context()); v != nil {
 		return v
@@ -24,8 +26,8 @@ func (s *site) visitorOf(r *http.Request) *Visitor {
 	return v
 }
 
-// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not
-// by As; else nil.
+// visitorOfRequest returns this Manager's visitor of the context if it came with a request and not
+// by As or AsGuest; else nil.
 func (s *site) visitorOfRequest(ctx context.Context) *Visitor {
 	if v := s.visitorIn(ctx); v != nil && v.request != nil {
 		return v
@@ -41,9 +43,9 @@ func (s *site) visitorIn(ctx context.Context) *Visitor {
 	return nil
 }
 
-// unproven says why the request does not prove that the guests it names are its sender's: then they
-// can be served, but not claimed, forgotten or put into a ticket. nil: it does prove it. The caller
-// holds v.mu or is alone.
+// unproven returns why the request does not prove that the guests it names belong to its sender;
+// nil if it does. Unproven guests can be served, but not claimed, forgotten or put into a ticket.
+// The caller holds v.mu, or the visitor is not in use yet.
 func (v *Visitor) unproven() error {
 	switch {
 	case v.brought.ambiguous:
@@ -54,7 +56,7 @@ func (v *Visitor) unproven() error {
 	return nil
 }
 
-// proven returns who the visitor is. An error of unproven is reported to Hooks.Refused.
+// proven returns who the visitor is, or the error of unproven, which it reports to Hooks.Refused.
 func (v *Visitor) proven(ctx context.Context) (identity, error) {
 	v.mu.Lock()
 	who, err := v.who, v.unproven()
@@ -63,7 +65,7 @@ func (v *Visitor) proven(ctx context.Context) (identity, error) {
 	return who, err
 }
 
-// refuse reports a claim, ticket or Forget that answers this error.
+// refuse reports to Hooks.Refused that a claim, ticket or Forget returns this error.
 func (v *Visitor) refuse(ctx context.Context, err error) {
 	switch err {
 	case ErrAmbiguous:
@@ -75,8 +77,8 @@ func (v *Visitor) refuse(ctx context.Context, err error) {
 	}
 }
 
-// isCrossOrigin reports whether a page of another site sent the request, which Hooks.Refused then
-// hears of.
+// isCrossOrigin reports whether a page of another site sent the request, and if so calls
+// Hooks.Refused.
 func (s *site) isCrossOrigin(r *http.Request) bool {
 	crossOrigin := s.cookies.isCrossOrigin(r)
 	if crossOrigin {
@@ -108,7 +110,7 @@ func (v *Visitor) claimByTicket(
 	})
 }
 
-// claimChosen claims the chosen guests, and signs the visitor in.
+// claimChosen claims the chosen guests, and signs the visitor in, also if the claim fails.
 func (v *Visitor) claimChosen(
 	ctx context.Context, header http.Header, accountID string, rules mergeRules,
 	choose func() ([]credential, error),
@@ -124,13 +126,14 @@ func (v *Visitor) claimChosen(
 	return v.claimEach(ctx, guests, accountID, rules)
 }
 
-// named returns the credential of the guest that a ticket names, also if the request names it too.
-// It discards a guest that the request created in vain.
+// named returns the credential of the guest that a ticket names; if the request brings that guest
+// too, its cookie is part of the credential. A guest that this request created without need is
+// discarded.
 func (v *Visitor) named(id token.ID) []credential {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.discardUnlessKept()
-	named := credential{Token: token.Token{ID: id}} // of no cookie here
+	named := credential{Token: token.Token{ID: id}}
 	for _, p := range v.brought.tokens {
 		if p.ID == id {
 			named = p
@@ -140,10 +143,11 @@ func (v *Visitor) named(id token.ID) []credential {
 	return []credential{named}
 }
 
-// ownGuests returns the guests that a claim or Forget is about: the one that this request created
-// and kept something under, else those that it named, claimed ones too, as a claim may be repeated.
-// It discards a guest that the request created in vain. The error is [ErrAmbiguous] or
-// [ErrCrossOrigin] if the request does not prove that they are its own.
+// ownGuests returns the guests that a claim or Forget is about: the guest that this request
+// created, if something was kept under it, else those that the request named. Claimed ones are
+// among them, because a claim may be repeated. A guest that the request created without need is
+// discarded. The error is [ErrAmbiguous] or [ErrCrossOrigin] if the request does not prove that the
+// guests are its own.
 func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -157,8 +161,8 @@ func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	return v.brought.tokens, nil
 }
 
-// discardUnlessKept discards a guest that the request created in vain. It reports whether the
-// visitor is one that it created and kept something under. The caller holds v.mu.
+// discardUnlessKept discards a guest that this request created, unless something was kept under it;
+// then it returns true. The caller holds v.mu.
 func (v *Visitor) discardUnlessKept() (kept bool) {
 	if !v.who.isNew() {
 		return false
@@ -170,8 +174,8 @@ func (v *Visitor) discardUnlessKept() (kept bool) {
 	return false
 }
 
-// claimAtSignIn claims what a signed-in request brings, unless it proves too little or its claim
-// failed just before.
+// claimAtSignIn claims the guests that a signed-in request brings, unless the request does not
+// prove that they are its own, or their claim failed just before.
 func (v *Visitor) claimAtSignIn(r *http.Request) {
 	autoClaim := v.site.autoClaim
 	if checkAccountID(v.who.account) != nil || autoClaim != nil && !autoClaim(r) ||
@@ -194,9 +198,9 @@ func (v *Visitor) claimAtSignIn(r *http.Request) {
 	}
 }
 
-// claimEach claims the first of these guests, and others while the request may ask, and clears the
-// cookies of those that are done with; later requests go on with the others. The receipt is the
-// first one's.
+// claimEach claims the first of these guests, and the others as long as the request may ask the
+// store, and takes back the tokens of those that are claimed. Later requests go on with the rest.
+// The receipt is the first guest's.
 func (v *Visitor) claimEach(
 	ctx context.Context, guests []credential, accountID string, rules mergeRules,
 ) (receipt Receipt, err error) {
@@ -215,7 +219,8 @@ func (v *Visitor) claimEach(
 			receipt = r
 		}
 		err = errors.Join(err, e)
-		if e == nil || errors.Is(e, ErrClaimed) { // of one that is gone the cookie may know better
+		// Not after ErrGone, which only a ticket gets: a cookie is good also without a record.
+		if e == nil || errors.Is(e, ErrClaimed) {
 			g := claimedGuest{}
 			if !r.At.IsZero() {
 				g.at = r.At.UnixMilli()
@@ -227,14 +232,15 @@ func (v *Visitor) claimEach(
 	return receipt, err
 }
 
-// release takes a guest's token back from the client: it is worth nothing any more.
+// release takes a guest's token back from the client: the guest was claimed or forgotten, so its
+// token is worth nothing any more.
 func (v *Visitor) release(p credential) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	own := v.who.state != noGuest && p.ID == v.who.guest.ID
 	if own && v.who.isNew() {
 		v.who.discard()
-		v.brought.tokens = []credential{p} // a claim that is repeated finds it
+		v.brought.tokens = []credential{p} // so that a repeated claim finds it
 		return
 	}
 	if own {
@@ -250,12 +256,11 @@ func (v *Visitor) release(p credential) {
 	}
 }
 
-// signIn ends the visitor's time as a guest: from now on it is a member. header is the response's,
-// nil if there is none.
+// signIn makes the visitor a member. header is the response's, nil if there is none.
 func (v *Visitor) signIn(header http.Header, accountID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	// fasthttp's strings change when the request is over; a context may outlive it.
+	// The strings of fasthttp change when the request is over, but a context may outlive it.
 	v.who.account = strings.Clone(accountID)
 	v.writes.Add(1)
 	v.writeHeader(header)
@@ -264,14 +269,14 @@ func (v *Visitor) signIn(header http.Header, accountID string) {
 // forget erases the guests of the request, and clears their cookies.
 func (v *Visitor) forget(ctx context.Context, header http.Header) error {
 	who := v.identity()
-	unsent := who.state == newGuest && who.use != written // so there is nothing to erase
+	unstored := who.state == newGuest && who.use != written // then there is nothing to erase
 	guests, err := v.ownGuests(ctx)
 	if err != nil {
 		return err
 	}
 	claimer, brought := v.site.claimer, credentials{tokens: guests}
 	for _, p := range guests {
-		if !unsent && !claimer.isOver(p.ID, brought.has) {
+		if !unstored && !claimer.isOver(p.ID, brought.has) {
 			if err := claimer.eraseFollowing(ctx, v.storeBudget(), p.ID); err != nil {
 				return err
 			}
