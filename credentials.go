@@ -26,7 +26,7 @@ type credential struct {
 type credentials struct {
 	tokens      []credential // of different guests, the oldest first
 	ambiguous   bool         // two different guests came under the main name
-	expired     bool         // a token of ours came whose life is over
+	expired     bool         // an expired token of ours came
 	crossOrigin bool         // a page of another site sent the request, with an unsafe method
 	byHeader    bool         // the client uses Config.Header, which is empty before it has a token
 
@@ -44,12 +44,12 @@ type credentials struct {
 
 // inCookie reports whether a guest came in a cookie, which a browser sends by itself.
 func (c *credentials) inCookie() bool {
-	return slices.ContainsFunc(c.tokens, func(p credential) bool { return p.cookie != "" })
+	return slices.ContainsFunc(c.tokens, func(cred credential) bool { return cred.cookie != "" })
 }
 
 // has reports whether the request names this guest.
 func (c *credentials) has(id token.ID) bool {
-	return slices.ContainsFunc(c.tokens, func(p credential) bool { return p.ID == id })
+	return slices.ContainsFunc(c.tokens, func(cred credential) bool { return cred.ID == id })
 }
 
 // cookies reads and writes the tokens of a client, in its guest cookies and in Config.Header. It
@@ -82,14 +82,14 @@ func newCookies(
 }
 
 // isMain reports whether a credential came in the main cookie.
-func (c *cookies) isMain(p credential) bool { return p.cookie == c.Name }
+func (c *cookies) isMain(cred credential) bool { return cred.cookie == c.Name }
 
 // provisionalNameOf returns the name of the provisional cookie that a credential came in, or "".
-func (c *cookies) provisionalNameOf(p credential) string {
-	if c.isMain(p) {
+func (c *cookies) provisionalNameOf(cred credential) string {
+	if c.isMain(cred) {
 		return ""
 	}
-	return p.cookie
+	return cred.cookie
 }
 
 // mostCookies is how many main cookies, and how many provisional ones, a request has verified.

@@ -13,7 +13,7 @@ import (
 type guestState uint8
 
 const (
-	noGuest       guestState = iota // it was not admitted, given up, claimed or forgotten
+	noGuest       guestState = iota // none was admitted, or it was given up, claimed or forgotten
 	newGuest                        // created by this request; its record is not stored yet
 	newGuestSaved                   // created by this request; its record is stored
 	knownGuest                      // its token came with the request, or AsGuest named it

@@ -58,18 +58,18 @@ func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 }
 
 // adoptCredential makes the visitor the guest of a credential.
-func (v *Visitor) adoptCredential(p credential, now time.Time) {
-	v.who.adopt(p.Token)
-	if !keepsProvisional(p, now) {
-		v.who.clearProvisional(p.provisional)
+func (v *Visitor) adoptCredential(cred credential, now time.Time) {
+	v.who.adopt(cred.Token)
+	if !keepsProvisional(cred, now) {
+		v.who.clearProvisional(cred.provisional)
 	}
 }
 
 // keepsProvisional reports whether the browser keeps the guest's provisional cookie beside the main
 // one. The response of a claim clears the main cookie. If that response is late, the main cookie is
 // the successor's by then. So a successor has both cookies for two minutes.
-func keepsProvisional(p credential, now time.Time) bool {
-	return p.Successor && now.Sub(time.UnixMilli(p.CreatedAt)) < lateResponse
+func keepsProvisional(cred credential, now time.Time) bool {
+	return cred.Successor && now.Sub(time.UnixMilli(cred.CreatedAt)) < lateResponse
 }
 
 const lateResponse = 2 * time.Minute
@@ -96,9 +96,8 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 			// An account has claimed it. Siblings that were created before the claim belong to the
 			// account too; a guest that was created since does not. A forgotten guest has no
 			// siblings.
-			since, _ := slices.BinarySearchFunc(rest, claimed.at, func(p credential, at int64) int {
-				return cmp.Compare(p.CreatedAt, at)
-			})
+			byCreation := func(c credential, at int64) int { return cmp.Compare(c.CreatedAt, at) }
+			since, _ := slices.BinarySearchFunc(rest, claimed.at, byCreation)
 			if len(v.absorb(ctx, rest[:since])) == 0 {
 				v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
 			} else if v.site.cookies.isMain(oldest) {
@@ -179,15 +178,15 @@ func (v *Visitor) confirm(
 // stay, and the next request goes on with them.
 func (v *Visitor) absorb(ctx context.Context, others []credential) (left []credential) {
 	main := v.who.guest
-	for _, p := range others {
-		if p.ID != main.ID && v.site.cookies.areSiblings(p.Token, main) &&
-			!v.site.claimer.isOver(p.ID, v.brought.has) {
-			if !v.mayAsk() || !v.site.claimer.absorb(ctx, v.storeBudget(), p.ID, main) {
-				left = append(left, p)
+	for _, cred := range others {
+		if cred.ID != main.ID && v.site.cookies.areSiblings(cred.Token, main) &&
+			!v.site.claimer.isOver(cred.ID, v.brought.has) {
+			if !v.mayAsk() || !v.site.claimer.absorb(ctx, v.storeBudget(), cred.ID, main) {
+				left = append(left, cred)
 				continue
 			}
 		}
-		v.who.clearProvisional(v.site.cookies.provisionalNameOf(p))
+		v.who.clearProvisional(v.site.cookies.provisionalNameOf(cred))
 	}
 	return left
 }
@@ -198,9 +197,9 @@ func (v *Visitor) absorb(ctx context.Context, others []credential) (left []crede
 // place, and the name is cleared in the former scopes.
 func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	var mains []credential
-	for _, p := range v.brought.tokens {
-		if v.site.cookies.isMain(p) {
-			mains = append(mains, p)
+	for _, cred := range v.brought.tokens {
+		if v.site.cookies.isMain(cred) {
+			mains = append(mains, cred)
 		}
 	}
 	v.who.adopt(mains[0].Token)
@@ -230,9 +229,9 @@ func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 func (v *Visitor) unclaimed(
 	ctx context.Context, mains []credential,
 ) (open []credential, complete bool, err error) {
-	for _, p := range mains {
-		if _, known := v.site.claimer.claimedGuests.Get(p.ID); !known {
-			open = append(open, p)
+	for _, cred := range mains {
+		if _, known := v.site.claimer.claimedGuests.Get(cred.ID); !known {
+			open = append(open, cred)
 		}
 	}
 	if len(open) <= 1 { // one alone is served without asking the store
@@ -240,18 +239,18 @@ func (v *Visitor) unclaimed(
 	}
 	maybe := open
 	open, complete = nil, true
-	for _, p := range maybe {
+	for _, cred := range maybe {
 		if !v.mayAsk() {
 			complete = false
-			open = append(open, p)
+			open = append(open, cred)
 			continue
 		}
-		isClaimed, err := v.site.claimer.isClaimed(ctx, v.storeBudget(), p.ID)
+		isClaimed, err := v.site.claimer.isClaimed(ctx, v.storeBudget(), cred.ID)
 		if err != nil {
 			return nil, false, err
 		}
 		if !isClaimed {
-			open = append(open, p)
+			open = append(open, cred)
 		}
 	}
 	return open, complete, nil

@@ -134,9 +134,9 @@ func (v *Visitor) named(id token.ID) []credential {
 	defer v.mu.Unlock()
 	v.discardUnlessKept()
 	named := credential{Token: token.Token{ID: id}}
-	for _, p := range v.brought.tokens {
-		if p.ID == id {
-			named = p
+	for _, cred := range v.brought.tokens {
+		if cred.ID == id {
+			named = cred
 		}
 	}
 	named.inTicket = true
@@ -183,13 +183,13 @@ func (v *Visitor) claimAtSignIn(r *http.Request) {
 		return
 	}
 	var due []credential
-	for _, p := range v.brought.tokens {
-		again, failed := v.site.claimer.retryAfter.Get(p.ID)
+	for _, cred := range v.brought.tokens {
+		again, failed := v.site.claimer.retryAfter.Get(cred.ID)
 		switch {
-		case v.site.claimer.isOver(p.ID, v.brought.has):
-			v.release(p)
+		case v.site.claimer.isOver(cred.ID, v.brought.has):
+			v.release(cred)
 		case !failed || time.Now().After(again.at):
-			due = append(due, p)
+			due = append(due, cred)
 		}
 	}
 	_, err := v.claimEach(r.Context(), due, v.who.account, nil)
@@ -206,15 +206,15 @@ func (v *Visitor) claimEach(
 ) (receipt Receipt, err error) {
 	receipt = noReceipt(accountID)
 	claimer, brought := v.site.claimer, credentials{tokens: guests}
-	for i, p := range guests {
+	for i, cred := range guests {
 		switch {
-		case i > 0 && claimer.isOver(p.ID, brought.has):
-			v.release(p)
+		case i > 0 && claimer.isOver(cred.ID, brought.has):
+			v.release(cred)
 			continue
 		case !v.mayAsk() && i > 0:
 			continue
 		}
-		r, e := claimer.claim(ctx, v.storeBudget(), p.ID, p.inTicket, accountID, rules)
+		r, e := claimer.claim(ctx, v.storeBudget(), cred.ID, cred.inTicket, accountID, rules)
 		if i == 0 {
 			receipt = r
 		}
@@ -225,8 +225,8 @@ func (v *Visitor) claimEach(
 			if !r.At.IsZero() {
 				g.at = r.At.UnixMilli()
 			}
-			claimer.claimedGuests.Put(p.ID, g)
-			v.release(p)
+			claimer.claimedGuests.Put(cred.ID, g)
+			v.release(cred)
 		}
 	}
 	return receipt, err
@@ -234,24 +234,24 @@ func (v *Visitor) claimEach(
 
 // release takes a guest's token back from the client: the guest was claimed or forgotten, so its
 // token is worth nothing any more.
-func (v *Visitor) release(p credential) {
+func (v *Visitor) release(cred credential) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	own := v.who.state != noGuest && p.ID == v.who.guest.ID
+	own := v.who.state != noGuest && cred.ID == v.who.guest.ID
 	if own && v.who.isNew() {
 		v.who.discard()
-		v.brought.tokens = []credential{p} // so that a repeated claim finds it
+		v.brought.tokens = []credential{cred} // so that a repeated claim finds it
 		return
 	}
 	if own {
-		v.who.release(p.inHeader)
+		v.who.release(cred.inHeader)
 	}
-	if v.site.cookies.isMain(p) {
+	if v.site.cookies.isMain(cred) {
 		v.who.clearMain()
 	}
-	v.who.clearProvisional(v.site.cookies.provisionalNameOf(p))
-	v.who.clearProvisional(p.provisional)
-	if p.inHeader {
+	v.who.clearProvisional(v.site.cookies.provisionalNameOf(cred))
+	v.who.clearProvisional(cred.provisional)
+	if cred.inHeader {
 		v.who.endHeader()
 	}
 }
@@ -275,14 +275,14 @@ func (v *Visitor) forget(ctx context.Context, header http.Header) error {
 		return err
 	}
 	claimer, brought := v.site.claimer, credentials{tokens: guests}
-	for _, p := range guests {
-		if !unstored && !claimer.isOver(p.ID, brought.has) {
-			if err := claimer.eraseFollowing(ctx, v.storeBudget(), p.ID); err != nil {
+	for _, cred := range guests {
+		if !unstored && !claimer.isOver(cred.ID, brought.has) {
+			if err := claimer.eraseFollowing(ctx, v.storeBudget(), cred.ID); err != nil {
 				return err
 			}
-			claimer.claimedGuests.Put(p.ID, claimedGuest{forgotten: true})
+			claimer.claimedGuests.Put(cred.ID, claimedGuest{forgotten: true})
 		}
-		v.release(p)
+		v.release(cred)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
