@@ -117,7 +117,7 @@ func TestFaultsAreSaid(t *testing.T) {
 		"guesttest: setup: no": func(t testing.TB) {
 			guesttest.Member(t, m, get(), "ann", func(context.Context) error { return errors.New("no") })
 		},
-		`guest: Config.Data: kind "cart" is declared twice: give one of them another name`: func(t testing.TB) {
+		`guest: Config.Data: kind "cart" is declared twice (give one of them another name)`: func(t testing.TB) {
 			guesttest.New(t, Cart, Cart)
 		},
 	} {
