@@ -28,10 +28,10 @@ func PreferAccount[T any](account, guest T) T { return account }
 // PreferGuest takes the guest's data: right for what was chosen just now.
 func PreferGuest[T any](account, guest T) T { return guest }
 
-// Sum adds the two: right for carts to which the guest's items are added.
+// Sum adds the two: right for a cart if the guest's items come on top of the account's.
 func Sum[N Number](account, guest N) N { return account + guest }
 
-// Max takes the larger one: right for carts in which both sides hold the same purchase.
+// Max takes the larger one: right for a cart if both sides may hold the same purchase.
 func Max[N Number](account, guest N) N { return max(account, guest) }
 
 // EachItem keeps all items of both sides, and merges each item that both have.
