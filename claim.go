@@ -8,26 +8,32 @@ import (
 )
 
 // Claim binds the guest of the request to an account and makes the visitor a member for the rest of
-// the request. Call it once the app knows who signed in. It is done exactly once: repeat it as you
-// like.
+// the request. Call it once the app knows who signed in. A guest is claimed exactly once, however
+// often Claim is called.
 //
-// Of several guests, as parallel first requests of one browser make them, the receipt is the main
-// one's. A request claims eight of them at most; the account's next requests claim the others.
+// A browser may have several guests, if its first requests were parallel. The receipt is then the
+// main one's. One request claims at most eight of them; the account's next requests claim the
+// others.
 //
-// It is never a reason to fail a login. If Receipt.Pending is set, the guest and its cookie are
-// kept and the claim goes on by itself. The error is [ErrClaimed] if another account has the guest,
-// [ErrCrossOrigin] or [ErrAmbiguous] if the cookie proves too little, [ErrInvalid] if the account
-// ID is empty or over 512 bytes, or wraps [ErrUnavailable] or what OnClaim returned. Without a
-// guest the receipt says so and there is no error.
-func (m *Manager) Claim(w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption) (Receipt, error) {
+// An error of Claim is never a reason to fail a login. If Receipt.Pending is set, the guest and its
+// cookie are kept and the claim goes on by itself. The error is [ErrClaimed] if another account has
+// the guest, [ErrCrossOrigin] or [ErrAmbiguous] if the request does not prove that the guest is its
+// own, [ErrInvalid] if the account ID is empty or over 512 bytes, or it wraps [ErrUnavailable] or
+// what OnClaim returned. If there is no guest, the receipt says so and the error is nil.
+func (m *Manager) Claim(
+	w http.ResponseWriter, r *http.Request, accountID string, opts ...ClaimOption,
+) (Receipt, error) {
 	return m.site.visitorOf(r).claimOwn(r.Context(), w.Header(), accountID, rulesOf(opts))
 }
 
 // ClaimContext is [Manager.Claim] for code that has only the context of a request: a resolver, an
-// RPC or a handler of a framework that is not net/http. Call it before the response begins, and not
-// where the response may begin meanwhile, as in a handler that http.TimeoutHandler has given up.
-// The error is also [ErrNoVisitor], if the context is not of a request behind the middleware.
-func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...ClaimOption) (Receipt, error) {
+// RPC, or a handler of a framework that is not net/http. Call it before the response begins, and
+// never while another goroutine may begin the response, as happens once http.TimeoutHandler has
+// given up on the handler. The error is also [ErrNoVisitor], if the context is not of a request
+// behind the middleware.
+func (m *Manager) ClaimContext(
+	ctx context.Context, accountID string, opts ...ClaimOption,
+) (Receipt, error) {
 	v := m.site.visitorOfRequest(ctx)
 	if v == nil {
 		return noReceipt(accountID), ErrNoVisitor
@@ -35,10 +41,11 @@ func (m *Manager) ClaimContext(ctx context.Context, accountID string, opts ...Cl
 	return v.claimOwn(ctx, v.responseHeader(), accountID, rulesOf(opts))
 }
 
-// ClaimHandler serves POST requests that claim: account tells who is signed in. The answers are 200
-// with the receipt as JSON; 401 if account returns an error or ""; 403 if the request comes from
-// another site; 405 for other methods; 409 if the guest is another account's, or ambiguous; 503
-// with Retry-After and the receipt if the claim is Pending.
+// ClaimHandler serves POST requests that claim; account returns the ID of the account that is
+// signed in. The response is 200 with the receipt as JSON; 401 if account returns an error, "" or
+// an ID that is too long; 403 if another site sent the request; 405 for other methods; 409 if the
+// guest belongs to another account or is ambiguous; 503 with Retry-After and the receipt if the
+// claim is Pending.
 func (m *Manager) ClaimHandler(account func(*http.Request) (string, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
@@ -83,9 +90,9 @@ func writeReceipt(w http.ResponseWriter, status int, receipt Receipt) {
 	w.Write(append(body, '\n'))
 }
 
-// Preview tells what a claim of the visitor's guest by this account would do, without doing it. It
-// refuses what [Manager.Claim] refuses; the error is also [ErrNoVisitor] if the context has no
-// visitor of this Manager.
+// Preview returns the receipt that a claim of the visitor's guest by this account would have,
+// without claiming it. It returns the errors of [Manager.Claim], and [ErrNoVisitor] if the context
+// has no visitor of this Manager.
 func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error) {
 	receipt := noReceipt(accountID)
 	if err := checkAccountID(accountID); err != nil {

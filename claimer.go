@@ -12,7 +12,10 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// A claimer runs the claim protocol against the store, and remembers which guests are claimed.
+// A claimer runs the claim protocol against the store. It owns what this process remembers about
+// claims: which guests are claimed, and when a failed claim may be tried again. It does not know
+// visitors, cookies or headers; which guest is claimed for which account is decided in signin.go
+// and recognise.go.
 type claimer struct {
 	records   *records
 	report    *reporter
@@ -22,10 +25,11 @@ type claimer struct {
 	onClaim   onClaim
 
 	claimedGuests lru.Cache[token.ID, claimedGuest]
-	retryAfter    lru.Cache[token.ID, retry] // claims that failed
+	retryAfter    lru.Cache[token.ID, retry] // of guests whose claim failed
 }
 
-const mostHops = 8 // from a claimed guest to where its data are
+// mostHops is how often a call follows a claimed guest to the record that has its data now.
+const mostHops = 8
 
 var errMoving = fmt.Errorf("%w: the guest's data are being moved", ErrUnavailable)
 
@@ -40,16 +44,16 @@ func newClaimer(
 	}
 }
 
-// A claimedGuest says what became of a guest that is claimed or forgotten.
+// A claimedGuest says what became of a guest that was claimed or forgotten.
 type claimedGuest struct {
-	sibling   token.Token // that absorbed it; zero: an account has claimed it, or it was forgotten
-	at        int64       // when it was claimed, Unix milliseconds by the store's clock; 0: not known
+	sibling   token.Token // the one that absorbed it; zero: there is none
+	at        int64       // when it was claimed (Unix milliseconds, store's clock); 0: not known
 	forgotten bool
 }
 
 func (g *claimedGuest) isAbsorbed() bool { return g.sibling.ID != token.ID{} }
 
-// why is what data calls of a visitor answer whose guest this was.
+// why is the error of data calls of a visitor whose guest this was.
 func (g *claimedGuest) why() error {
 	if g.forgotten {
 		return ErrGone
@@ -57,7 +61,7 @@ func (g *claimedGuest) why() error {
 	return ErrClaimed
 }
 
-// claimedGuestOf reads the record of a guest that is claimed.
+// claimedGuestOf reads the record of a claimed or forgotten guest.
 func claimedGuestOf(fields Fields) (g claimedGuest) {
 	state := fields[record.State]
 	if sibling, absorbed := record.HolderOf(state).Sibling(); absorbed {
@@ -69,14 +73,14 @@ func claimedGuestOf(fields Fields) (g claimedGuest) {
 }
 
 // isOver reports whether this process knows that a guest has nothing left, so that its cookie can
-// be cleared without asking the store: an account has claimed it, it was forgotten, or a sibling
-// has absorbed it that the request names too.
+// be cleared without asking the store: an account has claimed it, it was forgotten, or it was
+// absorbed by a sibling that the request names too.
 func (c *claimer) isOver(id token.ID, isNamed func(token.ID) bool) bool {
 	g, known := c.claimedGuests.Get(id)
 	return known && (!g.isAbsorbed() || isNamed(g.sibling.ID))
 }
 
-// newClaim prepares a run of the protocol under the declared merge rules.
+// newClaim returns a claim that has not begun, under the declared merge rules.
 func (c *claimer) newClaim(guest string, o record.Owner) claim {
 	ttl := c.lifetimes.account
 	if !o.IsAccount() {
@@ -96,8 +100,8 @@ func (c *claimer) newClaim(guest string, o record.Owner) claim {
 	}
 }
 
-// newClaimToErase prepares a run for an account that is about to be erased: what this process
-// cannot read need not wait for another process.
+// newClaimToErase returns a claim for an account that is about to be erased. It drops data that
+// this process cannot read, and does not wait for a process that can.
 func (c *claimer) newClaimToErase(guest string, o record.Owner) claim {
 	run, merger := c.newClaim(guest, o), c.merger
 	merger.erase = true
@@ -105,15 +109,15 @@ func (c *claimer) newClaimToErase(guest string, o record.Owner) claim {
 	return run
 }
 
-// mergeOf returns the step of a claim that merges this guest's data.
+// mergeOf returns the merge step of this guest's claim.
 func mergeOf(guest string, m merger) mergeStep {
 	return func(data Fields, target string, fields Fields) (Update, []KindReceipt, error) {
 		return m.merge(guest, data, target, fields)
 	}
 }
 
-// run runs the protocol against the store. A caller that goes away does not stop it half way;
-// Config.ClaimTimeout does, and the next one that meets the claim finishes it.
+// run runs a claim until it is done. It goes on when the caller goes away. It stops after
+// Config.ClaimTimeout; then the next caller that meets the claim finishes it.
 func (c *claimer) run(ctx context.Context, b *requestBudget, run claim) claim {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
@@ -128,19 +132,20 @@ func (c *claimer) run(ctx context.Context, b *requestBudget, run claim) claim {
 		case doHook:
 			r.err = c.callOnClaim(ctx, run)
 		}
-		if err != nil && run.phase != removeEntry { // an entry that stays is removed by Recover
+		if err != nil && run.phase != removeEntry { // Recover removes an entry that stays
 			run = run.fail(err)
 			break
 		}
 		run = run.next(r)
 	}
-	if run.leftTombstone && run.owner.IsAccount() { // of all that finish a claim, one does
+	// Several processes may finish one claim. Only one of them leaves the tombstone.
+	if run.leftTombstone && run.owner.IsAccount() {
 		c.report.claimed(ctx, run.receipt())
 	}
 	return run
 }
 
-// callOnClaim lets the app move its rows to the account.
+// callOnClaim lets the app move its rows to the account. The app knows nothing of siblings.
 func (c *claimer) callOnClaim(ctx context.Context, run claim) error {
 	if !run.owner.IsAccount() {
 		return nil
@@ -148,8 +153,8 @@ func (c *claimer) callOnClaim(ctx context.Context, run claim) error {
 	return c.onClaim.call(ctx, run.receipt(), c.timeout)
 }
 
-// claim claims a guest for an account, or if a sibling has absorbed it that one. With mustExist the
-// error is [ErrGone] if the guest has no record.
+// claim claims a guest for an account, or the sibling that has absorbed the guest. With mustExist
+// the error is [ErrGone] if the guest has no record.
 func (c *claimer) claim(
 	ctx context.Context, b *requestBudget, id token.ID, mustExist bool,
 	accountID string, rules mergeRules,
@@ -163,7 +168,7 @@ func (c *claimer) claim(
 		case claimed:
 			c.retryAfter.Delete(id)
 			receipt := run.receipt()
-			if !run.leftTombstone { // else run has reported it
+			if !run.leftTombstone { // otherwise run has reported it
 				again := receipt
 				again.Replayed = true
 				c.report.claimed(ctx, again)
@@ -174,7 +179,7 @@ func (c *claimer) claim(
 			if mustExist {
 				return noReceipt(accountID), ErrGone
 			}
-			return noReceipt(accountID), nil // a forgotten guest is none
+			return noReceipt(accountID), nil // a forgotten guest counts as none
 
 		case lost:
 			sibling, absorbed := run.holder.Sibling()
@@ -188,7 +193,7 @@ func (c *claimer) claim(
 					return c.pending(ctx, id, finish, accountID)
 				}
 			}
-			id, mustExist = sibling.ID, false // its data are the sibling's
+			id, mustExist = sibling.ID, false // the sibling has its data
 
 		default:
 			return c.pending(ctx, id, run, accountID)
@@ -198,6 +203,7 @@ func (c *claimer) claim(
 	return noReceipt(accountID), ErrClaimed
 }
 
+// pending reports a claim that failed, and when it may be tried again. Its receipt is Pending.
 func (c *claimer) pending(
 	ctx context.Context, id token.ID, run claim, accountID string,
 ) (Receipt, error) {
@@ -208,11 +214,11 @@ func (c *claimer) pending(
 	receipt.Pending = true
 	c.report.warn("a claim is pending", run.err)
 	c.report.claimed(ctx, receipt)
-	return receipt, fmt.Errorf("guest: the claim is pending and will be tried again: %w", run.err)
+	return receipt, fmt.Errorf("guest: the claim is pending (it will be tried again): %w", run.err)
 }
 
-// absorb claims a guest for its sibling. It reports whether the guest has nothing left; else its
-// cookie stays, and the next request goes on with it.
+// absorb claims a guest for its sibling. It reports whether the guest has nothing left; otherwise
+// its cookie stays, and the next request goes on.
 func (c *claimer) absorb(
 	ctx context.Context, b *requestBudget, id token.ID, sibling token.Token,
 ) (done bool) {
@@ -224,7 +230,7 @@ func (c *claimer) absorb(
 		return false
 	case stillOpen:
 		return false
-	case lost: // it was claimed before
+	case lost: // another owner has claimed it before
 		g.sibling, _ = run.holder.Sibling()
 	case guestGone:
 		g = claimedGuest{forgotten: true}
@@ -233,8 +239,8 @@ func (c *claimer) absorb(
 	return true
 }
 
-// finish finishes the claim of a guest that was met frozen, if its data are about to be read or
-// written where they go: what is written now comes after them.
+// finish is called when a guest was met frozen. It finishes the claim if the caller is about to
+// read or write the record that gets the data, because a write must come after the merge.
 func (c *claimer) finish(
 	ctx context.Context, b *requestBudget, key, state string, writing bool,
 ) error {
@@ -244,12 +250,13 @@ func (c *claimer) finish(
 	}
 	run := c.run(ctx, b, c.newClaim(key, h.Owner).finish())
 	if !run.merged && run.outcome == failed {
-		return fmt.Errorf("%w: a claim of this guest is under way: %w", ErrUnavailable, run.err)
+		return fmt.Errorf("%w: this guest's claim is not finished: %w", ErrUnavailable, run.err)
 	}
 	return nil
 }
 
-// follow says what became of a guest that was met frozen or claimed.
+// follow returns what became of a guest that was met frozen or claimed, and finishes its claim if
+// need be.
 func (c *claimer) follow(
 	ctx context.Context, b *requestBudget, key, state string, writing bool,
 ) (claimedGuest, error) {
@@ -257,8 +264,8 @@ func (c *claimer) follow(
 		return claimedGuest{}, err
 	}
 	g := claimedGuestOf(Fields{record.State: state})
-	// A guest that is frozen for an account is not remembered as claimed: the account's next
-	// request with this cookie goes on with the claim.
+	// A guest that is frozen for an account is not remembered as claimed, because the account's
+	// next request with this cookie must go on with the claim.
 	if g.isAbsorbed() || !record.HolderOf(state).Frozen {
 		if id, ok := token.ParseID(record.GuestID(key)); ok {
 			c.claimedGuests.Put(id, g)
@@ -267,9 +274,9 @@ func (c *claimer) follow(
 	return g, nil
 }
 
-// renew extends the life of a guest that came with a request. If it is claimed, claimed says what
-// became of it. first: this is the first time that its cookie has come back; it is only asked for
-// where Hooks.Returned is set.
+// renew extends the life of a guest that came with a request. claimed is nil, or says what became
+// of a claimed guest. first reports that the guest's cookie has come back for the first time; it is
+// found out only if askFirst and Hooks.Returned are set.
 func (c *claimer) renew(
 	ctx context.Context, b *requestBudget, t token.Token, askFirst bool,
 ) (claimed *claimedGuest, first bool, err error) {
@@ -291,8 +298,8 @@ func (c *claimer) renew(
 	return &g, false, nil
 }
 
-// retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s … up to 10 s while
-// the store is down, up to an hour if it is OnClaim or a merge rule that fails.
+// A retry says when a request may try a failed claim again: after 1 s, 2 s, 4 s and so on, up to 10
+// s if the store is unavailable, and up to an hour if OnClaim or a merge rule fails.
 type retry struct {
 	at    time.Time
 	pause time.Duration
@@ -307,20 +314,20 @@ func (r retry) next(cause error) retry {
 	return retry{time.Now().Add(pause), pause}
 }
 
-// isClaimed reads whether a guest is frozen, claimed or forgotten.
+// isClaimed reads from the store whether a guest is frozen, claimed or forgotten.
 func (c *claimer) isClaimed(ctx context.Context, b *requestBudget, id token.ID) (bool, error) {
 	fields, err := c.records.get(ctx, b, record.GuestKey(id), record.State, record.ClaimedAt)
 	state := fields[record.State]
 	if err != nil || state == "" {
 		return false, err
 	}
-	if !record.HolderOf(state).Frozen { // else its claim goes on
+	if !record.HolderOf(state).Frozen { // the claim of a frozen guest must go on
 		c.claimedGuests.Put(id, claimedGuestOf(fields))
 	}
 	return true, nil
 }
 
-// preview says what a claim of the guest by this account would do.
+// preview returns the receipt that a claim of the guest by this account would have.
 func (c *claimer) preview(
 	ctx context.Context, b *requestBudget, id token.ID, accountID string,
 ) (Receipt, error) {
@@ -346,8 +353,9 @@ func (c *claimer) preview(
 	return receipt, err
 }
 
-// erase replaces the guest's record by a tombstone without an owner. A record that is frozen or
-// claimed is left alone: it is the claim's, and expires by itself. Then the error is [ErrClaimed].
+// erase replaces the guest's record by a tombstone without an owner. It leaves a frozen or claimed
+// record alone, because that record is part of a claim and expires by itself; the error is then
+// [ErrClaimed].
 func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) error {
 	key := record.GuestKey(id)
 	for range mostRounds {
@@ -361,7 +369,7 @@ func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) erro
 		}
 		u := Update{
 			If: Fields{record.State: state, record.Incarnation: incarnation},
-			// A record of one field would count as empty.
+			// A guest without a record gets a tombstone too; each tombstone has these two fields.
 			Default:   Fields{record.Incarnation: record.NewIncarnation()},
 			Set:       Fields{record.State: record.Forgotten},
 			TTL:       c.lifetimes.tombstone,
@@ -377,18 +385,16 @@ func (c *claimer) erase(ctx context.Context, b *requestBudget, id token.ID) erro
 		switch {
 		case err != nil:
 			return err
-		case res.Applied && len(res.Fields) == 2: // else a write came between: erase that in the next round
+		case res.Applied && len(res.Fields) == 2: // otherwise another write came before: once more
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: the guest kept changing", ErrUnavailable)
+	return fmt.Errorf("%w: the guest's data kept changing", ErrUnavailable)
 }
 
-// eraseFollowing erases the guest, or the sibling that absorbed it. Of one that an account has
-// claimed nothing is left to erase.
-func (c *claimer) eraseFollowing(
-	ctx context.Context, b *requestBudget, id token.ID,
-) error {
+// eraseFollowing erases the guest, or the sibling that absorbed it. If an account has claimed the
+// guest, nothing is left to erase.
+func (c *claimer) eraseFollowing(ctx context.Context, b *requestBudget, id token.ID) error {
 	ctx = context.WithoutCancel(ctx)
 	for range mostHops {
 		if err := c.erase(ctx, b, id); err != ErrClaimed {
@@ -414,7 +420,7 @@ func (c *claimer) eraseFollowing(
 
 const stuckAfter = 24 * time.Hour
 
-// reportStuck calls Hooks.Stuck for a claim that failed and was frozen long ago.
+// reportStuck calls Hooks.Stuck for a failed claim whose guest was frozen more than stuckAfter ago.
 func (c *claimer) reportStuck(ctx context.Context, run claim, now time.Time) {
 	at := record.Time(run.at)
 	if c.report.hooks.Stuck == nil || at.IsZero() || now.Sub(at) <= stuckAfter {

@@ -12,25 +12,33 @@ import (
 // Cookie shapes the guest cookie. The zero value is right for a site served over https: it is then
 // named __Host-Http-guest, and Secure, HttpOnly, SameSite=Lax and Path=/.
 type Cookie struct {
-	// Name is the name without its prefix. "": "guest". New adds __Host-Http-, or __Secure- if
-	// Domain or Path is set.
+	// Name is the name without its prefix. New adds __Host-Http-, or __Secure- if Domain or Path is
+	// set. "": "guest".
 	Name string
 
-	Domain      string        // "": this host only; at most 253 bytes
-	Path        string        // "": "/"; at most 512 bytes, as every Set-Cookie line repeats it
-	SameSite    http.SameSite // 0: Lax
-	Partitioned bool          // CHIPS: one guest per top-level site that embeds the app
+	// Domain is the attribute of that name, at most 253 bytes. "": this host only.
+	Domain string
 
-	// Insecure is for plain http: no Secure attribute and no prefix, so any subdomain can set the
-	// cookie.
+	// Path is the attribute of that name, at most 512 bytes, because every Set-Cookie line repeats
+	// it. "": "/".
+	Path string
+
+	// SameSite is the attribute of that name. 0: Lax.
+	SameSite http.SameSite
+
+	// Partitioned gives a visitor one guest for each top-level site that embeds the app (CHIPS).
+	Partitioned bool
+
+	// Insecure is for plain http: the cookie has no Secure attribute and no prefix, so any
+	// subdomain can set it.
 	Insecure bool
 }
 
 var cookieName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 const (
-	// Every browser lets only the very host set a cookie whose name begins with __Host-. Newer ones
-	// also refuse __Host-Http- without HttpOnly, so that no script can set it
+	// Every browser accepts a cookie whose name begins with __Host- only from the host itself.
+	// Newer browsers also refuse __Host-Http- without HttpOnly, so that no script can set it
 	// (draft-ietf-httpbis-rfc6265bis, layered cookies).
 	hostPrefix   = "__Host-Http-"
 	securePrefix = "__Secure-"
@@ -42,8 +50,8 @@ func (c *Cookie) complete(field string, fault func(field, format string, args ..
 		c.Name = "guest"
 	}
 	if !cookieName.MatchString(c.Name) || strings.HasPrefix(c.Name, "__") {
-		fault(field+".Name", "%q must be 1 to 64 of A-Z, a-z, 0-9, _ and - (leave __Host-Http- and "+
-			"__Secure- out, New adds them)", c.Name)
+		fault(field+".Name", "%q is not a name of 1 to 64 of A-Z, a-z, 0-9, _ and - (leave "+
+			"__Host-Http- and __Secure- out, New adds them)", c.Name)
 	}
 	if strings.ContainsAny(c.Domain, " ;,\r\n\t/:") || len(c.Domain) > 253 {
 		fault(field+".Domain", "%q is not a domain name", c.Domain)
@@ -52,15 +60,15 @@ func (c *Cookie) complete(field string, fault func(field, format string, args ..
 		c.Path = "/"
 	}
 	if c.Path[0] != '/' || strings.ContainsAny(c.Path, " ;\r\n\t") || len(c.Path) > 512 {
-		fault(field+".Path", "%q must begin with /, hold no space or semicolon, and have at most 512 "+
-			"bytes", c.Path)
+		fault(field+".Path", "%q is not a path (begin with /, use no space and no semicolon, and "+
+			"at most 512 bytes)", c.Path)
 	}
 	if c.SameSite == 0 {
 		c.SameSite = http.SameSiteLaxMode
 	}
 	if c.Insecure && (c.SameSite == http.SameSiteNoneMode || c.Partitioned) {
-		fault(field+".Insecure", "browsers refuse SameSite=None and Partitioned without Secure (serve "+
-			"https and leave Insecure false)")
+		fault(field+".Insecure", "is set, but browsers refuse SameSite=None and Partitioned "+
+			"without Secure (serve https and leave Insecure false)")
 	}
 	switch {
 	case c.Insecure:
@@ -71,8 +79,8 @@ func (c *Cookie) complete(field string, fault func(field, format string, args ..
 	}
 }
 
-// settableByOthers reports whether others than the site itself, such as its subdomains, can set the
-// cookie.
+// settableByOthers reports whether others than the site itself, for example its subdomains, can set
+// the cookie.
 func (c *Cookie) settableByOthers() bool { return !strings.HasPrefix(c.Name, hostPrefix) }
 
 // comesWith reports whether a browser sends a cookie of this Path with a request of that path (RFC
@@ -94,7 +102,7 @@ func (c *Cookie) line(name, value string, maxAge int) string {
 // clearing returns the value of a Set-Cookie line that removes the cookie of this name.
 func (c *Cookie) clearing(name string) string { return c.line(name, "", -1) }
 
-// attributes is what follows name and value in the line of a cookie that lives so long.
+// attributes returns what follows name and value in the line of a cookie with this life.
 func (c *Cookie) attributes(life time.Duration) string {
 	_, attributes, _ := strings.Cut(c.line("name", "value", int(life/time.Second)), "value")
 	return attributes
@@ -106,11 +114,12 @@ func (c *Cookie) provisionalName(id token.ID) string {
 	return c.Name + "." + id.String()[:suffixLen]
 }
 
-// isProvisionalName reports whether provisionalName can have made this name. Names with another
-// byte are not ours: we neither read such a cookie nor write one.
+// isProvisionalName reports whether provisionalName can have made this name. A cookie of another
+// name is not ours: we neither read nor write it.
 func (c *Cookie) isProvisionalName(name string) bool {
 	suffix, ok := strings.CutPrefix(name, c.Name)
-	return ok && len(suffix) == 1+suffixLen && suffix[0] == '.' && strings.Trim(suffix[1:], base64url) == ""
+	return ok && len(suffix) == 1+suffixLen && suffix[0] == '.' &&
+		strings.Trim(suffix[1:], base64url) == ""
 }
 
 const (
@@ -118,10 +127,10 @@ const (
 	base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
 
-// Proxies bound the header of a response, nginx by default to 4 KiB, and answer 502 to more. So our
-// lines take less than mostHeaderBytes, whatever cookies the request brings: of the cookies that
-// are to be cleared a few are, and the browser brings the others again. 128 bytes are for Vary and
-// Cache-Control, which the lines do not include.
+// Proxies limit the header of a response, nginx by default to 4 KiB, and answer 502 if it is
+// longer. So our lines take less than mostHeaderBytes, whatever cookies the request brings. Only a
+// few of the cookies that are to be cleared are cleared by one response; the browser sends the
+// others again. 128 bytes are for Vary and Cache-Control, which the lines do not include.
 const (
 	mostHeaderBytes = 3<<10 - 128
 	mostClears      = 4

@@ -8,12 +8,11 @@ import (
 )
 
 // A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can
-// write and read back; New refuses others. Its methods are safe for concurrent use; each is one
-// atomic step and one round trip (Update: two or more).
+// write and read back; New refuses others. Its methods are safe for concurrent use. Each method is
+// one atomic step and one round trip; Update takes two or more.
 type Value[T any] struct{ *kind }
 
-// NewValue declares a value. merge is called in a claim when both the account and the guest hold
-// one.
+// NewValue declares a value. merge is called in a claim if both the account and the guest have one.
 func NewValue[T any](name string, merge Merge[T]) *Value[T] {
 	v := &Value[T]{&kind{name: name, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
 	v.merge = v.mergeWith(merge)
@@ -21,8 +20,8 @@ func NewValue[T any](name string, merge Merge[T]) *Value[T] {
 }
 
 // Encrypted returns the value with encryption at rest: XChaCha20-Poly1305 under a key derived from
-// Config.Secrets, bound to the record and the field. For personal data. What is stored in the clear
-// is refused: [ErrUnreadable].
+// Config.Secrets, bound to the record and the field. It is for personal data. A stored value that
+// is not encrypted is refused: [ErrUnreadable].
 func (v *Value[T]) Encrypted() *Value[T] {
 	k := *v.kind
 	k.encrypted = true
@@ -30,9 +29,9 @@ func (v *Value[T]) Encrypted() *Value[T] {
 }
 
 // InsecureAcceptPlaintext returns the encrypted value such that it also reads what is stored in the
-// clear; the next write encrypts it, and so does a claim that moves it. It is for the time after a
-// kind became Encrypted. While it is on, a program that can write to the store can put values of
-// their own in place of encrypted ones, which are refused otherwise: [ErrUnreadable].
+// clear. The next write encrypts it, and so does a claim that moves it. It is for the time after a
+// kind became Encrypted. As long as it is used, a program that can write to the store can replace
+// encrypted values by its own, which are refused otherwise: [ErrUnreadable].
 func (v *Value[T]) InsecureAcceptPlaintext() *Value[T] {
 	k := *v.kind
 	k.lenient = true
@@ -45,9 +44,10 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) { return v.value().get(ct
 // Set stores the visitor's value.
 func (v *Value[T]) Set(ctx context.Context, value T) error { return v.value().set(ctx, value) }
 
-// Update stores change(the visitor's value), the zero value standing for none. If another request
-// writes the value meanwhile, change is called again with what that one wrote; after 64 times the
-// error is [ErrConflict]. An error of change is returned as it is, and nothing is stored.
+// Update stores what change returns for the visitor's value, or for the zero value if there is
+// none. If another request writes the value meanwhile, change is called again with the new value;
+// after 64 times the error is [ErrConflict]. An error of change is returned as it is, and nothing
+// is stored.
 func (v *Value[T]) Update(ctx context.Context, change func(T) (T, error)) error {
 	return v.value().update(ctx, change)
 }
@@ -67,19 +67,21 @@ func (v *Value[T]) mergeWith(rule Merge[T]) mergeFunc {
 		if err != nil {
 			return nil, errUndecodable
 		}
-		mine, _ := encode(v.kind, a) // before the rule, which may change what a and g point to
-		theirs, _ := encode(v.kind, g)
+		encodedA, _ := encode(v.kind, a) // before the rule, which may change what a and g point to
+		encodedG, _ := encode(v.kind, g)
 		merged, err := encode(v.kind, rule(a, g))
-		return map[string]string{"": sameBytes(merged, mine, account[""], theirs, guest[""])}, err
+		merged = sameBytes(merged, encodedA, account[""], encodedG, guest[""])
+		return map[string]string{"": merged}, err
 	}
 }
 
-// A Map is data of type T by item, such as the notes of a wish list. An item's name is UTF-8
-// without control characters, up to 128 bytes. Its methods are safe for concurrent use; each is one
-// atomic step on the items it names, and one round trip (Update: two or more).
+// A Map is data of type T by item, such as the comments on the products of a wish list. An item's
+// name is UTF-8 without control characters, of 1 to 128 bytes. Its methods are safe for concurrent
+// use. Each method is one atomic step on the items that it names and one round trip; Update takes
+// two or more.
 type Map[T any] struct{ *kind }
 
-// NewMap declares a map. merge is called in a claim when both the account and the guest hold items;
+// NewMap declares a map. merge is called in a claim if both the account and the guest have items;
 // see [EachItem].
 func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
 	m := &Map[T]{&kind{name: name, perItem: true, hasRule: merge != nil, typ: reflect.TypeFor[T]()}}
@@ -87,8 +89,8 @@ func NewMap[T any](name string, merge Merge[map[string]T]) *Map[T] {
 	return m
 }
 
-// Encrypted returns the map with its values, not the names of its items, encrypted at rest. See
-// [Value.Encrypted].
+// Encrypted returns the map with encryption at rest of the values, but not of the names of the
+// items. See [Value.Encrypted].
 func (m *Map[T]) Encrypted() *Map[T] {
 	k := *m.kind
 	k.encrypted = true
@@ -119,7 +121,7 @@ func (m *Map[T]) Set(ctx context.Context, item string, value T) error {
 	return m.item(item).set(ctx, value)
 }
 
-// Update stores change(the item), as [Value.Update] does.
+// Update stores what change returns for the item, as [Value.Update] does.
 func (m *Map[T]) Update(ctx context.Context, item string, change func(T) (T, error)) error {
 	if err := m.checkItem(item); err != nil {
 		return err
@@ -135,7 +137,7 @@ func (m *Map[T]) Delete(ctx context.Context, item string) error {
 	return m.item(item).delete(ctx)
 }
 
-// All returns the visitor's items; the map is never nil and belongs to the caller. It reads the
+// All returns the visitor's items. The map is never nil and belongs to the caller. All reads the
 // whole record.
 func (m *Map[T]) All(ctx context.Context) (map[string]T, error) {
 	items, err := m.all(ctx)
@@ -154,14 +156,14 @@ func (m *Map[T]) mergeWith(rule Merge[map[string]T]) mergeFunc {
 	return mergeItems(m.kind, rule, decode[T], encode[T])
 }
 
-// Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; at
-// 0 the item is gone. An item's name is UTF-8 without control characters, up to 128 bytes. The
-// methods are safe for concurrent use; each is one atomic step and one round trip, so additions of
-// two requests are never lost.
+// Counters are amounts by item, such as a cart. An amount is a whole number from -2^53 to 2^53; an
+// item whose amount becomes 0 is removed. An item's name is UTF-8 without control characters, of 1
+// to 128 bytes. The methods are safe for concurrent use. Each method is one atomic step and one
+// round trip, so no addition is lost when two requests add at once.
 type Counters struct{ *kind }
 
-// NewCounters declares counters. merge is called in a claim when both the account and the guest
-// hold items; a cart wants EachItem(Sum[int64]) or EachItem(Max[int64]).
+// NewCounters declares counters. merge is called in a claim if both the account and the guest have
+// items; for a cart use EachItem(Sum[int64]) or EachItem(Max[int64]).
 func NewCounters(name string, merge Merge[map[string]int64]) *Counters {
 	c := &Counters{&kind{name: name, perItem: true, counts: true, hasRule: merge != nil}}
 	c.merge = c.mergeWith(merge)
@@ -172,9 +174,9 @@ func (c *Counters) mergeWith(rule Merge[map[string]int64]) mergeFunc {
 	return mergeItems(c.kind, rule, decodeAmount, encodeAmount)
 }
 
-// Add adds n, which may be negative, to the item and returns the new amount, which may fall below
-// 0. If the reply was lost and the store had to be asked again, that is the amount by then, with
-// what others added meanwhile; n itself is added once.
+// Add adds n, which may be negative, to the item's amount and returns the new amount, which may be
+// below 0. n is added once. If the reply was lost and the store was asked again, the returned
+// amount includes what other requests have added meanwhile.
 func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error) {
 	if n == 0 {
 		return c.Get(ctx, item)
@@ -226,7 +228,7 @@ func (c *Counters) Get(ctx context.Context, item string) (int64, error) {
 // Delete removes the item.
 func (c *Counters) Delete(ctx context.Context, item string) error { return c.Set(ctx, item, 0) }
 
-// All returns the visitor's amounts; the map is never nil and belongs to the caller. It reads the
+// All returns the visitor's amounts. The map is never nil and belongs to the caller. All reads the
 // whole record.
 func (c *Counters) All(ctx context.Context) (map[string]int64, error) {
 	items, err := c.all(ctx)
@@ -239,18 +241,19 @@ func (c *Counters) All(ctx context.Context) (map[string]int64, error) {
 // Clear removes all items.
 func (c *Counters) Clear(ctx context.Context) error { return c.clear(ctx) }
 
+// check checks the arguments of a call, and returns its visitor.
 func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, error) {
 	if err := c.checkItem(item); err != nil {
 		return nil, err
 	}
 	if n > maxAmount || n < -maxAmount {
-		return nil, c.invalid("an amount must be from -2^53 to 2^53")
+		return nil, c.invalid("an amount is a whole number from -2^53 to 2^53")
 	}
 	return c.visitor(ctx)
 }
 
-// A fieldOf reads, writes and changes one field of the visitor's record: what Value, Map and
-// Counters are made of.
+// A fieldOf is one field of the visitor's record, with a value of type T: a Value, or an item of a
+// Map.
 type fieldOf[T any] struct {
 	k    *kind
 	item string
@@ -294,16 +297,19 @@ func (f fieldOf[T]) delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = vis.update(ctx, func(string) Update { return Update{Unset: []string{f.k.field(f.item)}} })
+	_, _, err = vis.update(ctx, func(string) Update {
+		return Update{Unset: []string{f.k.field(f.item)}}
+	})
 	return f.k.wrap(err)
 }
 
 const updateTries = 64
 
+// longAgo makes an update with NotAfter fail, so that it only reads.
 var longAgo = time.Unix(1, 0)
 
-// update sets the field to change(its value) if no other request wrote it meanwhile, else tries
-// again with the new value.
+// update sets the field to what change returns for its value, unless another request has written it
+// meanwhile; then it tries again with the new value.
 func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
 	vis, err := f.k.visitor(ctx)
 	if err != nil {
@@ -332,14 +338,16 @@ func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error
 		if err != nil {
 			return err
 		}
-		read := key
+		readKey := key
 		var res Result
 		key, res, err = vis.update(ctx, func(key string) Update {
-			u := Update{If: Fields{name: stored}, Set: Fields{name: f.k.store(vis.site.kinds.keyring, key, name, next)}}
-			if key != read { // another record since the claim: nothing of it was read yet
-				u = Update{NotAfter: longAgo, Return: []string{name}} // reads it
+			if key != readKey { // after a claim the visitor has another record, which was not read yet
+				return Update{NotAfter: longAgo, Return: []string{name}}
 			}
-			return u
+			return Update{
+				If:  Fields{name: stored},
+				Set: Fields{name: f.k.store(vis.site.kinds.keyring, key, name, next)},
+			}
 		})
 		if err != nil {
 			return f.k.fault(err)
@@ -352,7 +360,8 @@ func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error
 	return f.k.fault(ErrConflict)
 }
 
-// visitor returns the visitor of ctx if this kind is its manager's.
+// visitor returns the visitor of ctx. It is an error if the visitor's Manager does not have this
+// kind.
 func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 	v := FromContext(ctx)
 	if v == nil {
@@ -362,12 +371,13 @@ func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 		if declared != nil && declared.retired {
 			return nil, k.invalid("Config.Data lists it as Retired")
 		}
-		return nil, k.invalid("this very value is not listed in Config.Data: list it there (Encrypted and InsecureAcceptPlaintext return another one)")
+		return nil, k.invalid("this very value is not in Config.Data (list it there; Encrypted " +
+			"and InsecureAcceptPlaintext return another value)")
 	}
 	return v, nil
 }
 
-// all returns the items of the visitor's record.
+// all returns the decrypted items of the visitor's record, by name.
 func (k *kind) all(ctx context.Context) (map[string]string, error) {
 	v, err := k.visitor(ctx)
 	if err != nil {
@@ -385,12 +395,15 @@ func (k *kind) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = v.update(ctx, func(string) Update { return Update{UnsetPrefix: []string{k.field("")}} })
+	_, _, err = v.update(ctx, func(string) Update {
+		return Update{UnsetPrefix: []string{k.field("")}}
+	})
 	return k.wrap(err)
 }
 
-// Prefetch reads these kinds in one round trip. Data calls with the context it returns are answered
-// from that, until the visitor writes through this process, which makes them read the store again.
+// Prefetch reads these kinds in one round trip. Data calls with the returned context are answered
+// from what was read, until the visitor writes through this process; after that they read the store
+// again.
 func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
 	v := FromContext(ctx)
 	if v == nil {
@@ -412,7 +425,7 @@ func Prefetch(ctx context.Context, kinds ...Kind) (context.Context, error) {
 	return context.WithValue(ctx, prefetchKey{}, p), nil
 }
 
-// read reads the visitor's record, or answers from what [Prefetch] has read.
+// read reads fields of the visitor's record, from the store or from what [Prefetch] has read.
 func read(
 	ctx context.Context, v *Visitor, names ...string,
 ) (key string, fields Fields, err error) {
@@ -424,17 +437,19 @@ func read(
 
 type prefetchKey struct{}
 
-// prefetched is what Prefetch read: fields of the record key, of these kinds or the whole of it.
+// prefetched is what Prefetch has read of one record: the fields of these kinds, or the whole
+// record.
 type prefetched struct {
-	v       *Visitor // whose it is: another Manager may have a record of the same key
-	version uint64   // of v.writes
+	v       *Visitor // the record's; another Manager may have a record of the same key
+	version uint64   // v.writes at that time
 	key     string
 	fields  Fields
 	kinds   []*kind
 	whole   bool
 }
 
-// holds reports whether p can answer a read of these fields (none: all) of the visitor's record.
+// holds reports whether p can answer a read of these fields (without names: of all) of the
+// visitor's record.
 func (p *prefetched) holds(v *Visitor, names []string) bool {
 	if p == nil || p.v != v || p.version != v.writes.Load() || p.key != v.recordKey() {
 		return false

@@ -109,8 +109,8 @@ func ExampleNew_faults() {
 	_, err := guest.New(guest.Config{Secrets: [][]byte{[]byte("too short")}})
 	fmt.Println(err)
 	// Output:
-	// guest: Config.Store: is missing: use redisstore.New(client, redisstore.Config{}) or memstore.New(memstore.Config{})
-	// guest: Config.Secrets: secret 0 has 9 bytes; at least 32 random bytes are needed
+	// guest: Config.Store: is missing (use redisstore.New(client, redisstore.Config{}) or memstore.New(memstore.Config{}))
+	// guest: Config.Secrets: secret 0 has 9 bytes (use at least 32 random bytes)
 }
 
 // A program that takes its settings from the environment says which of them to change.
@@ -125,7 +125,7 @@ func ExampleConfigError() {
 	if errors.As(err, &fault) { // the first fault; err itself lists all
 		fmt.Println(variable[fault.Field], fault.Fault)
 	}
-	// Output: GUEST_TTL is 12000h0m0s; browsers keep a cookie for 400 days at most
+	// Output: GUEST_TTL is 12000h0m0s (browsers keep a cookie for at most 400 days)
 }
 
 // Where the law asks for consent first: nothing is set or stored before the visitor's yes, and a no

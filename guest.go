@@ -15,7 +15,8 @@ import (
 )
 
 // A Visitor is the sender of a request: a guest, a member, or a visitor that was not admitted. Its
-// methods may be called on a nil Visitor, which is no visitor, and are safe for concurrent use.
+// methods are safe for concurrent use, and may be called on a nil Visitor, which stands for no
+// visitor.
 type Visitor struct {
 	site    *site
 	ctx     visitorContext // of the request
@@ -24,7 +25,7 @@ type Visitor struct {
 	writes  atomic.Uint64 // counts writes, so that prefetched data are not served after one
 
 	mu      sync.Mutex
-	brought credentials // by the request, but for siblings that were absorbed
+	brought credentials // by the request, without the siblings that were absorbed
 	who     identity
 	header  responseHeader
 }
@@ -54,9 +55,11 @@ func newSite(cfg *Config) *site {
 	records := &records{store: cfg.Store, report: report, budget: cfg.StoreBudget}
 	kinds := newKinds(cfg.Data, keyring)
 	return &site{
-		records:   records,
-		cookies:   newCookies(cfg.Cookie, cfg.FormerCookies, cfg.Header, keyring, lives),
-		claimer:   newClaimer(records, report, kinds, cfg.Quota, lives, cfg.ClaimTimeout, cfg.OnClaim),
+		records: records,
+		cookies: newCookies(cfg.Cookie, cfg.FormerCookies, cfg.Header, keyring, lives),
+		claimer: newClaimer(
+			records, report, kinds, cfg.Quota, lives, cfg.ClaimTimeout, cfg.OnClaim,
+		),
 		kinds:     kinds,
 		keyring:   keyring,
 		report:    report,
@@ -68,7 +71,7 @@ func newSite(cfg *Config) *site {
 	}
 }
 
-// newMember returns a visitor of no request that is this account.
+// newMember returns the visitor of Manager.As: this account, without a request.
 func (s *site) newMember(accountID string) *Visitor {
 	v := &Visitor{site: s}
 	if v.who.missing = checkAccountID(accountID); v.who.missing == nil {
@@ -77,18 +80,18 @@ func (s *site) newMember(accountID string) *Visitor {
 	return v
 }
 
-// newGuest returns a visitor of no request that is this guest.
+// newGuest returns the visitor of Manager.AsGuest: this guest, without a request.
 func (s *site) newGuest(guestID string) *Visitor {
 	v := &Visitor{site: s}
 	id, err := checkGuestID(guestID)
 	if v.who.missing = err; err == nil {
-		v.who.adopt(token.Token{ID: id}) // issued long ago: writes extend the record's life
+		v.who.adopt(token.Token{ID: id}) // IssuedAt is zero, so writes extend the record's life
 	}
 	return v
 }
 
-// newVisitor returns the visitor of a request with what the request brings, and decides nothing
-// yet.
+// newVisitor returns the visitor of a request with the credentials that the request brings. Who the
+// visitor is, is not decided yet.
 func (s *site) newVisitor(r *http.Request, now time.Time) *Visitor {
 	v := &Visitor{site: s, request: r, header: responseHeader{phase: pending, cookies: s.cookies}}
 	s.cookies.read(r, now, &v.brought)
@@ -98,34 +101,35 @@ func (s *site) newVisitor(r *http.Request, now time.Time) *Visitor {
 	return v
 }
 
-// Why a request is no proof.
+// Why a call does not know which guest it is about, or does not trust the request about it.
 var (
-	// ErrNoVisitor: the context does not come from a request behind [Manager.Middleware], nor from
-	// [Manager.As].
+	// ErrNoVisitor: the context has no visitor: it is neither of a request behind
+	// [Manager.Middleware] nor from [Manager.As] or [Manager.AsGuest].
 	ErrNoVisitor = errors.New("guest: no visitor in this context (wrap the handler in " +
 		"Manager.Middleware and pass r.Context(), or use Manager.As outside a request)")
 
-	// ErrCrossOrigin: another origin's page sent the request with an unsafe method, so it does not
-	// prove that the guest of its cookie is the sender's: that guest is not claimed, not forgotten,
-	// and put into no ticket.
-	ErrCrossOrigin = errors.New("guest: a page of another origin sent this request, so the guest of " +
-		"its cookie is left alone (send it from your own origin, or claim with a ticket)")
+	// ErrCrossOrigin: a page of another origin sent the request with an unsafe method. Such a
+	// request does not prove that the guest of its cookie belongs to the sender, so that guest is
+	// not claimed, not forgotten, and put into no ticket.
+	ErrCrossOrigin = errors.New("guest: a page of another origin sent this request, so the guest " +
+		"of its cookie is left alone (send it from your own origin, or claim with a ticket)")
 
 	// ErrAmbiguous: the request carried two different guest cookies of one name. Another site may
 	// have set one of them, so neither is claimed, forgotten or put into a ticket.
-	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies of one name, " +
-		"so neither is used (see Config.FormerCookies)")
+	ErrAmbiguous = errors.New("guest: the request carries two different guest cookies of one " +
+		"name, so neither is claimed or forgotten (see Config.FormerCookies)")
 
 	// ErrTicket: the ticket was tampered with, has expired, or was issued to another audience.
 	ErrTicket = errors.New("guest: this ticket is not valid here (ask the visitor to start again)")
 )
 
-// warn logs what no caller is told of.
+// warn logs an error that no call returns.
 func (s *site) warn(msg string, err error) { s.report.warn(msg, err) }
 
 type visitorKey struct{}
 
-// A visitorContext is context.WithValue, with room for it in the visitor.
+// A visitorContext is what context.WithValue would return, as a part of the Visitor, which saves an
+// allocation per request.
 type visitorContext struct {
 	context.Context
 	v *Visitor
@@ -138,8 +142,8 @@ func (c *visitorContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As];
-// else nil.
+// FromContext returns the visitor of a request behind [Manager.Middleware], or of [Manager.As] or
+// [Manager.AsGuest]. nil: the context has no visitor.
 func FromContext(ctx context.Context) *Visitor {
 	v, _ := ctx.Value(visitorKey{}).(*Visitor)
 	return v
@@ -147,11 +151,13 @@ func FromContext(ctx context.Context) *Visitor {
 
 func (v *Visitor) in(ctx context.Context) context.Context { return &visitorContext{ctx, v} }
 
-// GuestID returns the guest's ID; "" for a member and for a visitor that was not admitted, so keep
-// nothing under it then. It is no secret and no proof: nothing in this package accepts it from a
-// request. A guest that this request created is given up, and its ID with it, if the page turns out
-// to be cacheable by others, or is a 304, as the visitor then gets no cookie. A claim in the
-// request that created the guest finds one only if its ID was asked for, or data were written.
+// GuestID returns the guest's ID, 22 characters. It is "" for a member and for a visitor that was
+// not admitted, so keep nothing under the ID then. The ID is neither a secret nor a proof: nothing
+// in this package accepts it from a request.
+//
+// A guest that this request created is given up, and its ID with it, if the response turns out to
+// be cacheable for others, or is a 304, because the visitor then gets no cookie. A claim in the
+// request that created the guest claims it only if its ID was asked for or data were written.
 func (v *Visitor) GuestID() string {
 	if v == nil {
 		return ""
@@ -180,12 +186,12 @@ func (v *Visitor) IsNew() bool {
 	return who.account == "" && who.isNew()
 }
 
-// Replaced reports whether the guest that the request named was valid once, but is claimed or
-// expired now, so that the visitor begins anew. That a guest was claimed elsewhere may only show
+// Replaced reports whether the request named a guest that was valid once but is claimed or expired
+// now, so that the visitor begins anew. If another process claimed the guest, this may show only
 // when data are read: ask after reading.
 func (v *Visitor) Replaced() bool { return v.identity().replaced }
 
-// identity returns a copy.
+// identity returns a copy of who the visitor is.
 func (v *Visitor) identity() identity {
 	if v == nil {
 		return identity{}
@@ -195,21 +201,21 @@ func (v *Visitor) identity() identity {
 	return v.who
 }
 
-// change changes the identity.
+// change applies a transition to who the visitor is.
 func (v *Visitor) change(transition func(*identity)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	transition(&v.who)
 }
 
-// mayAsk reports whether the request may ask the store about one more guest, which it then has
-// done.
+// mayAsk reports whether the request may ask the store about one more guest, and counts that guest.
 func (v *Visitor) mayAsk() bool { return v.budget.mayAsk() }
 
 // responseHeader returns the header of the response; nil outside the middleware.
 func (v *Visitor) responseHeader() http.Header { return v.header.header }
 
-// storeBudget returns the budget for calls of the store; a job has none.
+// storeBudget returns the request's budget for store calls. It is nil, which means no limit,
+// outside a request.
 func (v *Visitor) storeBudget() *requestBudget {
 	if v.request == nil {
 		return nil
@@ -217,9 +223,10 @@ func (v *Visitor) storeBudget() *requestBudget {
 	return &v.budget
 }
 
-// createGuest makes the visitor a new guest. It is created after that time (Unix milliseconds by
-// the store's clock), at which the guest before it was claimed: else it would be taken for a
-// sibling of that one. The caller holds v.mu or is alone.
+// createGuest makes the visitor a new guest. after is when the visitor's previous guest was claimed
+// (Unix milliseconds by the store's clock); 0: there was none. The new guest counts as created
+// later than that, because otherwise it would be taken for a sibling of the claimed one. The caller
+// holds v.mu, or the visitor is not in use yet.
 func (v *Visitor) createGuest(after int64) {
 	now := time.Now()
 	v.who.create(token.Token{
@@ -227,8 +234,9 @@ func (v *Visitor) createGuest(after int64) {
 	})
 }
 
-// replaceGuest gives the visitor of a guest that is claimed a new one, if the response can still
-// carry its token and the request is admitted. The caller holds v.mu or is alone.
+// replaceGuest gives the visitor a new guest in place of the claimed one, if the response can still
+// carry a token and the request is admitted. The caller holds v.mu, or the visitor is not in use
+// yet.
 func (v *Visitor) replaceGuest(claimed claimedGuest) {
 	if !v.header.canAddToken() {
 		v.who.lose(claimed.why())
@@ -243,33 +251,34 @@ func (v *Visitor) replaceGuest(claimed claimedGuest) {
 // admits asks Config.Admit whether the request gets a new guest.
 func (s *site) admits(r *http.Request) bool { return s.admit(s.cookies.forAdmit(r)) }
 
+// target returns the record that data calls act on now, or why there is none.
 func (v *Visitor) target() (target, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.who.target(v.site.lifetimes, time.Now())
 }
 
-// recordKey returns the key of the record that data calls act on now, or "".
+// recordKey returns the key of the record that data calls act on now; "" if there is none.
 func (v *Visitor) recordKey() string {
 	t, _ := v.target()
 	return t.key
 }
 
-// get reads these fields of the visitor's record, or all, and says which record that was. A visitor
-// without a record has no fields.
+// get reads the named fields of the visitor's record (without names: all fields) and returns the
+// key of that record. A visitor without a record has no fields.
 func (v *Visitor) get(
 	ctx context.Context, names ...string,
 ) (key string, fields Fields, err error) {
 	for range mostHops {
 		t, err := v.target()
 		switch {
-		case err != nil && v.request == nil: // of As or AsGuest: a job must know why
+		case err != nil && v.request == nil: // a job (As, AsGuest) must learn why
 			return "", nil, err
 		case err != nil, t.isNew:
 			return t.key, nil, nil
 		}
 		ask := names
-		if t.isGuest && len(names) > 0 {
+		if t.isGuest() && len(names) > 0 {
 			ask = append([]string{record.State}, names...)
 		}
 		fields, err := v.site.records.get(ctx, v.storeBudget(), t.key, ask...)
@@ -277,7 +286,7 @@ func (v *Visitor) get(
 			return t.key, nil, err
 		}
 		state := fields[record.State]
-		if !t.isGuest || state == "" {
+		if !t.isGuest() || state == "" {
 			return t.key, fields, nil
 		}
 		if err := v.follow(ctx, t.key, state, false); err != nil {
@@ -287,11 +296,12 @@ func (v *Visitor) get(
 	return "", nil, errMoving
 }
 
-// update changes the visitor's record; build makes the update for the record of that key.
+// update changes the visitor's record. build makes the update for the record of that key; it is
+// called again if the visitor turns out to have another record.
 func (v *Visitor) update(
 	ctx context.Context, build func(key string) Update,
 ) (key string, res Result, err error) {
-	ctx = context.WithoutCancel(ctx) // a client that hangs up does not leave it undecided
+	ctx = context.WithoutCancel(ctx) // a write is completed also if the client goes away
 	for range mostHops {
 		t, err := v.target()
 		if err != nil {
@@ -301,9 +311,9 @@ func (v *Visitor) update(
 		u.Once, u.New = true, t.isNew
 		u.TTL, u.KeepTTL = t.ttl, t.keepTTL
 		u.Quota = v.site.quota
-		if t.isGuest {
+		if t.isGuest() {
 			v.site.openGuestOnly(&u)
-			if !v.willWrite(t.key) {
+			if !v.willWrite(t.guest) {
 				continue
 			}
 		}
@@ -312,14 +322,14 @@ func (v *Visitor) update(
 		if err != nil {
 			return t.key, res, err
 		}
-		if state := res.Fields[record.State]; !res.Applied && t.isGuest && state != "" {
+		if state := res.Fields[record.State]; !res.Applied && t.isGuest() && state != "" {
 			if err := v.follow(ctx, t.key, state, true); err != nil {
 				return t.key, res, err
 			}
 			continue
 		}
-		if res.Applied && t.isGuest {
-			v.saved(t.key)
+		if res.Applied && t.isGuest() {
+			v.saved(t.guest)
 			v.reportCreated(ctx)
 			if res.isFirst(&u, record.FirstWrite) {
 				v.site.report.hooks.FirstWrite(ctx)
@@ -330,44 +340,46 @@ func (v *Visitor) update(
 	return "", res, errMoving
 }
 
-// openGuestOnly makes an update of a guest's record apply only while no account has claimed it.
+// openGuestOnly makes an update of a guest's record apply only while the guest is open: neither
+// frozen nor claimed.
 func (s *site) openGuestOnly(u *Update) {
 	if u.If == nil {
 		u.If = whileOpen
 	} else {
 		u.If[record.State] = ""
 	}
-	// The record may have expired meanwhile: see lateIncarnation in the model.
+	// The record may have expired meanwhile, and then this write creates it again. A record without
+	// an incarnation would break the claim (variant lateIncarnation of the model).
 	u.Default = Fields{record.Incarnation: record.NewIncarnation()}
 	if s.report.hooks.FirstWrite != nil && len(u.Set)+len(u.Add) > 0 {
 		u.markFirst(record.FirstWrite)
 	}
 }
 
-// willWrite notes that guest data are about to be written, before they are, so that no other call
-// of the request discards a new guest meanwhile. It reports whether the visitor still is the guest
-// of that record.
-func (v *Visitor) willWrite(key string) bool {
+// willWrite is called before a write of guest data, so that no other call of the request discards a
+// new guest meanwhile. It reports whether the visitor still is that guest.
+func (v *Visitor) willWrite(guest token.ID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.who.guestKey() != key {
+	if !v.who.isGuest(guest) {
 		return false
 	}
 	v.who.use = written
 	return true
 }
 
-// saved notes that the record of that key is stored.
-func (v *Visitor) saved(key string) {
+// saved notes that the record of that guest is stored.
+func (v *Visitor) saved(guest token.ID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.who.guestKey() == key {
+	if v.who.isGuest(guest) {
 		v.who.saved()
 	}
 }
 
-// follow turns the visitor from a guest that was claimed to who it is now: the sibling that
-// absorbed it, the account if this request is signed in as that, or a new guest.
+// follow is called when the visitor's guest turns out to be frozen or claimed. The visitor becomes
+// the sibling that absorbed the guest, or a new guest; a visitor who has signed in meanwhile stays
+// a member.
 func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
 	claimed, err := v.site.claimer.follow(ctx, v.storeBudget(), key, state, writing)
 	if err != nil {
@@ -376,7 +388,7 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case v.who.guestKey() != key || v.who.account != "": // another call was quicker
+	case v.who.guestKey() != key || v.who.account != "": // another call has changed it meanwhile
 	case claimed.isAbsorbed():
 		v.who.adoptSibling(claimed.sibling, v.site.lifetimes, time.Now())
 		if v.header.canAddToken() {
@@ -388,8 +400,8 @@ func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) e
 	return nil
 }
 
-// extend makes the guest's record live at least that long, if the store can be reached, and returns
-// the guest's ID.
+// extend makes the guest's record live for at least ttl from now, if the store can be reached, and
+// returns the guest's ID.
 func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, err error) {
 	saved := false
 	for range mostHops {
@@ -404,7 +416,7 @@ func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, e
 			break
 		}
 		saved = res.Applied
-		if saved || who.account != "" { // a member's guest that is frozen goes into the ticket as it is
+		if saved || who.account != "" { // the guest of a member may be frozen: the ticket names it
 			break
 		}
 		if err := v.follow(ctx, who.guestKey(), res.Fields[record.State], false); err != nil {
@@ -415,18 +427,19 @@ func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, e
 		if saved {
 			who.saved()
 		}
-		// The page may hold the ticket, so it is as private as one that wrote data; and the guest
-		// is kept.
+		// The page may contain the ticket, so it is as private as one that wrote data, and the
+		// guest is kept.
 		who.use = written
 	})
 	return id, nil
 }
 
-// saveNew stores the record of a new guest that kept nothing, so that its return is recognised as
-// one.
+// saveNew stores the record of a new guest for which the handler wrote nothing, if Config.Create
+// asks for that.
 func (v *Visitor) saveNew(ctx context.Context) {
 	who := v.identity()
-	if v.site.create != OnFirstVisit || who.state != newGuest || who.account != "" || !who.tell.send {
+	if v.site.create != OnFirstVisit ||
+		who.state != newGuest || who.account != "" || !who.changes.send {
 		return
 	}
 	u := renewal(v.site.lifetimes.provisional)
@@ -437,25 +450,26 @@ func (v *Visitor) saveNew(ctx context.Context) {
 	}
 }
 
-// reportReturned calls Hooks.Returned, which is set.
+// reportReturned calls Hooks.Returned. The caller has checked that it is set.
 func (v *Visitor) reportReturned(ctx context.Context) { v.site.report.hooks.Returned(v.in(ctx)) }
 
-// reportCreated calls Hooks.Created for a new guest, unless it was discarded or reported.
+// reportCreated calls Hooks.Created for a new guest, once, unless the guest was discarded.
 func (v *Visitor) reportCreated(ctx context.Context) {
 	if v.site.report.hooks.Created == nil {
 		return
 	}
 	v.mu.Lock()
-	due := v.who.isNew() && !v.who.reported
-	v.who.reported = v.who.reported || due
+	unreported := v.who.isNew() && !v.who.reported
+	v.who.reported = v.who.reported || unreported
 	v.mu.Unlock()
-	if due {
+	if unreported {
 		v.site.report.created(ctx)
 	}
 }
 
-// mayNeedHeader reports whether the response carries one of our lines, or may have to: if its
-// request may write, then its guest may turn out claimed, and the visitor needs a new one.
+// mayNeedHeader reports whether the response carries one of our lines, or may have to: a request
+// whose method may write can find its guest claimed, and then the response carries the token of a
+// new guest.
 func (v *Visitor) mayNeedHeader() bool {
 	if len(v.header.lines) > 0 {
 		return true
@@ -470,8 +484,8 @@ func (v *Visitor) mayNeedHeader() bool {
 	return true
 }
 
-// settleHeader brings the header in line with what the handler made of the response; a status of 0
-// is not known yet. The caller holds v.mu.
+// settleHeader adapts the header to what the handler made of the response. A status of 0 means that
+// it is not known yet. The caller holds v.mu.
 func (v *Visitor) settleHeader(status int) {
 	v.renderLines()
 	if v.header.settle(status, v.who.isNew(), v.who.use == written) {
@@ -479,8 +493,8 @@ func (v *Visitor) settleHeader(status int) {
 	}
 }
 
-// writeHeader brings the header of the response in line with who the visitor is. header is nil if
-// there is none. The caller holds v.mu.
+// writeHeader adapts the header of the response to who the visitor is now. header is nil if there
+// is no response. The caller holds v.mu.
 func (v *Visitor) writeHeader(header http.Header) {
 	v.renderLines()
 	if header != nil && v.header.phase != sent {
@@ -488,11 +502,11 @@ func (v *Visitor) writeHeader(header http.Header) {
 	}
 }
 
-// renderLines makes the lines of the header if they have changed. The caller holds v.mu or is
-// alone.
+// renderLines makes our lines of the header from the token changes, if these have changed since.
+// The caller holds v.mu, or the visitor is not in use yet.
 func (v *Visitor) renderLines() {
-	if v.who.tell.changed {
-		v.who.tell.changed = false
+	if v.who.changes.unrendered {
+		v.who.changes.unrendered = false
 		err := v.header.setLines(&v.who, &v.brought, v.request.URL.Path)
 		if err != nil {
 			v.site.warn("a guest token was not signed", err)
@@ -504,8 +518,8 @@ const longestAccountID = 512
 
 func checkAccountID(id string) error {
 	if id == "" || len(id) > longestAccountID {
-		return fmt.Errorf("%w: an account ID has 1 to %d bytes, not %d (use the account's primary key)",
-			ErrInvalid, longestAccountID, len(id))
+		return fmt.Errorf("%w: an account ID has 1 to %d bytes, not %d (use the account's "+
+			"primary key)", ErrInvalid, longestAccountID, len(id))
 	}
 	return nil
 }
@@ -513,7 +527,8 @@ func checkAccountID(id string) error {
 func checkGuestID(s string) (token.ID, error) {
 	id, ok := token.ParseID(s)
 	if !ok {
-		return id, fmt.Errorf("%w: a guest ID has 22 characters, as Visitor.GuestID returns it", ErrInvalid)
+		return id, fmt.Errorf("%w: this is not the ID of a guest (Visitor.GuestID returns one)",
+			ErrInvalid)
 	}
 	return id, nil
 }

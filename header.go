@@ -13,17 +13,18 @@ type headerPhase uint8
 
 const (
 	detached headerPhase = iota // there is no response: a job
-	fixed                       // written before the handler, whose writer is not wrapped
-	pending                     // watched: tokens may be added until it is sent
-	settled                     // the handler has returned; the header may be sent later
+	fixed                       // written before the handler; its writer is not wrapped
+	pending                     // watched: a token may be added until the header is sent
+	settled                     // the handler has returned; the header is sent later
 	sent
 )
 
-// A responseHeader is what a response's header says of its visitor: tokens, Vary, and that caches
-// must not keep it for others.
+// A responseHeader is our part of a response's header: tokens, Vary, and the Cache-Control that
+// keeps the response out of shared caches. It owns the phase of the header, and knows neither the
+// store nor how it was decided who the visitor is.
 //
 // Two visitors must never share an identity through a cache. So a response that carries a token is
-// watched for one thing: a handler that makes it cacheable by others.
+// watched until its header is sent: a handler may make it cacheable for others.
 type responseHeader struct {
 	phase   headerPhase
 	header  http.Header // nil outside the middleware
@@ -32,7 +33,7 @@ type responseHeader struct {
 	private cachecontrol.Private
 }
 
-// begin takes the header over, before the handler.
+// begin takes over the header before the handler runs.
 func (h *responseHeader) begin(header http.Header, watched bool) {
 	h.header, h.phase = header, fixed
 	if watched {
@@ -47,26 +48,26 @@ func (h *responseHeader) begin(header http.Header, watched bool) {
 	h.write(header)
 }
 
-// setLines makes the lines of what the client is to be told.
+// setLines makes our lines from the changes of the client's tokens.
 func (h *responseHeader) setLines(who *identity, brought *credentials, path string) (err error) {
-	h.lines, err = h.cookies.lines(&who.tell, who.guest, brought, path)
+	h.lines, err = h.cookies.lines(&who.changes, who.guest, brought, path)
 	return err
 }
 
 // canAddToken reports whether a token that is added now reaches the client.
 func (h *responseHeader) canAddToken() bool { return h.phase == pending }
 
-// settle brings the header in line with what the handler made of it; a status of 0 is not known
-// yet. Unless keep says that the client must have its token, the lines are left out of a response
-// that caches may keep for others: then dropped is true.
+// settle adapts the header to what the handler made of the response. A status of 0 means that it is
+// not known yet. If caches may keep the response for others, our lines are left out, and dropped is
+// true; but with keep the client must have its token, so the response becomes private instead.
 func (h *responseHeader) settle(status int, isNew, keep bool) (dropped bool) {
 	watched := h.phase == pending || h.phase == settled
 	if watched && (len(h.lines) > 0 || h.private.Used()) {
 		h.private.UndoIfAdded(h.header)
 		shareable := cachecontrol.Shareable(h.header)
-		// A cache on the way keeps the Set-Cookie of a 304 to itself, or with the page that it has
-		// stored for others too (RFC 9111, section 4.3.4). A cookie that a guest came under is safe
-		// there: Vary: Cookie makes the page its own.
+		// A cache on the way keeps the Set-Cookie of a 304 to itself, or stores it with the page,
+		// perhaps for others (RFC 9111, section 4.3.4). The cookie of a guest that came with the
+		// request is safe there, because Vary: Cookie makes the stored page its own.
 		unmodified := status == http.StatusNotModified && isNew
 		switch {
 		case !keep && (shareable || unmodified):
@@ -80,14 +81,14 @@ func (h *responseHeader) settle(status int, isNew, keep bool) (dropped bool) {
 	return dropped
 }
 
-// write brings a header in line with what the visitor needs.
+// write adapts a header to what the visitor needs.
 func (h *responseHeader) write(header http.Header) {
 	cachecontrol.AddVary(header, "Cookie", h.cookies.header)
-	// Mostly the header has our lines and no other cookie.
-	stands := slices.EqualFunc(header["Set-Cookie"], h.lines, func(has string, l headerLine) bool {
+	// In the common case the header has our lines and no other cookie.
+	hasOurLines := slices.EqualFunc(header["Set-Cookie"], h.lines, func(has string, l headerLine) bool {
 		return has == l.value
 	})
-	if !stands || h.cookies.header != "" {
+	if !hasOurLines || h.cookies.header != "" {
 		h.cookies.removeFrom(header)
 		for _, l := range h.lines {
 			header[l.header] = append(header[l.header], l.value)
@@ -98,7 +99,7 @@ func (h *responseHeader) write(header http.Header) {
 	}
 }
 
-// withhold takes our lines out of the header until putBack is called.
+// withhold takes our lines out of the header; putBack puts them back.
 func (h *responseHeader) withhold() (putBack func()) {
 	header, was := h.header, http.Header{}
 	for _, name := range [...]string{"Set-Cookie", "Cache-Control", "Vary", h.cookies.header} {

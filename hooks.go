@@ -8,55 +8,68 @@ import (
 	"time"
 )
 
-// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; nil: off, and
-// costs nothing. Each is called once for each event, by the process that sees it, so that counters
-// of all replicas add up. The context is that of the request, with the visitor in it if it is
-// decided who that is.
+// Hooks observe a [Manager]. Each function must be quick and safe for concurrent use; a nil
+// function is off and costs nothing. An event is reported once, by the process that sees it, so the
+// counters of all replicas add up. The context is that of the request, with the visitor in it once
+// it is decided who that is.
 //
 // adapters/promguest and adapters/otelguest make Hooks; [Hooks.And] joins them.
 type Hooks struct {
-	// Created: a new guest. It is told when the guest's token goes out or its first data are
-	// stored, whichever is first: a guest that the same request takes back, as it claims or its
-	// page is public, was none.
+	// Created: a new guest was created. It is called when the guest's token is sent or its first
+	// data are stored, whichever is first. It is not called for a guest that the same request gives
+	// up, because it claims another one or its response is public.
 	Created func(context.Context)
 
-	// Returned: a guest's cookie came back for the first time, however many requests bring it. A
-	// guest is claimed without it if Config.Account names an account on that very request. Adds
-	// some 20 bytes to the guest's record.
+	// Returned: a guest's cookie came back for the first time. It is called once, also if several
+	// requests bring the cookie at the same time, and not if the first of them is signed in and
+	// claims the guest. It adds about 20 bytes to the guest's record.
 	Returned func(context.Context)
 
-	// FirstWrite: a guest's first data were stored. Adds some 20 bytes to the guest's record.
+	// FirstWrite: a guest's first data were stored. It adds about 20 bytes to the guest's record.
 	FirstWrite func(context.Context)
 
-	// Refused: a token or a claim was turned away. reason is one of the constants, such as
+	// Refused: a token or a claim was refused. reason is one of the constants below, such as
 	// [RefusedToken].
 	Refused func(ctx context.Context, reason string)
 
-	// Claimed: a guest was claimed, once; or, with Receipt.Replayed, a claim found that done
-	// already; or, with Receipt.Pending, an attempt left it unfinished. A claim whose very last
-	// reply is lost is told as Pending and then as Replayed.
+	// Claimed: a guest was claimed, which happens once. With Receipt.Replayed: the guest had been
+	// claimed before. With Receipt.Pending: an attempt left the claim unfinished. A claim whose
+	// very last reply is lost is reported as Pending and later as Replayed.
 	Claimed func(context.Context, Receipt)
 
-	// Stuck: Recover failed to finish a claim that is over 24 hours old. Told again by every
-	// Recover.
+	// Stuck: Recover failed to finish a claim whose guest was frozen more than 24 hours ago. Every
+	// Recover reports it again.
 	Stuck func(ctx context.Context, r Receipt, err error)
 
-	// StoreCall: the store was called. op is "get" or "update"; [StoreErrorClass] sorts the errors.
+	// StoreCall: the store was called. op is "get" or "update", d is how long it took;
+	// [StoreErrorClass] sorts the errors.
 	StoreCall func(ctx context.Context, op string, d time.Duration, err error)
 }
 
-// Why Hooks.Refused was called. The first two are about what a request brings: the visitor has
-// another guest, or none. The others are about claims.
+// Why Hooks.Refused was called. The first two are about the cookies and the header of any request,
+// the others are about a claim, a ticket or Forget.
 const (
-	RefusedToken       = "invalid_token"      // a cookie or header does not verify
-	RefusedCookies     = "different_cookies"  // two different guest cookies of one name; the first is served
-	RefusedAmbiguous   = "ambiguous_claim"    // a claim, ticket or Forget with such cookies
-	RefusedCrossOrigin = "cross_origin_claim" // a claim, ticket or Forget that another origin's page sent
-	RefusedClaimed     = "claimed_by_other"   // a claim of a guest that another account has
-	RefusedTicket      = "invalid_ticket"     // a ticket was tampered with, has expired, or is another audience's
+	// RefusedToken: a cookie or a header does not verify. It is ignored.
+	RefusedToken = "invalid_token"
+
+	// RefusedCookies: two different guest cookies of one name came. One of the guests is served.
+	RefusedCookies = "different_cookies"
+
+	// RefusedAmbiguous: a claim, ticket or Forget from a request with such cookies.
+	RefusedAmbiguous = "ambiguous_claim"
+
+	// RefusedCrossOrigin: a claim, ticket or Forget from a request that a page of another origin
+	// sent.
+	RefusedCrossOrigin = "cross_origin_claim"
+
+	// RefusedClaimed: a claim of a guest that another account has.
+	RefusedClaimed = "claimed_by_other"
+
+	// RefusedTicket: a ticket was tampered with, has expired, or was issued to another audience.
+	RefusedTicket = "invalid_ticket"
 )
 
-// And returns Hooks that call first h and then other.
+// And returns Hooks that call h first and then other.
 func (h Hooks) And(other Hooks) Hooks {
 	return Hooks{
 		Created:    both1(h.Created, other.Created),
@@ -110,20 +123,21 @@ func both4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
 }
 
 // An appError is what a function of the app returned or panicked with. Its text may hold IDs and
-// data, so it goes to the caller and to hooks, and not into the log.
+// data, so the text goes to the caller and to hooks, but not into the log.
 type appError struct {
-	what string // went wrong, without that text
-	err  error
+	summary string // what went wrong, without that text
+	err     error
 }
 
 func (e *appError) Error() string { return e.err.Error() }
 func (e *appError) Unwrap() error { return e.err }
 
-// A reporter tells the app what happens: by its Hooks, and what no caller hears of by its log.
+// A reporter reports to the app what happens: events to its Hooks, and errors that no call returns
+// to its log.
 type reporter struct {
 	hooks  Hooks
 	logger *slog.Logger
-	warned atomic.Int64 // Unix nanoseconds of the last line
+	warned atomic.Int64 // when the last line was logged, Unix nanoseconds
 }
 
 func (r *reporter) created(ctx context.Context) {
@@ -146,11 +160,11 @@ func (r *reporter) claimed(ctx context.Context, receipt Receipt) {
 
 const warnEvery = 10 * time.Second
 
-// warn logs a failure that no caller is told of, at most once in ten seconds.
+// warn logs an error that no call returns, at most one line in ten seconds.
 func (r *reporter) warn(msg string, err error) {
 	if app := (*appError)(nil); errors.As(err, &app) {
-		err = errors.New(app.what +
-			" (what it said is in the error of Claim, Recover and Hooks.Stuck)")
+		err = errors.New(app.summary +
+			" (the error of Claim, Recover and Hooks.Stuck has its text)")
 	}
 	now := time.Now().UnixNano()
 	last := r.warned.Load()

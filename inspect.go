@@ -10,35 +10,36 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// An Inspector tells what tokens say and what is stored, for operators' tools such as cmd/guestctl.
-// It changes nothing: no life is extended, no claim goes on. What it tells is no proof of anything,
-// so no handler should act on it.
+// An Inspector shows what tokens say and what is stored, for operators' tools such as cmd/guestctl.
+// It changes nothing: it extends no life and continues no claim. What it shows proves nothing about
+// a request, so no handler should act on it.
 type Inspector struct{ site *site }
 
 // Inspect returns the Manager's Inspector.
 func (m *Manager) Inspect() Inspector { return Inspector{m.site} }
 
-// What a token turned out to be.
+// What the verification of a token found.
 const (
 	TokenValid     = "valid"
-	TokenExpired   = "expired"   // it is ours, but older than Config.TTL
-	TokenForged    = "forged"    // it has the form of ours, but none of Config.Secrets signed it under this name
-	TokenMalformed = "malformed" // it does not have the form of ours
+	TokenExpired   = "expired"   // one of Config.Secrets signed it, but it is older than Config.TTL
+	TokenForged    = "forged"    // none of Config.Secrets signed it for a cookie of this name
+	TokenMalformed = "malformed" // it does not have the form of a token
 )
 
-// A TokenInfo is what a cookie says. Of a forged token it is what the token says, which may be a
-// lie.
+// A TokenInfo is what the token of a cookie says. A forged token may say anything.
 type TokenInfo struct {
-	Verdict     string    `json:"verdict"` // TokenValid, TokenExpired, TokenForged or TokenMalformed
-	Secret      int       `json:"secret"`  // which of Config.Secrets signed it, from 0; -1: none
+	// Verdict is TokenValid, TokenExpired, TokenForged or TokenMalformed.
+	Verdict string `json:"verdict"`
+
+	Secret      int       `json:"secret"` // which of Config.Secrets signed it, from 0; -1: none
 	GuestID     string    `json:"guest_id,omitempty"`
 	Created     time.Time `json:"created,omitzero"` // when the guest was created
 	Issued      time.Time `json:"issued,omitzero"`  // when the cookie was made
-	Expires     time.Time `json:"expires,omitzero"` // from when on the cookie is worth nothing
-	Provisional bool      `json:"provisional"`      // it has not come back yet
+	Expires     time.Time `json:"expires,omitzero"` // when the cookie expires
+	Provisional bool      `json:"provisional"`      // the cookie had not come back when it was made
 }
 
-// Token tells what the value of the cookie of that name says.
+// Token returns what the value of the cookie of that name says.
 func (i Inspector) Token(name, value string) TokenInfo {
 	info := TokenInfo{Verdict: TokenMalformed, Secret: -1}
 	t, ok := token.Unverified(value)
@@ -65,42 +66,54 @@ func (i Inspector) Token(name, value string) TokenInfo {
 	return info
 }
 
-// States of a record. An account's is none or open.
+// States of a record. The record of an account is StateNone or StateOpen.
 const (
-	StateNone    = "none"    // there is no record
-	StateOpen    = "open"    // it can be read and written
-	StateFrozen  = "frozen"  // a guest whose claim is under way: its data are its owner's, but not there yet
-	StateClaimed = "claimed" // a guest that was claimed: a tombstone without data
+	StateNone = "none" // there is no record
+	StateOpen = "open" // it can be read and written
 
+	// StateFrozen: a guest whose claim is under way. Its data belong to its owner, but are not all
+	// in the owner's record yet.
+	StateFrozen = "frozen"
+
+	StateClaimed   = "claimed"   // a claimed guest: a tombstone without data
 	StateForgotten = "forgotten" // a guest that its visitor had erased: a tombstone without data
 )
 
 // A RecordInfo is what is stored of a guest or an account.
 type RecordInfo struct {
-	Key       string     `json:"key"`   // in the Store
-	State     string     `json:"state"` // StateNone, StateOpen, StateFrozen, StateClaimed or StateForgotten
-	ClaimID   string     `json:"claim_id,omitempty"`
-	ClaimedAt time.Time  `json:"claimed_at,omitzero"`
-	OwnerKey  string     `json:"owner_key,omitempty"`  // of a claimed guest: the key of the record that gets or has its data
-	AccountID string     `json:"account_id,omitempty"` // of a frozen guest: the account; a tombstone has only its key
-	Kinds     []KindInfo `json:"kinds"`
-	// The latest claims that brought data into this record, the oldest first, with what is
-	// remembered of them: ID, GuestID, At, Kinds.
+	Key       string    `json:"key"`   // in the Store
+	State     string    `json:"state"` // StateNone and so on
+	ClaimID   string    `json:"claim_id,omitempty"`
+	ClaimedAt time.Time `json:"claimed_at,omitzero"`
+
+	// OwnerKey is the key of the record that has the data of a claimed guest, or gets those of a
+	// frozen one.
+	OwnerKey string `json:"owner_key,omitempty"`
+
+	// AccountID is the account that claims a frozen guest. A tombstone holds only the OwnerKey.
+	AccountID string `json:"account_id,omitempty"`
+
+	Kinds []KindInfo `json:"kinds"`
+
+	// Claims are the latest claims that brought data into this record, the oldest first, with what
+	// is remembered of them: ID, GuestID, At and Kinds.
 	Claims []Receipt `json:"claims"`
 }
 
 // A KindInfo is what a record holds of one kind of data.
 type KindInfo struct {
-	Name      string          `json:"name"`
-	PerItem   bool            `json:"per_item"` // a Map or Counters
-	Encrypted bool            `json:"encrypted"`
-	Items     int             `json:"items"`
-	Bytes     int             `json:"bytes"`          // names and values, as stored
-	Data      json.RawMessage `json:"data,omitempty"` // as of Manager.Export; absent if no secret decrypts it
+	Name      string `json:"name"`
+	PerItem   bool   `json:"per_item"` // a Map or Counters
+	Encrypted bool   `json:"encrypted"`
+	Items     int    `json:"items"`
+	Bytes     int    `json:"bytes"` // of names and values, as stored
+
+	// Data are in the form of Manager.Export; absent if no secret decrypts them.
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
-// Guest tells what is stored of a guest. The error is [ErrInvalid] if guestID has not the form of
-// an ID, or wraps [ErrUnavailable].
+// Guest returns what is stored of a guest. The error is [ErrInvalid] if guestID does not have the
+// form of an ID, or it wraps [ErrUnavailable].
 func (i Inspector) Guest(ctx context.Context, guestID string) (RecordInfo, error) {
 	id, err := checkGuestID(guestID)
 	if err != nil {
@@ -109,8 +122,8 @@ func (i Inspector) Guest(ctx context.Context, guestID string) (RecordInfo, error
 	return i.record(ctx, record.GuestKey(id))
 }
 
-// Account tells what is stored of an account. The error is [ErrInvalid] if accountID is empty or
-// over 512 bytes, or wraps [ErrUnavailable].
+// Account returns what is stored of an account. The error is [ErrInvalid] if accountID is empty or
+// over 512 bytes, or it wraps [ErrUnavailable].
 func (i Inspector) Account(ctx context.Context, accountID string) (RecordInfo, error) {
 	if err := checkAccountID(accountID); err != nil {
 		return RecordInfo{}, err
@@ -124,7 +137,8 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 		return RecordInfo{}, err
 	}
 	info := RecordInfo{
-		Key: key, State: StateOpen, ClaimID: fields[record.Incarnation], Kinds: i.kinds(key, fields),
+		Key: key, State: StateOpen,
+		ClaimID: fields[record.Incarnation], Kinds: i.kinds(key, fields),
 	}
 	switch state := fields[record.State]; {
 	case len(fields) == 0:
@@ -147,7 +161,7 @@ func (i Inspector) record(ctx context.Context, key string) (RecordInfo, error) {
 	return info, nil
 }
 
-// kinds tells what a record holds, by kind.
+// kinds returns what a record holds, by kind.
 func (i Inspector) kinds(key string, fields record.Fields) []KindInfo {
 	infos := []KindInfo{}
 	data := record.DataOf(fields)
@@ -160,7 +174,8 @@ func (i Inspector) kinds(key string, fields record.Fields) []KindInfo {
 				info.Encrypted = info.Encrypted || token.IsEncrypted(stored)
 			}
 		}
-		if shown, err := k.export(i.site.kinds.keyring, key, data); err == nil && json.Valid(shown) {
+		shown, err := k.export(i.site.kinds.keyring, key, data)
+		if err == nil && json.Valid(shown) {
 			info.Data = shown
 		}
 		infos = append(infos, info)
@@ -168,10 +183,10 @@ func (i Inspector) kinds(key string, fields record.Fields) []KindInfo {
 	return infos
 }
 
-// claimsIn returns what the markers of a record say, the oldest first.
+// claimsIn returns the receipts in the markers of a record, the oldest first.
 func claimsIn(fields record.Fields) ([]Receipt, error) {
 	claims := []Receipt{}
-	if _, err := record.GenerationOf(fields); err != nil { // it has the version
+	if _, err := record.GenerationOf(fields); err != nil { // a newer release wrote the markers
 		return nil, err
 	}
 	for _, incarnation := range record.MarkersIn(fields) {
@@ -192,8 +207,8 @@ func claimsIn(fields record.Fields) ([]Receipt, error) {
 	return claims, nil
 }
 
-// Pending returns the claims under way. [Manager.Recover] finishes them, [Manager.RecoverClaim] one
-// of them.
+// Pending returns the claims under way. [Manager.Recover] finishes all of them,
+// [Manager.RecoverClaim] finishes one.
 func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err error) {
 	err = i.site.claimer.eachEntry(ctx, func(e entryInOutbox) error {
 		sibling, absorbs := e.Owner.Guest()
@@ -215,6 +230,7 @@ func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err err
 	return pending, err
 }
 
+// stateOf returns how far the claim of an outbox entry is: ClaimStarted and so on.
 func (i Inspector) stateOf(ctx context.Context, e entryInOutbox) (string, error) {
 	guest, err := i.site.records.get(ctx, nil, e.Guest, record.State, record.Incarnation)
 	if err != nil {

@@ -17,31 +17,31 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// A Kind is one declared piece of data: a [Value], a [Map] or [Counters], or one that is [Retired].
+// A Kind is one declared piece of data: a [Value], a [Map], [Counters], or one that is [Retired].
 // Declare kinds as package variables and list them in Config.Data.
 type Kind interface {
-	// Name is the name given at declaration. It names the stored fields: data under another name
-	// are other data.
+	// Name is the name given at declaration. It is the name of the stored fields: under another
+	// name the kind has other data.
 	Name() string
 
 	define() *kind
 }
 
-// kind is what the types of data share. A Value is one field, named like the kind; a Map and
-// Counters are a field for each item, named kind/item.
+// kind is what all kinds have in common. A Value is one field, named like the kind; a Map and
+// Counters have a field for each item, named kind/item.
 type kind struct {
 	name      string
 	perItem   bool
 	counts    bool // Counters: amounts can be summed
 	encrypted bool
-	lenient   bool // encrypted, but plaintext is read too
+	lenient   bool // encrypted, but values in the clear are read too
 	retired   bool
 	hasRule   bool
 	typ       reflect.Type // of a value or an item; nil for Counters
 	merge     mergeFunc
 }
 
-// A mergeFunc is a merge rule on the encoded data of both sides, by item; a Value's item is "".
+// A mergeFunc is a merge rule on the encoded data of both sides, by item. A Value has one item, "".
 type mergeFunc func(account, guest map[string]string) (map[string]string, error)
 
 // kinds are the kinds of Config.Data, with the keys that encrypt their data.
@@ -61,9 +61,9 @@ func newKinds(declared []Kind, keyring *token.Keyring) *kinds {
 	return ks
 }
 
-// heldBy returns the kinds that a record has data of, in the order of Config.Data; last those that
-// are retired or that this process does not know, as what is stored shows them. They have no merge
-// rule.
+// heldBy returns the kinds of which a record holds data, in the order of Config.Data. Kinds that
+// are retired, or that this process does not know, come last and have no merge rule; their other
+// properties are guessed from what is stored.
 func (ks *kinds) heldBy(fields record.Fields) (held []*kind) {
 	has, retired := map[string]bool{}, map[string]bool{}
 	for field := range fields {
@@ -92,11 +92,12 @@ func (ks *kinds) heldBy(fields record.Fields) (held []*kind) {
 	return held
 }
 
-// Retired declares that the data of this name are of no use any more. They cannot be read or
-// written; a claim drops what the guest holds of them, and its receipt counts it. Without this
-// declaration a claim of a guest that holds data of a kind which is not in Config.Data stays
-// Pending, for a process that knows the kind. What accounts hold of it stays until
-// [Manager.EraseAccount].
+// Retired declares that the data of this name are not needed any more. They cannot be read or
+// written; a claim drops those of the guest, and its receipt counts them. The data of accounts stay
+// until [Manager.EraseAccount].
+//
+// Without this declaration, the claim of a guest that holds data of a kind which is not in
+// Config.Data stays Pending, for a process that knows the kind.
 func Retired(name string) Kind { return &kind{name: name, retired: true, hasRule: true} }
 
 func (k *kind) define() *kind { return k }
@@ -117,8 +118,8 @@ func splitField(field string) (name, item string) {
 	return name, item
 }
 
-// kindFields names what to read for these kinds; nil means the whole record, since items are not
-// known before.
+// kindFields returns the fields to read for these kinds; nil means the whole record, because the
+// names of items are not known before.
 func kindFields(kinds []*kind) (names []string) {
 	for _, k := range kinds {
 		if k.perItem {
@@ -130,7 +131,9 @@ func kindFields(kinds []*kind) (names []string) {
 }
 
 // items returns the decrypted fields of the kind, by item.
-func (k *kind) items(keyring *token.Keyring, key string, fields record.Fields) (map[string]string, error) {
+func (k *kind) items(
+	keyring *token.Keyring, key string, fields record.Fields,
+) (map[string]string, error) {
 	items := map[string]string{}
 	for item, stored := range k.stored(fields) {
 		plain, err := k.open(keyring, key, k.field(item), stored)
@@ -142,8 +145,8 @@ func (k *kind) items(keyring *token.Keyring, key string, fields record.Fields) (
 	return items, nil
 }
 
-// stored yields the kind's fields by item, but for those of another shape: of a Value that is a Map
-// now, or the reverse.
+// stored yields the kind's fields by item. It leaves out those of another shape: a Value may have
+// been a Map before, or the reverse.
 func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	return func(yield func(item, stored string) bool) {
 		for field, stored := range fields {
@@ -155,12 +158,12 @@ func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	}
 }
 
-// open is the reverse of store. What was encrypted opens also after its kind is no longer
-// encrypted.
+// open is the reverse of store. A value that was encrypted is decrypted even if its kind is no
+// longer Encrypted.
 func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, error) {
 	if k.encrypted && !k.lenient && stored != "" && !token.IsEncrypted(stored) {
-		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but what is stored is not "+
-			"(use InsecureAcceptPlaintext until it has been written anew)", ErrUnreadable))
+		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but the stored value is not "+
+			"(use InsecureAcceptPlaintext until it has been written again)", ErrUnreadable))
 	}
 	plain, err := keyring.Decrypt(key, field, stored)
 	if err != nil {
@@ -169,7 +172,7 @@ func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, 
 	return plain, err
 }
 
-// store is the stored form of an encoded value.
+// store returns the stored form of an encoded value.
 func (k *kind) store(keyring *token.Keyring, key, field, plain string) string {
 	if k.encrypted {
 		return keyring.Encrypt(key, field, plain)
@@ -177,22 +180,24 @@ func (k *kind) store(keyring *token.Keyring, key, field, plain string) string {
 	return plain
 }
 
-// fault says of which kind an error is. It names no item: items are data.
+// fault adds the name of the kind to an error. It names no item, because items are data.
 func (k *kind) fault(err error) error { return fmt.Errorf("guest: data %q: %w", k.name, err) }
 
+// invalid returns an error that wraps ErrInvalid.
 func (k *kind) invalid(format string, args ...any) error {
 	return k.fault(fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...)))
 }
 
 const longestItem = 128
 
-// checkItem accepts what every store can hold and Export can show.
+// checkItem accepts names that every store can hold and that Export can show.
 func (k *kind) checkItem(item string) error {
 	switch {
 	case item == "" || len(item) > longestItem:
 		return k.invalid("an item's name has 1 to %d bytes, not %d", longestItem, len(item))
 	case !utf8.ValidString(item) || strings.ContainsFunc(item, unicode.IsControl):
-		return k.invalid("an item's name must be UTF-8 without control characters: encode other bytes first, for example as base64")
+		return k.invalid("an item's name must be UTF-8 without control characters (encode other " +
+			"bytes first, for example as base64)")
 	}
 	return nil
 }
@@ -202,8 +207,9 @@ func encode[T any](k *kind, v T) (string, error) {
 		return `"` + s + `"`, nil
 	}
 	b, err := json.Marshal(v)
-	if err != nil { // its text may quote the value
-		return "", k.invalid("encoding/json cannot encode this value: see what its MarshalJSON or MarshalText returns, and that it holds no NaN, no infinity and no cycle")
+	if err != nil { // not wrapped: its text may quote the value
+		return "", k.invalid("encoding/json cannot encode this value (check that it holds no " +
+			"NaN, infinity or cycle, and what its MarshalJSON or MarshalText returns)")
 	}
 	return string(b), nil
 }
@@ -212,31 +218,33 @@ func decode[T any](k *kind, plain string) (v T, err error) {
 	if plain == "" {
 		return v, nil
 	}
-	if s, ok := any(&v).(*string); ok && len(plain) > 2 && plain[0] == '"' && plain[len(plain)-1] == '"' {
+	s, ok := any(&v).(*string)
+	if ok && len(plain) > 2 && plain[0] == '"' && plain[len(plain)-1] == '"' {
 		if inner := plain[1 : len(plain)-1]; isPlain(inner) {
 			*s = inner
 			return v, nil
 		}
 	}
-	if json.Unmarshal([]byte(plain), &v) != nil { // its error may quote the value
-		return v, k.invalid("the stored value is not a %T any more: read it with its old type under this name, or choose a new name", v)
+	if json.Unmarshal([]byte(plain), &v) != nil { // not wrapped: its text may quote the value
+		return v, k.invalid("the stored value is not a %T (read it with its old type under this "+
+			"name, or choose a new name)", v)
 	}
 	return v, nil
 }
 
-// isPlain reports whether JSON needs but quotes around s, as around most; encoding/json takes
-// twenty times as long.
+// isPlain reports whether the JSON of s is s in quotes, as for most strings. encoding/json takes
+// twenty times as long to find out.
 func isPlain(s string) bool {
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&': // as encoding/json escapes them
+		switch c := s[i]; { // encoding/json escapes these
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
 			return false
 		}
 	}
 	return true
 }
 
-// The largest amount that a JSON number and Redis's Lua hold exactly.
+// The largest amount that a JSON number and a number of Redis's Lua hold exactly.
 const maxAmount = 1 << 53
 
 func decodeAmount(k *kind, plain string) (int64, error) {
@@ -245,11 +253,13 @@ func decodeAmount(k *kind, plain string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(plain, 10, 64)
 	if err != nil {
-		return 0, k.invalid("the stored value is not a whole number: the name was used for another type before, choose a new one")
+		return 0, k.invalid("the stored value is not a whole number (the name was used for " +
+			"another type before: choose a new name)")
 	}
 	return n, nil
 }
 
+// wrap is fault, but nil stays nil.
 func (k *kind) wrap(err error) error {
 	if err == nil {
 		return nil
@@ -257,7 +267,9 @@ func (k *kind) wrap(err error) error {
 	return k.fault(err)
 }
 
-func decodeItems[T any](k *kind, items map[string]string, decode func(*kind, string) (T, error)) (map[string]T, error) {
+func decodeItems[T any](
+	k *kind, items map[string]string, decode func(*kind, string) (T, error),
+) (map[string]T, error) {
 	all := make(map[string]T, len(items))
 	for item, plain := range items {
 		v, err := decode(k, plain)
@@ -269,15 +281,18 @@ func decodeItems[T any](k *kind, items map[string]string, decode func(*kind, str
 	return all, nil
 }
 
-// export returns what can be read of the kind, or nil. The error says that it is not all.
-func (k *kind) export(keyring *token.Keyring, key string, fields record.Fields) (shown json.RawMessage, err error) {
+// export returns what can be read of the kind, as JSON, or nil. An error says that some of it
+// cannot be read.
+func (k *kind) export(
+	keyring *token.Keyring, key string, fields record.Fields,
+) (shown json.RawMessage, err error) {
 	object := map[string]json.RawMessage{}
 	for item, stored := range k.stored(fields) {
 		switch plain, fault := k.open(keyring, key, k.field(item), stored); {
 		case fault != nil:
-			err = fault // of each item the same
+			err = fault // it is the same for each item
 		case !json.Valid([]byte(plain)):
-			err = k.fault(fmt.Errorf("%w: what is stored is no JSON", ErrUnreadable))
+			err = k.fault(fmt.Errorf("%w: the stored value is not JSON", ErrUnreadable))
 		default:
 			object[item] = json.RawMessage(plain)
 		}

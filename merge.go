@@ -10,29 +10,31 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// A Merge decides what an account holds after a claim in which both sides hold the data. It is
-// called only then: what the account lacks it gets, whatever the rule. It must be pure: it may be
-// called again for the same claim.
+// A Merge decides what an account holds after a claim. It is called only if both sides hold data of
+// the kind; if only one side does, the account gets or keeps those. It must be a pure function,
+// because it may be called again for the same claim.
 type Merge[T any] func(account, guest T) T
 
-// Number is what [Sum] and [Max] work on.
+// Number is a type that [Sum] and [Max] work on.
 type Number interface {
-	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~float32 | ~float64
+	~int | ~int8 | ~int16 | ~int32 | ~int64 |
+		~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 |
+		~float32 | ~float64
 }
 
 // PreferAccount keeps the account's data: right for settings.
 func PreferAccount[T any](account, guest T) T { return account }
 
-// PreferGuest takes the guest's data: right for what was just chosen.
+// PreferGuest takes the guest's data: right for what was chosen just now.
 func PreferGuest[T any](account, guest T) T { return guest }
 
-// Sum adds the two: right for carts where the guest's items come on top.
+// Sum adds the two: right for a cart if the guest's items come on top of the account's.
 func Sum[N Number](account, guest N) N { return account + guest }
 
-// Max takes the larger one: right for carts that hold the same items twice.
+// Max takes the larger one: right for a cart if both sides may hold the same purchase.
 func Max[N Number](account, guest N) N { return max(account, guest) }
 
-// EachItem keeps all items of both sides, and merges those that both have.
+// EachItem keeps all items of both sides, and merges each item that both have.
 func EachItem[T any](merge Merge[T]) Merge[map[string]T] {
 	return func(account, guest map[string]T) map[string]T {
 		all := make(map[string]T, len(account)+len(guest))
@@ -54,22 +56,24 @@ type KindOf[T any] interface {
 	mergeWith(Merge[T]) mergeFunc
 }
 
-// sameBytes is what to store for a rule's result: if it is one side's item as it was, the very
-// bytes of that side. A type of another release may lack some of their fields, and would strip
-// them.
-func sameBytes(merged, mine, account, theirs, guest string) string {
+// sameBytes returns the stored form of a rule's result. If the result equals one side's item, that
+// is the stored bytes of that side: this process may have an older type, which would strip newer
+// fields from them. encodedA and encodedG are what the two sides' items become when they are
+// decoded and encoded again.
+func sameBytes(merged, encodedA, account, encodedG, guest string) string {
 	switch {
 	case merged == "":
 		return ""
-	case merged == mine && account != "":
+	case merged == encodedA && account != "":
 		return account
-	case merged == theirs && guest != "":
+	case merged == encodedG && guest != "":
 		return guest
 	}
 	return merged
 }
 
-// encodeAmount keeps within the range; 0 is no item.
+// encodeAmount encodes an amount, after limiting it to the range; 0 becomes "", which removes the
+// item.
 func encodeAmount(_ *kind, n int64) (string, error) {
 	n = max(-maxAmount, min(n, maxAmount))
 	if n == 0 {
@@ -78,7 +82,11 @@ func encodeAmount(_ *kind, n int64) (string, error) {
 	return strconv.FormatInt(n, 10), nil
 }
 
-func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, string) (T, error), encode func(*kind, T) (string, error)) mergeFunc {
+// mergeItems returns the rule of a Map or Counters on encoded data.
+func mergeItems[T any](
+	k *kind, rule Merge[map[string]T],
+	decode func(*kind, string) (T, error), encode func(*kind, T) (string, error),
+) mergeFunc {
 	return func(account, guest map[string]string) (map[string]string, error) {
 		a, err := decodeItems(k, account, decode)
 		if err != nil {
@@ -88,7 +96,8 @@ func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, str
 		if err != nil {
 			return nil, errUndecodable
 		}
-		mine, theirs := encodeItems(k, a, encode), encodeItems(k, g, encode) // before the rule, which may change them
+		encodedA := encodeItems(k, a, encode) // before the rule, which may change a and g
+		encodedG := encodeItems(k, g, encode)
 		merged := map[string]string{}
 		for item, v := range rule(a, g) {
 			plain, err := encode(k, v)
@@ -99,14 +108,18 @@ func mergeItems[T any](k *kind, rule Merge[map[string]T], decode func(*kind, str
 				return nil, err
 			}
 			if plain != "" {
-				merged[item] = sameBytes(plain, mine[item], account[item], theirs[item], guest[item])
+				merged[item] = sameBytes(
+					plain, encodedA[item], account[item], encodedG[item], guest[item],
+				)
 			}
 		}
 		return merged, nil
 	}
 }
 
-func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (string, error)) map[string]string {
+func encodeItems[T any](
+	k *kind, items map[string]T, encode func(*kind, T) (string, error),
+) map[string]string {
 	all := make(map[string]string, len(items))
 	for item, v := range items {
 		all[item], _ = encode(k, v)
@@ -114,7 +127,7 @@ func encodeItems[T any](k *kind, items map[string]T, encode func(*kind, T) (stri
 	return all
 }
 
-// mergeRules are rules for one claim, in place of the declared ones.
+// mergeRules are the rules of one claim that replace declared ones.
 type mergeRules map[*kind]mergeFunc
 
 // A ClaimOption changes one claim; see [With].
@@ -123,9 +136,9 @@ type ClaimOption struct {
 	rule mergeFunc
 }
 
-// With uses another merge rule for this kind in this claim: at a checkout the guest's choice may
-// win. Should the claim be interrupted and finished by another process, that one uses the declared
-// rule.
+// With uses another merge rule for this kind in this claim: at a checkout, for example, the guest's
+// choice may win. If the claim is interrupted and another process finishes it, that process uses
+// the declared rule.
 func With[T any](kind KindOf[T], rule Merge[T]) ClaimOption {
 	return ClaimOption{kind.define(), kind.mergeWith(rule)}
 }
@@ -138,25 +151,27 @@ func rulesOf(opts []ClaimOption) mergeRules {
 	return rules
 }
 
-// A merger computes what a claim changes in the target's record. It is pure but for the nonces of
-// encrypted data.
+// A merger computes what a claim changes in the record of its owner. It is pure, except for the
+// nonces of encrypted data.
 type merger struct {
 	kinds *kinds
 	rules mergeRules
-	quota Quota // of the target's record
-	erase bool  // the account is about to be erased: what cannot be read is dropped
+	quota Quota // of the target, which is the owner's record
+	erase bool  // the account is about to be erased: data that cannot be read are dropped
 }
 
-// with returns the merger with other rules for one claim.
+// with returns a merger that uses these rules.
 func (m merger) with(rules mergeRules) merger {
 	m.rules = rules
 	return m
 }
 
-// merge returns the fields to set and unset in the target, the fields it relied on, and what became
-// of each kind. An error wraps ErrUnreadable, or is the fault of a rule: it panicked, or it made
-// what cannot be stored.
-func (m *merger) merge(guestKey string, guest Fields, targetKey string, target Fields) (u Update, kinds []KindReceipt, err error) {
+// merge returns the update of the target (what to set and unset, under the condition that the
+// fields it has read are unchanged), and what became of each kind. An error wraps ErrUnreadable, or
+// a rule is its cause: it panicked, or its result cannot be stored.
+func (m *merger) merge(
+	guestKey string, guest Fields, targetKey string, target Fields,
+) (u Update, kinds []KindReceipt, err error) {
 	u = Update{If: Fields{}, Set: Fields{}}
 	for _, k := range m.kinds.heldBy(guest) {
 		receipt, err := m.mergeKind(k, &u, guestKey, guest, targetKey, target)
@@ -171,12 +186,16 @@ func (m *merger) merge(guestKey string, guest Fields, targetKey string, target F
 	return u, kinds, nil
 }
 
-func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, targetKey string, target Fields) (receipt KindReceipt, err error) {
+// mergeKind is merge for one kind. It adds to u.
+func (m *merger) mergeKind(
+	k *kind, u *Update, guestKey string, guest Fields, targetKey string, target Fields,
+) (receipt KindReceipt, err error) {
 	switch {
 	case k.retired:
 		return k.dropped(guest, target), nil
 	case k.merge == nil:
-		return receipt, k.fault(fmt.Errorf("%w: it is not in Config.Data: list it there, or as guest.Retired if it is gone for good", ErrUnreadable))
+		return receipt, k.fault(fmt.Errorf("%w: the kind is not in Config.Data (list it there, as "+
+			"guest.Retired if it is gone for good)", ErrUnreadable))
 	}
 	guestItems, err := k.items(m.kinds.keyring, guestKey, guest)
 	if err != nil {
@@ -186,7 +205,7 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 	if err != nil {
 		return receipt, err
 	}
-	misfits := k.count(guest) - len(guestItems) // of a Value that is a Map now, or the reverse
+	misfits := k.count(guest) - len(guestItems) // of another shape: see kind.stored
 	merged, outcome := accountItems, Kept
 	switch {
 	case len(guestItems) == 0:
@@ -237,7 +256,7 @@ func (m *merger) mergeKind(k *kind, u *Update, guestKey string, guest Fields, ta
 	return receipt, nil
 }
 
-// count returns how many fields there are of this name, of whatever shape.
+// count returns how many fields there are of this name, of either shape.
 func (k *kind) count(fields Fields) (n int) {
 	for field := range fields {
 		if name, _ := splitField(field); name == k.name {
@@ -247,33 +266,45 @@ func (k *kind) count(fields Fields) (n int) {
 	return n
 }
 
-// dropped is the receipt for data that were not looked at.
+// dropped returns the receipt of a kind whose data are dropped without being read.
 func (k *kind) dropped(guest, target Fields) KindReceipt {
 	lost, held := k.count(guest), k.count(target)
-	return KindReceipt{Name: k.name, Outcome: Dropped, GuestItems: lost, AccountItems: held, ResultItems: held, DroppedItems: lost}
+	return KindReceipt{
+		Name: k.name, Outcome: Dropped,
+		GuestItems: lost, AccountItems: held, ResultItems: held, DroppedItems: lost,
+	}
 }
 
-// errUndecodable: one side holds data of another type, from another version of the app. They are
-// not merged.
+// errUndecodable: one side holds data that another version of the app stored under another type.
+// They are not merged.
 var errUndecodable = errors.New("guest: stored data do not decode")
 
-func (m *merger) apply(k *kind, account, guest map[string]string) (merged map[string]string, err error) {
+// apply calls the merge rule. A panic in it is an error.
+func (m *merger) apply(
+	k *kind, account, guest map[string]string,
+) (merged map[string]string, err error) {
 	rule := m.rules[k]
 	if rule == nil {
 		rule = k.merge
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = &appError{"the merge rule of data \"" + k.name + "\" panicked", k.fault(fmt.Errorf("the merge rule panicked: %v", p))}
+			err = &appError{
+				fmt.Sprintf("the merge rule of data %q panicked", k.name),
+				k.fault(fmt.Errorf("the merge rule panicked: %v", p)),
+			}
 		}
 	}()
 	return rule(account, guest)
 }
 
-// fit keeps the target within its quota, or what it held before if that is more. What u sets of
-// this kind is taken back, last names first: first the new items, then those that grow. It returns
-// the items that the target will hold, and those that were taken back.
-func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[string]string) (kept, refused map[string]string) {
+// fit keeps the target within its quota; a target that was larger before may keep that size. It
+// takes back what u sets of this kind: first new items, then items that grow, each from the last
+// name to the first. It returns the items that the target will hold, and those that were taken
+// back.
+func (m *merger) fit(
+	k *kind, u *Update, target Fields, account, merged map[string]string,
+) (kept, refused map[string]string) {
 	var before, after, most Quota
 	for field, stored := range target {
 		if record.IsData(field) {
@@ -290,7 +321,7 @@ func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[stri
 			after.Fields, after.Bytes = after.Fields+1, after.Bytes+len(field)
 		}
 		switch name, _ := splitField(field); {
-		case name != k.name: // another kind's, which fits
+		case name != k.name: // of another kind, for which fit was called before
 		case !had:
 			added = append(added, field)
 		case len(stored) > len(old):
@@ -303,9 +334,10 @@ func (m *merger) fit(k *kind, u *Update, target Fields, account, merged map[stri
 	kept, refused = maps.Clone(merged), map[string]string{}
 	slices.Sort(added)
 	slices.Sort(grown)
-	due := slices.Concat(grown, added)
-	for ; len(due) > 0 && (after.Fields > most.Fields || after.Bytes > most.Bytes); due = due[:len(due)-1] {
-		field := due[len(due)-1]
+	for _, field := range slices.Backward(slices.Concat(grown, added)) {
+		if after.Fields <= most.Fields && after.Bytes <= most.Bytes {
+			break
+		}
 		_, item := splitField(field)
 		refused[item] = kept[item]
 		old, had := target[field]

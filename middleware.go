@@ -6,8 +6,8 @@ import (
 	"github.com/guestkit/guest/internal/headerwriter"
 )
 
-// Middleware gives each request its visitor: see [FromContext]. Mount it outside what reads guest
-// data, and inside what the app's Account needs.
+// Middleware gives each request its visitor: see [FromContext]. Mount it outside the handlers that
+// read guest data, and inside the middleware that Config.Account relies on.
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := m.Begin(w.Header(), r)
@@ -18,11 +18,13 @@ func (m *Manager) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// Identify is Middleware's plain step for a caller that cannot come between handler and header: it
-// decides who the visitor is, writes the response's header, and returns the request with the
-// visitor in its context. A new guest's record is stored at once, and the response is not watched:
-// a handler that makes it cacheable by others would share the visitor's identity, and a guest that
-// turns out claimed during the handler cannot be replaced. Adapters use [Manager.Begin].
+// Identify is Middleware for a caller that cannot run code between the handler and the header of
+// the response. It decides who the visitor is, writes the response's header, and returns the
+// request with the visitor in its context.
+//
+// A new guest's record is stored at once, and the response is not watched. So a handler that makes
+// the response cacheable for others would share the visitor's identity, and a guest that turns out
+// to be claimed during the handler cannot be replaced. Adapters use [Manager.Begin].
 func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request {
 	x := m.Begin(w.Header(), r)
 	if x.v != nil {
@@ -34,19 +36,19 @@ func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request
 }
 
 // An Exchange is a request with its response, for adapters of frameworks that [Manager.Middleware]
-// does not fit. Between Begin and End comes the handler; Commit comes just before the header is
-// sent, and Inform around a 1xx, both by Writer or by the adapter.
+// does not fit. The handler runs between Begin and End. Commit is called just before the header is
+// sent, and Inform around a 1xx response, both by Writer or by the adapter.
 //
 //	x := guests.Begin(w.Header(), r)
 //	serve(x.Writer(w), x.Request)
 //	x.End()
 type Exchange struct {
 	Request *http.Request // with the visitor in its context
-	v       *Visitor      // nil if another Middleware of this Manager has the request in hand
+	v       *Visitor      // nil: a Middleware of this Manager further out handles the request
 }
 
-// Begin decides who sent the request and writes the response's header, which the Exchange keeps:
-// the map must be the one that is sent.
+// Begin decides who sent the request and writes the response's header. The Exchange keeps the
+// header, so the map must be the one that is sent.
 func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 	if v := FromContext(r.Context()); v != nil && v.site == m.site { // mounted twice
 		return Exchange{Request: r}
@@ -58,13 +60,14 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 	return Exchange{r.WithContext(&v.ctx), v}
 }
 
-// Watched reports whether Commit may have to change what the visitor's cookie says. If not, a
-// writer need not be wrapped, and Commit only undoes what others did to our lines and to Vary.
+// Watched reports whether the header may still have to change before it is sent. If not, a writer
+// need not be wrapped, and Commit only restores our lines and Vary if others have changed them.
 func (x Exchange) Watched() bool { return x.v != nil && x.v.header.phase != fixed }
 
-// Writer returns a writer that calls Commit and Inform when they are due, for frameworks that write
-// to an [http.ResponseWriter]. It has the abilities of w; of a set that no server has, those that
-// have a type. If nothing is watched it is w itself.
+// Writer returns a writer that calls Commit and Inform, for frameworks that write to an
+// [http.ResponseWriter]. It has the optional methods of w (http.Flusher, http.Hijacker,
+// io.ReaderFrom, http.Pusher) in every combination that a server has. If nothing is watched, it
+// returns w itself.
 func (x Exchange) Writer(w http.ResponseWriter) http.ResponseWriter {
 	if !x.Watched() {
 		return w
@@ -73,13 +76,14 @@ func (x Exchange) Writer(w http.ResponseWriter) http.ResponseWriter {
 }
 
 // Commit settles the header for good. Call it just before the header is sent, whether by a status,
-// a body, a flush or a hijack, with the status that is sent: 200 if the handler has set none, 101
-// for a hijack. Only the first call counts. An informational response (1xx, but not 101) is not the
-// header, and changes nothing here: see Inform.
+// a body, a flush or a hijack. status is the one that is sent: 200 if the handler has set none, 101
+// for a hijack. Only the first call has an effect. An informational response (1xx, but not 101)
+// does not send the header, so its status has no effect either: see Inform.
 //
-// A guest that this request created goes out with its cookie, unless caches may keep the response
-// for others, or it is a 304, whose cookie they lose; then the visitor has no guest, and is asked
-// again next time. Once guest data were written, the cookie goes out in any case.
+// The token of a guest that this request created is sent, unless caches may keep the response for
+// others, or the response is a 304, whose cookie a cache may drop. Then the guest is given up, and
+// the visitor's next request gets another one. But once guest data were written, the token is sent
+// in any case.
 func (x Exchange) Commit(status int) {
 	if x.v == nil || headerwriter.Informational(status) {
 		return
@@ -97,8 +101,8 @@ func (x Exchange) Commit(status int) {
 }
 
 // Inform calls send, which sends an informational response (1xx, but not 101), and keeps our lines
-// out of that: they are the final response's, which may turn out public. Afterwards the header is
-// as it was.
+// out of it: they belong to the final response, which may turn out to be public. Afterwards the
+// header is as it was before.
 func (x Exchange) Inform(send func()) {
 	if x.v == nil {
 		send()
@@ -113,10 +117,10 @@ func (x Exchange) Inform(send func()) {
 	x.v.mu.Unlock()
 }
 
-// End is called when the handler has returned, also with an error, but not after a panic: it
-// settles the header as it is now and stores the record of a new guest that kept nothing. If the
-// response is still to be written, as some frameworks write that of an error later, Commit may
-// follow.
+// End is called when the handler has returned, also with an error, but not after a panic. It
+// settles the header as it is now, and stores the record of a new guest for which nothing was
+// written yet. Commit may follow, if the response is written later, as some frameworks do with that
+// of an error.
 func (x Exchange) End() {
 	if x.v == nil {
 		return

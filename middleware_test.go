@@ -73,7 +73,7 @@ func TestNew(t *testing.T) {
 			{func(c *guest.Config) { c.Secrets = [][]byte{[]byte("x")} }, "at least 32"},
 			{func(c *guest.Config) {
 				c.Data = []guest.Kind{Cart, Cart}
-			}, "declared twice: give one of them another name"},
+			}, "declared twice (give one of them another name"},
 			{func(c *guest.Config) { c.TTL = -time.Hour }, "0 is the default"},
 			{func(c *guest.Config) { c.TTL = time.Millisecond }, "use 1s or more"},
 			{func(c *guest.Config) {

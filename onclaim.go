@@ -9,10 +9,10 @@ import (
 
 // An onClaim calls Config.OnClaim, at most once at a time for each claim.
 type onClaim struct {
-	app func(context.Context, Receipt) error // nil: there is nothing to call
+	app func(context.Context, Receipt) error // Config.OnClaim; nil: there is nothing to call
 
 	mu      sync.Mutex
-	running map[string]*onClaimCall // by the receipt's ID
+	running map[string]*onClaimCall // by the receipt's ID, which is the claim's
 }
 
 type onClaimCall struct {
@@ -20,14 +20,16 @@ type onClaimCall struct {
 	err  error
 }
 
-// call waits for the app's function until ctx ends. A function that ignores its context runs on,
-// but the login does not wait for it; meanwhile this process does not call it again for this claim.
+// call calls the app's function and waits for it until ctx ends. A function that ignores its
+// context runs on, but the login does not wait for it; until it returns, this process does not call
+// it again for this claim.
 func (o *onClaim) call(ctx context.Context, receipt Receipt, timeout time.Duration) error {
 	if o.app == nil {
 		return nil
 	}
 	call := o.join(receipt.ID, func() error {
-		// Its time ends a little before ours, so that a function that heeds it is seen to end.
+		// The time of the function ends a little before ours, so that a function that obeys its
+		// context returns before we stop waiting.
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout*9/10)
 		defer cancel()
 		return o.try(limit, receipt)
@@ -40,7 +42,7 @@ func (o *onClaim) call(ctx context.Context, receipt Receipt, timeout time.Durati
 	}
 }
 
-// join returns the call for this claim that is under way, or starts one.
+// join returns the call for this claim that is running, or starts one.
 func (o *onClaim) join(id string, start func() error) *onClaimCall {
 	o.mu.Lock()
 	defer o.mu.Unlock()

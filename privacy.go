@@ -9,11 +9,13 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// Forget erases the guests of the request and their cookies. A copy of such a cookie, or a ticket,
-// finds nothing afterwards and brings nothing back: see [ErrGone]. Data that an account has claimed
-// are the account's and stay. Without a guest it does nothing. On an error the cookie is kept, so
-// that it can be tried again: [ErrCrossOrigin] or [ErrAmbiguous] if the request proves too little,
-// as for [Manager.Claim], or it wraps [ErrUnavailable].
+// Forget erases the guests of the request and their cookies. Later a copy of such a cookie, or a
+// ticket, finds nothing and brings nothing back: see [ErrGone]. Data that an account has claimed
+// belong to the account and stay. Without a guest Forget does nothing.
+//
+// If there is an error, the cookie is kept so that Forget can be called again. The error is
+// [ErrCrossOrigin] or [ErrAmbiguous] if the request does not prove that the guest is its own, as
+// for [Manager.Claim], or it wraps [ErrUnavailable].
 func (m *Manager) Forget(w http.ResponseWriter, r *http.Request) error {
 	return m.site.visitorOf(r).forget(r.Context(), w.Header())
 }
@@ -28,9 +30,9 @@ func (m *Manager) ForgetContext(ctx context.Context) error {
 	return v.forget(ctx, v.responseHeader())
 }
 
-// EraseGuest erases what is held on the guest, as [Manager.Forget] does: for jobs and tools, as
-// [Manager.AsGuest]. A guest that was claimed is left alone, as its data are its owner's:
-// [ErrClaimed]. The error is [ErrInvalid] if guestID has not the form of an ID, or wraps
+// EraseGuest erases what is held on the guest, as [Manager.Forget] does: for jobs and tools, like
+// [Manager.AsGuest]. A claimed guest is left alone, because its data belong to its owner:
+// [ErrClaimed]. The error is [ErrInvalid] if guestID does not have the form of an ID, or it wraps
 // [ErrUnavailable].
 func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	id, err := checkGuestID(guestID)
@@ -40,9 +42,10 @@ func (m *Manager) EraseGuest(ctx context.Context, guestID string) error {
 	return m.site.claimer.erase(context.WithoutCancel(ctx), nil, id)
 }
 
-// EraseAccount erases what is held on the account. Claims for it that are under way are finished
-// first, so that nothing comes back; data among them that this process cannot read are dropped. If
-// one cannot be finished, the error says so: call it again.
+// EraseAccount erases what is held on the account. It finishes the claims for the account first, so
+// that nothing comes back later; data in them that this process cannot read are dropped. If a claim
+// cannot be finished, the error says so: call EraseAccount again. The error is [ErrInvalid] if
+// accountID is empty or over 512 bytes.
 func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 	if err := checkAccountID(accountID); err != nil {
 		return err
@@ -51,9 +54,9 @@ func (m *Manager) EraseAccount(ctx context.Context, accountID string) error {
 }
 
 // Export returns what is held on the visitor of ctx, by kind: a Value as its JSON, a Map and
-// Counters as an object. Of [Manager.As] it exports an account. What cannot be read is left out,
-// item by item; then the error wraps [ErrUnreadable] and names the kinds, and the rest is returned
-// with it.
+// Counters as a JSON object. With the context of [Manager.As] it exports an account. Items that
+// cannot be read are left out; then the rest is returned together with an error that wraps
+// [ErrUnreadable] and names the kinds.
 func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error) {
 	v := m.site.visitorIn(ctx)
 	if v == nil {

@@ -8,14 +8,18 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// The claim protocol, as a pure step function: a claim's command says what it wants done to one
-// record, and next says what it becomes by the reply to that. Production runs it with a Store (see
-// claimer.run); tests run the same code through every interleaving, loss and crash. docs/claim.md
-// tells why the steps have this order.
+// The claim protocol as a pure step function: command returns what the claim wants done to one
+// record, and next returns the claim after the reply. It does no I/O and knows neither stores, nor
+// time budgets, nor visitors. Production runs it with a Store (claimer.run); tests run the same
+// code through every interleaving, loss and crash. docs/claim.md explains the order of the steps.
 
 const (
-	freezeWithin = 60 * time.Second // of the outbox entry, by the store's clock
-	entryLife    = 10 * time.Minute // of an outbox entry whose guest is not frozen for it
+	// freezeWithin is how soon after its outbox entry a claim must freeze, by the store's clock.
+	freezeWithin = 60 * time.Second
+
+	// entryLife is how long an outbox entry is kept if the guest is not frozen for it. It is longer
+	// than freezeWithin, so that no claim freezes a guest after its entry was removed.
+	entryLife = 10 * time.Minute
 )
 
 type phase uint8
@@ -39,59 +43,61 @@ type outcome uint8
 const (
 	unfinished outcome = iota
 	claimed            // by this owner, now or earlier
-	lost               // the guest is another owner's
-	stillOpen          // finishOnly met the guest open, or the sibling that was to absorb it is forgotten
-	guestGone          // the guest was forgotten, or it has no record and mustExist
+	lost               // another owner has the guest
+	stillOpen          // finishOnly: it is not frozen; or its sibling-to-be is forgotten
+	guestGone          // the guest was forgotten; with mustExist also: it has no record
 	failed             // err says why; the guest is kept
 )
 
 // A claim is one run of the protocol for one guest and one owner. It is a value: next returns
-// another.
+// another one.
 type claim struct {
 	guest           string // record key
 	owner           record.Owner
 	finishOnly      bool   // finish what an earlier run has frozen, but never freeze
-	only            string // if not "": this incarnation and no other
-	mustExist       bool   // a guest without a record has expired: it is no empty one
-	newIncarnation  string // to give to a guest without a record
+	only            string // if not "": claim this incarnation and no other
+	mustExist       bool   // a guest without a record has expired; otherwise it counts as empty
+	newIncarnation  string // for a guest without a record
 	now             int64  // Unix milliseconds, for markers only
-	firstGeneration string // of a target that has none
-	mostMarkers     int    // that a target has before old ones are looked at
+	firstGeneration string // for a target that has none
+	mostMarkers     int    // with more markers than this, a target's old ones are looked at
 
-	tombstoneTTL, targetTTL time.Duration
-	accountTTL              time.Duration // in place of targetTTL, if an account has claimed the owner
-	merge                   mergeStep
+	tombstoneTTL time.Duration
+	targetTTL    time.Duration // life of a target that is a guest
+	accountTTL   time.Duration // life of a target that is an account
+	merge        mergeStep
 
-	rounds int // how often the target or the guest changed meanwhile
+	rounds int // how often the guest or the target was read again because it had changed
 	run
 }
 
-// A mergeStep says how the data of a guest change the target's record.
+// A mergeStep returns how the data of a guest change the target's record, whose fields are given.
 type mergeStep func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
 
 // A run is what a claim has found out and done since it last read the guest from the start.
 type run struct {
-	phase         phase
-	outcome       outcome
-	err           error
-	incarnation   string
-	missing       bool // the guest has no record yet
-	empty         bool // the guest had no data before it was frozen
-	startedAt     time.Time
-	at            string          // when it was frozen
-	frozen        bool            // the guest is frozen for this owner
-	data          Fields          // the guest's, frozen
-	holder        record.Holder   // if lost: whose the guest is
-	target        string          // record key: the owner's, or of what has claimed the owner since
-	targetHeld    Fields          // what the target held, until the merge is prepared; nil: not read
-	look          []record.Marker // of the target, at whose guests to look before the merge
+	phase       phase
+	outcome     outcome
+	err         error
+	incarnation string
+	missing     bool // the guest has no record yet
+	empty       bool // the guest had no data before it was frozen
+	startedAt   time.Time
+	at          string        // when the guest was frozen
+	frozen      bool          // the guest is frozen for this owner
+	data        Fields        // the frozen guest's
+	holder      record.Holder // the owner that has the guest, if the outcome is lost
+	target      string        // record key: the owner's, or of what has claimed the owner since
+	targetHeld  Fields        // the target as read, until the merge is prepared; nil: not read
+
+	look          []record.Marker // markers of the target whose guests are to be looked at
 	needless      []string        // fields of markers whose guests are known to be claimed or gone
 	generation    uint64          // of the target
-	change        Update          // to the target
+	change        Update          // of the target: the merge
 	kinds         []KindReceipt
-	merged        bool // the data are the owner's
-	replayed      bool
-	leftTombstone bool // by this run
+	merged        bool // the target has the data
+	replayed      bool // the guest was claimed before
+	leftTombstone bool // this run left it
 }
 
 type action uint8
@@ -102,14 +108,15 @@ const (
 	doHook
 )
 
+// A command is what a claim wants done: a read or an update of one record, or a call of OnClaim.
 type command struct {
 	do     action
 	key    string
-	names  []string // to get; none: all
+	names  []string // of the fields to get; none: all
 	update Update
 }
 
-// reply is what came back: the fields read, the result of the update, or the hook's error.
+// A reply is what came back: the fields read, the result of the update, or the error of the hook.
 type reply struct {
 	fields Fields
 	result Result
@@ -126,17 +133,17 @@ func (c claim) finish() claim {
 	return c
 }
 
-// command is what the claim wants done next; there is none when it is done.
+// command returns what the claim wants done next. A claim that is done has no command.
 func (c claim) command() command {
 	switch c.phase {
 	case readGuest, confirmFrozen:
 		return command{do: doGet, key: c.guest}
 
-	case addEntry: // before freezing, so that no frozen guest can be overlooked
+	case addEntry: // before freezing, so that Recover finds every frozen guest
 		u := Update{Stamp: c.entry().Field(), Reserve: true}
 		return command{do: doUpdate, key: record.OutboxOf(c.guest), update: u}
 
-	case readTarget: // see confirmFrozen for why this is before the freezing
+	case readTarget: // before freezing: next says why at confirmFrozen
 		if c.replayed {
 			return command{do: doGet, key: c.target}
 		}
@@ -156,10 +163,10 @@ func (c claim) command() command {
 		names := []string{record.State, record.Incarnation}
 		return command{do: doGet, key: c.look[0].Guest, names: names}
 
-	case freeze: // from here on the guest is this owner's, and its data do not change
+	case freeze: // from here on the guest belongs to this owner, and its data do not change
 		u := Update{
 			If:        Fields{record.State: "", record.Incarnation: c.incarnation},
-			NotAfter:  c.startedAt.Add(freezeWithin), // later the outbox entry may be gone
+			NotAfter:  c.startedAt.Add(freezeWithin), // later the outbox entry may be removed
 			Set:       Fields{record.State: c.owner.Frozen()},
 			Stamp:     record.ClaimedAt,
 			TTL:       c.tombstoneTTL,
@@ -172,7 +179,7 @@ func (c claim) command() command {
 		}
 		return command{do: doUpdate, key: c.guest, update: u}
 
-	case merge: // data and marker in one step: they live and die together
+	case merge: // data and marker are written in one step, so they are kept or lost together
 		return command{do: doUpdate, key: c.target, update: c.change}
 
 	case callOnClaim:
@@ -180,8 +187,9 @@ func (c claim) command() command {
 
 	case leaveTombstone: // only after the data are safe and the app has moved its rows
 		return command{do: doUpdate, key: c.guest, update: Update{
-			// A store that was rolled back has forgotten the merge too, and another claim may have
-			// frozen the guest again: at another time.
+			// A store that was rolled back to an older state has forgotten the merge too. Then
+			// another claim may have frozen the guest again, but at another time, so this tombstone
+			// does not apply.
 			If: Fields{
 				record.State: c.owner.Frozen(), record.Incarnation: c.incarnation,
 				record.ClaimedAt: c.at,
@@ -199,9 +207,10 @@ func (c claim) command() command {
 	panic("guest: a claim that is done has no command")
 }
 
+// mostRounds is how often records are read again before the claim fails with ErrConflict.
 const mostRounds = 100
 
-// next is what the claim becomes by the reply to its command.
+// next returns the claim after the reply to its command.
 func (c claim) next(r reply) claim {
 	if c.rounds > mostRounds {
 		return c.fail(ErrConflict)
@@ -213,7 +222,7 @@ func (c claim) next(r reply) claim {
 	case addEntry:
 		c.startedAt = r.result.Now
 		c.phase = readTarget
-		if c.empty { // most likely there is nothing to merge
+		if c.empty { // probably there is nothing to merge
 			c.phase = freeze
 		}
 
@@ -227,16 +236,16 @@ func (c claim) next(r reply) claim {
 		return c.tidied(r.fields)
 
 	case freeze:
-		if !r.result.Applied { // another claim, a new incarnation, or too late: look again
+		if !r.result.Applied { // another claim was first, the incarnation is new, or it is too late
 			return c.restart()
 		}
 		return c.isFrozen(r.result.Fields)
 
 	case confirmFrozen:
-		// A marker is removed once its guest is claimed. So if the guest is still frozen now, its
-		// marker was not removed before the target was read, and what happens to the target since
-		// then makes the merge fail. A freezing that was applied after the target was read says the
-		// same, without a look.
+		// A marker is removed only when its guest is known to be claimed. So if the guest is still
+		// frozen now, its marker had not been removed when the target was read, and every later
+		// change of the markers makes the merge fail. A freeze that was applied after the target
+		// was read proves the same without this second read.
 		if r.fields[record.State] == c.owner.Frozen() &&
 			r.fields[record.Incarnation] == c.incarnation {
 			return c.prepare()
@@ -244,7 +253,7 @@ func (c claim) next(r reply) claim {
 		return c.restart().found(r.fields)
 
 	case merge:
-		if !r.result.Applied { // another claim merged into the target, or the target was written to
+		if !r.result.Applied { // another claim or another write has changed the target
 			return c.readAgain()
 		}
 		c.merged = true
@@ -260,7 +269,7 @@ func (c claim) next(r reply) claim {
 		now := r.result.Fields
 		byAnother := !r.result.Applied && now[record.State] == c.owner.Claimed() &&
 			now[record.Incarnation] == c.incarnation
-		if !r.result.Applied && !byAnother { // a store that was rolled back has forgotten the freezing
+		if !r.result.Applied && !byAnother { // a store that was rolled back forgot the freeze
 			return c.restart()
 		}
 		c.leftTombstone = r.result.Applied
@@ -272,14 +281,14 @@ func (c claim) next(r reply) claim {
 	return c
 }
 
-// restart reads the guest from the start.
+// restart returns the claim such that it reads the guest from the start.
 func (c claim) restart() claim {
 	c.run = run{}
 	c.rounds++
 	return c
 }
 
-// readAgain reads the target anew.
+// readAgain returns the claim such that it reads the target again.
 func (c claim) readAgain() claim {
 	c.rounds++
 	c.phase = readTarget
@@ -320,7 +329,7 @@ func (c claim) found(guest Fields) claim {
 		c.replayed = true
 		c.at = guest[record.ClaimedAt]
 		c.phase = readTarget
-		if c.finishOnly { // what is left is the outbox entry, if that
+		if c.finishOnly { // only the outbox entry may be left
 			c.phase = removeEntry
 		}
 	default:
@@ -330,17 +339,17 @@ func (c claim) found(guest Fields) claim {
 	return c
 }
 
-// isFrozen goes on with a guest that is frozen: by this run, which has read the target before, or
-// by an earlier one.
+// isFrozen continues with a guest that is frozen: by this run, which has read the target before, or
+// by an earlier run.
 func (c claim) isFrozen(guest Fields) claim {
 	c.at = guest[record.ClaimedAt]
 	c.frozen, c.startedAt = true, time.Time{}
 	c.data = record.DataOf(guest)
 	switch {
-	case len(c.data) == 0: // an account that gets nothing is not touched
+	case len(c.data) == 0: // nothing to merge, so the account's record is not written
 		c.merged = true
 		c.phase = callOnClaim
-	case c.merged: // before the store forgot the freezing
+	case c.merged: // there was a marker: the store was rolled back to before the freeze
 		c.phase = callOnClaim
 	case c.targetHeld == nil:
 		c.phase = readTarget
@@ -350,8 +359,8 @@ func (c claim) isFrozen(guest Fields) claim {
 	return c
 }
 
-// readMarkers decides by the target's record: merged already, or what is to be done before the
-// merge.
+// readMarkers decides by the target's record whether the data are merged already, and if not, what
+// must be done before the merge.
 func (c claim) readMarkers(target Fields) claim {
 	if record.IsNewer(target) {
 		return c.fail(record.ErrNewer)
@@ -379,17 +388,18 @@ func (c claim) readMarkers(target Fields) claim {
 		if !c.frozen {
 			return c.end(stillOpen)
 		}
-		c.merged = true // forgotten with the target, whose these data are
+		c.merged = true // the data belong to the target, and are forgotten with it
 		c.phase = callOnClaim
 		return c
 
-	default: // the target is a guest that was claimed meanwhile, without these data: they follow it
+	default: // the target is a guest that was claimed meanwhile: the data go where its data went
 		c.target = record.HolderOf(state).Key
 		return c.readAgain()
 	}
 }
 
-// isMerged goes on with a guest whose data an earlier run has merged. The marker may be gone.
+// isMerged continues with a guest whose data an earlier run has merged. The marker may have been
+// removed.
 func (c claim) isMerged(m record.Marker) claim {
 	c.merged = true
 	if m.Kinds != "" {
@@ -409,10 +419,12 @@ func (c claim) isMerged(m record.Marker) claim {
 	return c
 }
 
+// mostMarkers is how many markers an account has before a claim looks for some to remove.
 const mostMarkers = 8
 
-// lookAtMarkers chooses the markers at whose guests to look, if the target has many. One is added,
-// so two must go, now and then: others each time, as some may have to stay.
+// lookAtMarkers chooses two markers and lets the claim look at their guests, if the target has many
+// markers. A claim adds one marker, so on average more than one must go. The choice depends on the
+// generation, because markers that have to stay must not keep the others from being looked at.
 func (c claim) lookAtMarkers() claim {
 	c.look, c.needless = nil, nil
 	held := record.MarkersIn(c.targetHeld)
@@ -431,8 +443,8 @@ func (c claim) lookAtMarkers() claim {
 	return c
 }
 
-// tidied keeps or removes the marker whose guest was looked at, by what the guest is now. A marker
-// is never removed by count or age: while its guest can still be merged, it is what prevents that.
+// tidied decides by what the guest is now whether its marker is kept. A marker is never removed by
+// number or age: it prevents a second merge for as long as its guest can still be merged.
 func (c claim) tidied(guest Fields) claim {
 	m := c.look[0]
 	c.look = c.look[1:]
@@ -445,7 +457,8 @@ func (c claim) tidied(guest Fields) claim {
 	return c.ready()
 }
 
-// ready: the target was read, and the guest is to be frozen, or must be seen to be so still.
+// ready continues after the target was read: the guest is to be frozen, or, if it is, that must be
+// confirmed.
 func (c claim) ready() claim {
 	c.phase = freeze
 	if c.frozen {
@@ -461,7 +474,7 @@ func (c claim) lifeOfTarget() time.Duration {
 	return c.accountTTL
 }
 
-// prepare says what to change in the target.
+// prepare computes the change of the target.
 func (c claim) prepare() claim {
 	u, kinds, err := c.merge(c.data, c.target, c.targetHeld)
 	if err != nil {
@@ -473,7 +486,7 @@ func (c claim) prepare() claim {
 	}
 	field := record.MarkerField(c.incarnation)
 	u.If[record.Generation] = c.targetHeld[record.Generation]
-	u.If[field] = "" // a server that was rolled back gives out a generation again
+	u.If[field] = "" // because a store that was rolled back repeats a generation
 	u.Set[record.Generation] = record.EncodeGeneration(c.generation + 1)
 	u.Set[field] = m.String()
 	u.Unset = slices.Concat(u.Unset, c.needless)
@@ -487,7 +500,7 @@ func (c claim) prepare() claim {
 	return c
 }
 
-// receipt is what the claim has done so far.
+// receipt returns what the claim has done so far.
 func (c claim) receipt() Receipt {
 	return Receipt{
 		ID:        c.incarnation,

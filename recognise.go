@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// recognise decides who sent a request, without touching a header. It never fails: what does not
-// verify is no guest.
+// From a request to its visitor: which guest it is, which siblings that guest absorbs, and which
+// tokens of the client change. No header is written here; guest.go does that afterwards.
+
+// recognise decides who sent a request. It never fails: what does not verify counts as no guest.
 func (s *site) recognise(r *http.Request, account func(*http.Request) string) *Visitor {
-	now := time.Now() // once, as it is a good part of what a known visitor costs
+	now := time.Now() // once: a good part of what a known visitor costs
 	v := s.newVisitor(r, now)
 	if account != nil {
 		v.who.account = account(r)
@@ -37,14 +39,14 @@ func (s *site) recognise(r *http.Request, account func(*http.Request) string) *V
 	return v
 }
 
-// recogniseGuest makes the visitor the guest that it was: of several the oldest, which absorbs the
-// others. All requests of a browser choose alike, whatever part of its cookies they carry, so no
-// two guests ever absorb each other.
+// recogniseGuest makes the visitor the guest that it was before. Of several guests that is the
+// oldest, which absorbs the others. All requests of a browser choose in the same way, whichever of
+// its cookies they carry, so no two guests ever absorb each other.
 func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 	first := v.brought.tokens[0]
 	known, isKnown := v.site.claimer.claimedGuests.Get(first.ID)
 	switch alone := len(v.brought.tokens) == 1; {
-	case alone && isKnown && !known.isAbsorbed(): // the store is spared
+	case alone && isKnown && !known.isAbsorbed(): // claimed: no need to ask the store
 		v.who.adopt(first.Token)
 		v.replaceGuest(known)
 		v.who.clearProvisional(v.site.cookies.provisionalNameOf(first))
@@ -59,18 +61,18 @@ func (v *Visitor) recogniseGuest(ctx context.Context, now time.Time) {
 }
 
 // keepsProvisional reports whether the browser keeps the guest's provisional cookie beside the main
-// one. The response of a claim clears the main cookie, and may be so late that this is the
-// successor's by then; so for two minutes the successor has both.
-func keepsProvisional(p credential, now time.Time) bool {
-	return p.Successor && now.Sub(time.UnixMilli(p.CreatedAt)) < lateResponse
+// one. The response of a claim clears the main cookie. If that response is late, the main cookie is
+// the successor's by then. So a successor has both cookies for two minutes.
+func keepsProvisional(cred credential, now time.Time) bool {
+	return cred.Successor && now.Sub(time.UnixMilli(cred.CreatedAt)) < lateResponse
 }
 
 const lateResponse = 2 * time.Minute
 
-// confirmOldest makes the visitor the oldest of its guests that is not claimed, whose record lives
-// for Config.TTL from now, and lets it absorb the others.
+// confirmOldest makes the visitor the oldest of its guests that is not claimed, extends the life of
+// that guest's record to Config.TTL from now, and lets it absorb the others.
 func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
-	keepMain := false // the main cookie belongs to a claimed guest that has siblings left
+	keepMain := false // the main cookie names a claimed guest that has siblings left
 	for rest := v.brought.tokens; ; {
 		oldest := rest[0]
 		rest = rest[1:]
@@ -86,18 +88,18 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 			if err != errAskedEnough {
 				v.site.warn("a guest was not recognised", err)
 			}
-			return // its cookie stays and the next request tries again
+			return // its cookie stays, and the next request tries again
 		}
 		if claimed != nil {
-			// An account has claimed it. What its siblings held then is the account's too; a guest
-			// created since is not. Nor has a guest that was forgotten any siblings.
-			since, _ := slices.BinarySearchFunc(rest, claimed.at, func(p credential, at int64) int {
-				return cmp.Compare(p.CreatedAt, at)
-			})
+			// An account has claimed it. Siblings that were created before the claim belong to the
+			// account too; a guest that was created since does not. A forgotten guest has no
+			// siblings.
+			byCreation := func(c credential, at int64) int { return cmp.Compare(c.CreatedAt, at) }
+			since, _ := slices.BinarySearchFunc(rest, claimed.at, byCreation)
 			if len(v.absorb(ctx, rest[:since])) == 0 {
 				v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
 			} else if v.site.cookies.isMain(oldest) {
-				keepMain = true // it tells the next request, too, whose those are that are left
+				keepMain = true // the next request needs it to know that its siblings are claimed
 			}
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
@@ -110,13 +112,12 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 	}
 }
 
-// absorbAll lets the visitor's guest, which came as oldest, absorb the others, and renews its
-// cookie.
+// absorbAll lets the visitor's guest, which came as oldest, absorb the rest, and renews its cookie.
 func (v *Visitor) absorbAll(
 	ctx context.Context, oldest credential, rest []credential, keepMain bool, now time.Time,
 ) {
-	// The guest under the main name comes first: its cookie is overwritten, so it must be absorbed
-	// by then.
+	// The guest of the main cookie comes first: that cookie is overwritten, so its guest must be
+	// absorbed by then.
 	if i := slices.IndexFunc(rest, v.site.cookies.isMain); i > 0 {
 		rest[0], rest[i] = rest[i], rest[0]
 	}
@@ -132,11 +133,12 @@ func (v *Visitor) absorbAll(
 	v.brought.tokens = append(v.brought.tokens, left...)
 }
 
-var errAskedEnough = errors.New("guest: the next request goes on")
+// errAskedEnough: the request has asked about as many guests as it may; the next one goes on.
+var errAskedEnough = errors.New("guest: the request has asked the store about enough guests")
 
-// confirm makes the visitor the guest of this credential, or the sibling that absorbed it, or the
-// one that absorbed that, and extends the life of its record. claimed: that guest is claimed, or
-// forgotten.
+// confirm makes the visitor the guest of this credential, or the sibling that absorbed that guest,
+// and so on, and extends the life of its record. claimed is nil, or says that the guest was claimed
+// by an account or forgotten.
 func (v *Visitor) confirm(
 	ctx context.Context, oldest credential,
 ) (claimed *claimedGuest, err error) {
@@ -169,44 +171,44 @@ func (v *Visitor) confirm(
 	return nil, errors.New("guest: siblings absorb each other in a circle")
 }
 
-// absorb claims other guests of the same browser for the visitor's, if they may be, while the
-// request may ask. It returns those that are left; their cookies stay, and the next request goes on
-// with them.
+// absorb claims other guests of the browser for the visitor's, as long as the request may ask the
+// store. Guests that cannot be siblings are left out. It returns those that are left; their cookies
+// stay, and the next request goes on with them.
 func (v *Visitor) absorb(ctx context.Context, others []credential) (left []credential) {
 	main := v.who.guest
-	for _, p := range others {
-		if p.ID != main.ID && v.site.cookies.areSiblings(p.Token, main) &&
-			!v.site.claimer.isOver(p.ID, v.brought.has) {
-			if !v.mayAsk() || !v.site.claimer.absorb(ctx, v.storeBudget(), p.ID, main) {
-				left = append(left, p)
+	for _, cred := range others {
+		if cred.ID != main.ID && v.site.cookies.areSiblings(cred.Token, main) &&
+			!v.site.claimer.isOver(cred.ID, v.brought.has) {
+			if !v.mayAsk() || !v.site.claimer.absorb(ctx, v.storeBudget(), cred.ID, main) {
+				left = append(left, cred)
 				continue
 			}
 		}
-		v.who.clearProvisional(v.site.cookies.provisionalNameOf(p))
+		v.who.clearProvisional(v.site.cookies.provisionalNameOf(cred))
 	}
 	return left
 }
 
-// chooseUnclaimed chooses between different guests under the main name, as a browser sends them
-// that has cookies of two scopes: the first one that is not claimed. None of them may be claimed by
-// this request, as another site may have set one. If one of them is claimed, our cookie takes its
-// place, and it is cleared in the scopes that the cookie had formerly.
+// chooseUnclaimed chooses between different guests under the main name, which a browser sends if it
+// has cookies of several scopes: the first one that is not claimed. This request may claim none of
+// them, because another site may have set one. If a claimed one is replaced, our cookie takes its
+// place, and the name is cleared in the former scopes.
 func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	var mains []credential
-	for _, p := range v.brought.tokens {
-		if v.site.cookies.isMain(p) {
-			mains = append(mains, p)
+	for _, cred := range v.brought.tokens {
+		if v.site.cookies.isMain(cred) {
+			mains = append(mains, cred)
 		}
 	}
 	v.who.adopt(mains[0].Token)
 	open, complete, err := v.unclaimed(ctx, mains)
 	switch {
 	case err != nil:
-		v.site.warn("of two guest cookies none was chosen", err) // the first is served
+		v.site.warn("of two guest cookies none was chosen", err) // the visitor is the first guest
 	case len(open) == len(mains):
 	case len(open) > 0:
 		v.who.adopt(open[0].Token)
-		if len(open) == 1 && complete { // else ours might take the place of one that is not claimed
+		if len(open) == 1 && complete { // otherwise ours might replace one that is not claimed
 			v.who.sendToken()
 		}
 	default:
@@ -220,33 +222,33 @@ func (v *Visitor) chooseUnclaimed(ctx context.Context) {
 	}
 }
 
-// unclaimed returns the guests that are not claimed, as far as the request may ask about them;
-// complete: it asked about all.
+// unclaimed returns the guests that are not claimed, and those that the request may not ask about;
+// complete reports that there are none of the latter.
 func (v *Visitor) unclaimed(
 	ctx context.Context, mains []credential,
 ) (open []credential, complete bool, err error) {
-	for _, p := range mains {
-		if _, known := v.site.claimer.claimedGuests.Get(p.ID); !known {
-			open = append(open, p)
+	for _, cred := range mains {
+		if _, known := v.site.claimer.claimedGuests.Get(cred.ID); !known {
+			open = append(open, cred)
 		}
 	}
-	if len(open) <= 1 { // one alone needs no look
+	if len(open) <= 1 { // one alone is served without asking the store
 		return open, true, nil
 	}
 	maybe := open
 	open, complete = nil, true
-	for _, p := range maybe {
+	for _, cred := range maybe {
 		if !v.mayAsk() {
 			complete = false
-			open = append(open, p)
+			open = append(open, cred)
 			continue
 		}
-		isClaimed, err := v.site.claimer.isClaimed(ctx, v.storeBudget(), p.ID)
+		isClaimed, err := v.site.claimer.isClaimed(ctx, v.storeBudget(), cred.ID)
 		if err != nil {
 			return nil, false, err
 		}
 		if !isClaimed {
-			open = append(open, p)
+			open = append(open, cred)
 		}
 	}
 	return open, complete, nil

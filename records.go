@@ -10,8 +10,9 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// records is the store as this package uses it. Each call is reported to Hooks.StoreCall; calls of
-// a request that fail use up its time budget.
+// records is the store as this package uses it. It owns the report of each call to Hooks.StoreCall
+// and the meaning of the store's errors. It does not know which request calls: the caller passes
+// its time budget in, and failed calls are charged to that.
 type records struct {
 	store  Store
 	report *reporter
@@ -38,7 +39,8 @@ func (s *records) update(
 	return res, err
 }
 
-// call calls the store within the budget, and tells its errors from the caller's.
+// call calls the store within the budget. Errors that are not the caller's fault become
+// ErrUnavailable.
 func (s *records) call(
 	ctx context.Context, b *requestBudget, op string, do func(context.Context) error,
 ) error {
@@ -60,32 +62,33 @@ func (s *records) call(
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// A requestBudget is how much a request may still ask of the store; nil has no end.
+// A requestBudget is how much a request may still ask of the store. A nil budget has no limit.
 //
-// It bounds the time that the request waits for a store that does not answer. Each call has a
-// deadline of the store's own, but a page makes several calls: the first may take all of its time,
-// later ones what is left. Calls that succeed cost nothing, so a slow store is waited for as long
-// as a quick one.
+// It bounds the time that a request waits for a store that does not answer. Each call has a
+// deadline of the store's own, but a page makes several calls: the first may use all of its time,
+// later calls get what is left of the budget. Calls that succeed cost nothing, so a slow store is
+// waited for as long as a fast one.
 type requestBudget struct {
-	spent  atomic.Int64 // nanoseconds of calls that failed
-	until  atomic.Int64 // Unix nanoseconds; then it begins anew, as a stream may go on for hours
-	guests atomic.Int32 // that the request has asked about: see mayAsk
+	spent  atomic.Int64 // nanoseconds that failed calls have taken
+	until  atomic.Int64 // when the budget is whole again, Unix nanoseconds: a stream may last hours
+	guests atomic.Int32 // how many the request has asked about: see mayAsk
 }
 
 // mostAsked is how many guests a request asks the store about: the visitor's own and seven others.
 // If a browser brings more, its next requests go on with them.
 const mostAsked = 8
 
-// mayAsk reports whether the request may ask the store about one more guest, which it then has
-// done.
+// mayAsk reports whether the request may ask the store about one more guest, and counts that guest.
 func (b *requestBudget) mayAsk() bool { return b.guests.Add(1) <= mostAsked }
 
-const budgetReturns = time.Second // after the last failed call: redisstore's breaker stays open as long
+// budgetReturns is how long after the last failed call the budget is whole again. The breaker of
+// redisstore stays open for the same time.
+const budgetReturns = time.Second
 
-var errBudgetSpent = errors.New("earlier calls of this request failed, so the store is not asked again " +
-	"for a second (see Config.StoreBudget)")
+var errBudgetSpent = errors.New("earlier calls of this request failed, so the store is not asked " +
+	"again for a second (see Config.StoreBudget)")
 
-// limit returns the context for a call that begins now. The error is errBudgetSpent.
+// limit returns the context for a call that begins now, or errBudgetSpent.
 func (b *requestBudget) limit(
 	ctx context.Context, most time.Duration, now time.Time,
 ) (context.Context, context.CancelFunc, error) {
@@ -106,7 +109,7 @@ func (b *requestBudget) limit(
 	return ctx, cancel, nil
 }
 
-// charge charges a failed call that began at start.
+// charge subtracts the time of a failed call, which began at start, from the budget.
 func (b *requestBudget) charge(start time.Time) {
 	if b != nil {
 		now := time.Now()
@@ -115,24 +118,25 @@ func (b *requestBudget) charge(start time.Time) {
 	}
 }
 
-// whileOpen is the condition of writes to a guest. It is never changed.
+// whileOpen is the condition of writes to a guest. It is shared and never changed.
 var whileOpen = Fields{record.State: ""}
 
-// renewal extends the life of a guest that is not claimed, or begins it.
+// renewal returns the update that extends the life of a guest that is not claimed, or creates its
+// record.
 func renewal(ttl time.Duration) Update {
 	return Update{
 		If: whileOpen, Default: Fields{record.Incarnation: record.NewIncarnation()}, TTL: ttl,
 	}
 }
 
-// markFirst lets one of all updates of a record find that it was the first: the field keeps its
-// mark.
+// markFirst makes the update set the field, if it is absent, to a random value, and return it. So
+// one of all updates of a record finds its own value there: the first.
 func (u *Update) markFirst(field string) {
 	u.Default[field] = record.NewIncarnation()
 	u.Return = append(u.Return[:len(u.Return):len(u.Return)], field)
 }
 
-// isFirst reports whether the update was marked so and was the first.
+// isFirst reports whether the update called markFirst for the field and was the first.
 func (r *Result) isFirst(u *Update, field string) bool {
 	mark := u.Default[field]
 	return mark != "" && r.Fields[field] == mark

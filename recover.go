@@ -9,9 +9,14 @@ import (
 	"github.com/guestkit/guest/internal/record"
 )
 
-// Recover finishes the claims that a crash, an outage or a failing OnClaim left half done, and
-// returns how many. Any process may run it at any time, several at once too. What fails is joined
-// in the error and is tried again by the next Recover.
+// Recovery: the outbox has an entry for each claim under way, so that a claim is found and finished
+// if its process dies. This file reads the outbox and removes entries that no claim needs any more;
+// it does not know the steps of a claim, which protocol.go has.
+
+// Recover finishes the claims that a crash, an outage or a failing OnClaim left unfinished, and
+// returns how many it has finished. Any process may run it at any time, also several processes at
+// once. The error joins those of claims that could not be finished; the next Recover tries them
+// again.
 func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	claimer := m.site.claimer
 	err = claimer.eachEntry(ctx, func(e entryInOutbox) error {
@@ -24,16 +29,16 @@ func (m *Manager) Recover(ctx context.Context) (finished int, err error) {
 	return finished, err
 }
 
-// RecoverClaim is [Manager.Recover] for one claim of [Inspector.Pending]. It reports whether the
-// claim is finished.
+// RecoverClaim is [Manager.Recover] for one claim that [Inspector.Pending] has returned. It reports
+// whether the claim is finished.
 func (m *Manager) RecoverClaim(ctx context.Context, p PendingClaim) (finished bool, err error) {
 	claimer, e := m.site.claimer, p.entry
 	return claimer.settle(ctx, claimer.newClaim(e.Guest, e.Owner).finish(), e)
 }
 
-// Run calls Recover every so often (0: every minute) until ctx ends. The app starts it, in a
-// goroutine of its own, and stops it: go guests.Run(ctx, 0). One process is enough, any number is
-// safe.
+// Run calls Recover at once and then each time every has passed (0: every minute), until ctx ends.
+// The app starts it in a goroutine of its own: go guests.Run(ctx, 0). It is enough to run it in one
+// process; any number is safe.
 func (m *Manager) Run(ctx context.Context, every time.Duration) {
 	if every <= 0 {
 		every = time.Minute
@@ -52,10 +57,7 @@ func (m *Manager) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// The outbox has an entry for each claim under way, so that a claim whose process dies is not
-// forgotten.
-
-// An entryInOutbox is an entry as it was read, with its age by the store's clock.
+// An entryInOutbox is an outbox entry as it was read, with its age by the store's clock.
 type entryInOutbox struct {
 	record.OutboxEntry
 	added string // when it was added, as stored
@@ -63,30 +65,30 @@ type entryInOutbox struct {
 }
 
 // A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left
-// half done.
+// unfinished.
 type PendingClaim struct {
 	ID        string        `json:"id"`
 	GuestID   string        `json:"guest_id"`
-	AccountID string        `json:"account_id,omitempty"` // that claims it
+	AccountID string        `json:"account_id,omitempty"` // the account that claims the guest
 	SiblingID string        `json:"sibling_id,omitempty"` // or the guest that absorbs it
-	State     string        `json:"state"`                // see ClaimStarted and the others
+	State     string        `json:"state"`                // ClaimStarted and so on
 	Started   time.Time     `json:"started"`              // by the store's clock
-	Age       time.Duration `json:"-"`                    // since then, by the same clock
+	Age       time.Duration `json:"-"`                    // since Started, by the store's clock
 
 	entry entryInOutbox
 }
 
-// How far a claim is whose outbox entry is there.
+// How far a claim is, as long as it has an outbox entry.
 const (
-	ClaimStarted  = "started"  // its guest is open: it is about to be frozen, or its process died
-	ClaimFrozen   = "frozen"   // its guest is frozen, the data are not the owner's yet
-	ClaimMerged   = "merged"   // the data are the owner's; OnClaim is due, or the tombstone
-	ClaimFinished = "finished" // only the outbox entry is left
-	ClaimLost     = "lost"     // its guest is another owner's, or of another incarnation
+	ClaimStarted  = "started"  // the guest is open: about to be frozen, or the process died before
+	ClaimFrozen   = "frozen"   // the guest is frozen; its owner does not have the data yet
+	ClaimMerged   = "merged"   // the owner has the data; OnClaim and the tombstone are next
+	ClaimFinished = "finished" // only the outbox entry is left to remove
+	ClaimLost     = "lost"     // another owner has the guest, or it has another incarnation
 )
 
-// eachEntry calls f for every entry in the outbox. It goes on after an error of f, but not when the
-// store cannot be asked.
+// eachEntry calls f for every entry in the outbox. It goes on after an error of f, but stops if the
+// store cannot be read.
 func (c *claimer) eachEntry(ctx context.Context, f func(entryInOutbox) error) (err error) {
 	for shard := range record.OutboxShards {
 		if ctx.Err() != nil {
@@ -100,7 +102,8 @@ func (c *claimer) eachEntry(ctx context.Context, f func(entryInOutbox) error) (e
 		if len(entries) == 0 {
 			continue
 		}
-		clock, e := c.records.update(ctx, nil, key, Update{NotAfter: time.Now().Add(24 * time.Hour)}) // changes nothing
+		readClock := Update{NotAfter: time.Now().Add(24 * time.Hour)} // changes nothing
+		clock, e := c.records.update(ctx, nil, key, readClock)
 		if e != nil {
 			return errors.Join(err, fmt.Errorf("guest: the outbox was not read: %w", e))
 		}
@@ -117,15 +120,17 @@ func (c *claimer) eachEntry(ctx context.Context, f func(entryInOutbox) error) (e
 	return err
 }
 
-// settle runs the claim of an entry. An entry whose guest is not frozen for it is removed once its
-// process cannot freeze it any more.
-func (c *claimer) settle(ctx context.Context, run claim, e entryInOutbox) (finished bool, err error) {
+// settle runs the claim of an entry. If the guest is not frozen for the claim, the entry is removed
+// once it is too late for its process to freeze the guest.
+func (c *claimer) settle(
+	ctx context.Context, run claim, e entryInOutbox,
+) (finished bool, err error) {
 	run = c.run(ctx, nil, run)
 	if run.outcome == failed {
 		c.reportStuck(ctx, run, record.Time(e.added).Add(e.age))
 		return false, run.err
 	}
-	if run.outcome == claimed && run.incarnation == e.Incarnation { // the claim has removed the entry
+	if run.outcome == claimed && run.incarnation == e.Incarnation { // which removed the entry
 		return true, nil
 	}
 	if e.age < entryLife {
@@ -137,8 +142,8 @@ func (c *claimer) settle(ctx context.Context, run claim, e entryInOutbox) (finis
 	return run.outcome == claimed, err
 }
 
-// eraseAccount finishes the claims for the account, so that nothing comes back, and drops its
-// record.
+// eraseAccount finishes the claims for the account, so that nothing comes back later, and removes
+// its record.
 func (c *claimer) eraseAccount(ctx context.Context, accountID string) error {
 	owner := record.AccountOwner(accountID)
 	pending := c.eachEntry(ctx, func(e entryInOutbox) error {
@@ -147,12 +152,12 @@ func (c *claimer) eraseAccount(ctx context.Context, accountID string) error {
 		}
 		run := c.newClaimToErase(e.Guest, e.Owner)
 		run.only, run.newIncarnation = e.Incarnation, e.Incarnation
-		run.finishOnly = e.age > freezeWithin // its process cannot freeze it any more
+		run.finishOnly = e.age > freezeWithin // then no process can freeze the guest any more
 		_, err := c.settle(ctx, run, e)
 		return err
 	})
-	// A merge that was prepared before does not apply after this: its generation is not that of a
-	// new record.
+	// A merge that was prepared before this cannot be applied afterwards: a new record begins with
+	// another random generation.
 	key := record.AccountKey(accountID)
 	_, err := c.records.update(ctx, nil, key, Update{Drop: true})
 	return errors.Join(pending, err)

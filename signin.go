@@ -10,9 +10,11 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// What a claim does to the visitor: which guests it is about, and what becomes of their cookies.
+// What a claim does to the visitor: which guests it claims, what becomes of their cookies, and that
+// the visitor is a member afterwards. How a guest is claimed is not known here: see claimer.go.
 
-// visitorOf returns the visitor of a request, also of one that is not behind Middleware.
+// visitorOf returns the visitor of a request. A request that is not behind Middleware gets one,
+// too.
 func (s *site) visitorOf(r *http.Request) *Visitor {
 	if v := s.visitorOfRequest(r.Context()); v != nil {
 		return v
@@ -24,8 +26,8 @@ func (s *site) visitorOf(r *http.Request) *Visitor {
 	return v
 }
 
-// visitorOfRequest returns this Manager's visitor of the context if it came with a request, and not
-// by As; else nil.
+// visitorOfRequest returns this Manager's visitor of the context if it came with a request and not
+// by As or AsGuest; else nil.
 func (s *site) visitorOfRequest(ctx context.Context) *Visitor {
 	if v := s.visitorIn(ctx); v != nil && v.request != nil {
 		return v
@@ -41,9 +43,9 @@ func (s *site) visitorIn(ctx context.Context) *Visitor {
 	return nil
 }
 
-// unproven says why the request does not prove that the guests it names are its sender's: then they
-// can be served, but not claimed, forgotten or put into a ticket. nil: it does prove it. The caller
-// holds v.mu or is alone.
+// unproven returns why the request does not prove that the guests it names belong to its sender;
+// nil if it does. Unproven guests can be served, but not claimed, forgotten or put into a ticket.
+// The caller holds v.mu, or the visitor is not in use yet.
 func (v *Visitor) unproven() error {
 	switch {
 	case v.brought.ambiguous:
@@ -54,7 +56,7 @@ func (v *Visitor) unproven() error {
 	return nil
 }
 
-// proven returns who the visitor is. An error of unproven is reported to Hooks.Refused.
+// proven returns who the visitor is, or the error of unproven, which it reports to Hooks.Refused.
 func (v *Visitor) proven(ctx context.Context) (identity, error) {
 	v.mu.Lock()
 	who, err := v.who, v.unproven()
@@ -63,7 +65,7 @@ func (v *Visitor) proven(ctx context.Context) (identity, error) {
 	return who, err
 }
 
-// refuse reports a claim, ticket or Forget that answers this error.
+// refuse reports to Hooks.Refused that a claim, ticket or Forget returns this error.
 func (v *Visitor) refuse(ctx context.Context, err error) {
 	switch err {
 	case ErrAmbiguous:
@@ -75,8 +77,8 @@ func (v *Visitor) refuse(ctx context.Context, err error) {
 	}
 }
 
-// isCrossOrigin reports whether a page of another site sent the request, which Hooks.Refused then
-// hears of.
+// isCrossOrigin reports whether a page of another site sent the request, and if so calls
+// Hooks.Refused.
 func (s *site) isCrossOrigin(r *http.Request) bool {
 	crossOrigin := s.cookies.isCrossOrigin(r)
 	if crossOrigin {
@@ -108,7 +110,7 @@ func (v *Visitor) claimByTicket(
 	})
 }
 
-// claimChosen claims the chosen guests, and signs the visitor in.
+// claimChosen claims the chosen guests, and signs the visitor in, also if the claim fails.
 func (v *Visitor) claimChosen(
 	ctx context.Context, header http.Header, accountID string, rules mergeRules,
 	choose func() ([]credential, error),
@@ -124,26 +126,28 @@ func (v *Visitor) claimChosen(
 	return v.claimEach(ctx, guests, accountID, rules)
 }
 
-// named returns the credential of the guest that a ticket names, also if the request names it too.
-// It discards a guest that the request created in vain.
+// named returns the credential of the guest that a ticket names; if the request brings that guest
+// too, its cookie is part of the credential. A guest that this request created without need is
+// discarded.
 func (v *Visitor) named(id token.ID) []credential {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.discardUnlessKept()
-	named := credential{Token: token.Token{ID: id}} // of no cookie here
-	for _, p := range v.brought.tokens {
-		if p.ID == id {
-			named = p
+	named := credential{Token: token.Token{ID: id}}
+	for _, cred := range v.brought.tokens {
+		if cred.ID == id {
+			named = cred
 		}
 	}
 	named.inTicket = true
 	return []credential{named}
 }
 
-// ownGuests returns the guests that a claim or Forget is about: the one that this request created
-// and kept something under, else those that it named, claimed ones too, as a claim may be repeated.
-// It discards a guest that the request created in vain. The error is [ErrAmbiguous] or
-// [ErrCrossOrigin] if the request does not prove that they are its own.
+// ownGuests returns the guests that a claim or Forget is about: the guest that this request
+// created, if something was kept under it, else those that the request named. Claimed ones are
+// among them, because a claim may be repeated. A guest that the request created without need is
+// discarded. The error is [ErrAmbiguous] or [ErrCrossOrigin] if the request does not prove that the
+// guests are its own.
 func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -157,8 +161,8 @@ func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
 	return v.brought.tokens, nil
 }
 
-// discardUnlessKept discards a guest that the request created in vain. It reports whether the
-// visitor is one that it created and kept something under. The caller holds v.mu.
+// discardUnlessKept discards a guest that this request created, unless something was kept under it;
+// then it returns true. The caller holds v.mu.
 func (v *Visitor) discardUnlessKept() (kept bool) {
 	if !v.who.isNew() {
 		return false
@@ -170,8 +174,8 @@ func (v *Visitor) discardUnlessKept() (kept bool) {
 	return false
 }
 
-// claimAtSignIn claims what a signed-in request brings, unless it proves too little or its claim
-// failed just before.
+// claimAtSignIn claims the guests that a signed-in request brings, unless the request does not
+// prove that they are its own, or their claim failed just before.
 func (v *Visitor) claimAtSignIn(r *http.Request) {
 	autoClaim := v.site.autoClaim
 	if checkAccountID(v.who.account) != nil || autoClaim != nil && !autoClaim(r) ||
@@ -179,13 +183,13 @@ func (v *Visitor) claimAtSignIn(r *http.Request) {
 		return
 	}
 	var due []credential
-	for _, p := range v.brought.tokens {
-		again, failed := v.site.claimer.retryAfter.Get(p.ID)
+	for _, cred := range v.brought.tokens {
+		again, failed := v.site.claimer.retryAfter.Get(cred.ID)
 		switch {
-		case v.site.claimer.isOver(p.ID, v.brought.has):
-			v.release(p)
+		case v.site.claimer.isOver(cred.ID, v.brought.has):
+			v.release(cred)
 		case !failed || time.Now().After(again.at):
-			due = append(due, p)
+			due = append(due, cred)
 		}
 	}
 	_, err := v.claimEach(r.Context(), due, v.who.account, nil)
@@ -194,68 +198,69 @@ func (v *Visitor) claimAtSignIn(r *http.Request) {
 	}
 }
 
-// claimEach claims the first of these guests, and others while the request may ask, and clears the
-// cookies of those that are done with; later requests go on with the others. The receipt is the
-// first one's.
+// claimEach claims the first of these guests, and the others as long as the request may ask the
+// store, and takes back the tokens of those that are claimed. Later requests go on with the rest.
+// The receipt is the first guest's.
 func (v *Visitor) claimEach(
 	ctx context.Context, guests []credential, accountID string, rules mergeRules,
 ) (receipt Receipt, err error) {
 	receipt = noReceipt(accountID)
 	claimer, brought := v.site.claimer, credentials{tokens: guests}
-	for i, p := range guests {
+	for i, cred := range guests {
 		switch {
-		case i > 0 && claimer.isOver(p.ID, brought.has):
-			v.release(p)
+		case i > 0 && claimer.isOver(cred.ID, brought.has):
+			v.release(cred)
 			continue
 		case !v.mayAsk() && i > 0:
 			continue
 		}
-		r, e := claimer.claim(ctx, v.storeBudget(), p.ID, p.inTicket, accountID, rules)
+		r, e := claimer.claim(ctx, v.storeBudget(), cred.ID, cred.inTicket, accountID, rules)
 		if i == 0 {
 			receipt = r
 		}
 		err = errors.Join(err, e)
-		if e == nil || errors.Is(e, ErrClaimed) { // of one that is gone the cookie may know better
+		// Not after ErrGone, which only a ticket gets: a cookie is good also without a record.
+		if e == nil || errors.Is(e, ErrClaimed) {
 			g := claimedGuest{}
 			if !r.At.IsZero() {
 				g.at = r.At.UnixMilli()
 			}
-			claimer.claimedGuests.Put(p.ID, g)
-			v.release(p)
+			claimer.claimedGuests.Put(cred.ID, g)
+			v.release(cred)
 		}
 	}
 	return receipt, err
 }
 
-// release takes a guest's token back from the client: it is worth nothing any more.
-func (v *Visitor) release(p credential) {
+// release takes a guest's token back from the client: the guest was claimed or forgotten, so its
+// token is worth nothing any more.
+func (v *Visitor) release(cred credential) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	own := v.who.state != noGuest && p.ID == v.who.guest.ID
+	own := v.who.state != noGuest && cred.ID == v.who.guest.ID
 	if own && v.who.isNew() {
 		v.who.discard()
-		v.brought.tokens = []credential{p} // a claim that is repeated finds it
+		v.brought.tokens = []credential{cred} // so that a repeated claim finds it
 		return
 	}
 	if own {
-		v.who.release(p.inHeader)
+		v.who.release(cred.inHeader)
 	}
-	if v.site.cookies.isMain(p) {
+	if v.site.cookies.isMain(cred) {
 		v.who.clearMain()
 	}
-	v.who.clearProvisional(v.site.cookies.provisionalNameOf(p))
-	v.who.clearProvisional(p.provisional)
-	if p.inHeader {
+	v.who.clearProvisional(v.site.cookies.provisionalNameOf(cred))
+	v.who.clearProvisional(cred.provisional)
+	if cred.inHeader {
 		v.who.endHeader()
 	}
 }
 
-// signIn ends the visitor's time as a guest: from now on it is a member. header is the response's,
-// nil if there is none.
+// signIn makes the visitor a member. header is the response's, nil if there is none.
 func (v *Visitor) signIn(header http.Header, accountID string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	// fasthttp's strings change when the request is over; a context may outlive it.
+	// The strings of fasthttp change when the request is over, but a context may outlive it.
 	v.who.account = strings.Clone(accountID)
 	v.writes.Add(1)
 	v.writeHeader(header)
@@ -264,20 +269,20 @@ func (v *Visitor) signIn(header http.Header, accountID string) {
 // forget erases the guests of the request, and clears their cookies.
 func (v *Visitor) forget(ctx context.Context, header http.Header) error {
 	who := v.identity()
-	unsent := who.state == newGuest && who.use != written // so there is nothing to erase
+	unstored := who.state == newGuest && who.use != written // then there is nothing to erase
 	guests, err := v.ownGuests(ctx)
 	if err != nil {
 		return err
 	}
 	claimer, brought := v.site.claimer, credentials{tokens: guests}
-	for _, p := range guests {
-		if !unsent && !claimer.isOver(p.ID, brought.has) {
-			if err := claimer.eraseFollowing(ctx, v.storeBudget(), p.ID); err != nil {
+	for _, cred := range guests {
+		if !unstored && !claimer.isOver(cred.ID, brought.has) {
+			if err := claimer.eraseFollowing(ctx, v.storeBudget(), cred.ID); err != nil {
 				return err
 			}
-			claimer.claimedGuests.Put(p.ID, claimedGuest{forgotten: true})
+			claimer.claimedGuests.Put(cred.ID, claimedGuest{forgotten: true})
 		}
-		v.release(p)
+		v.release(cred)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

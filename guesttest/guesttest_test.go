@@ -127,7 +127,7 @@ func TestFaultsAreSaid(t *testing.T) {
 				return errors.New("no")
 			})
 		},
-		`guest: Config.Data: kind "cart" is declared twice: give one of them another name`: func(t testing.TB) {
+		`guest: Config.Data: kind "cart" is declared twice (give one of them another name)`: func(t testing.TB) {
 			guesttest.New(t, Cart, Cart)
 		},
 	} {

@@ -1,5 +1,5 @@
-// Package cachecontrol says whether shared caches may keep a response, and keeps them from it (RFC
-// 9111, RFC 9213).
+// Package cachecontrol finds out whether shared caches may keep a response, and makes responses
+// private (RFC 9111, RFC 9213).
 package cachecontrol
 
 import (
@@ -18,16 +18,16 @@ func Shareable(h http.Header) bool {
 	for name, values := range h {
 		if isForSharedCaches(name) &&
 			!hasElement(h, name, "no-store") && !hasElement(h, name, "private") &&
-			!slices.Equal(values, []string{"0"}) { // X-Accel-Expires: 0 says what no-store says
+			!slices.Equal(values, []string{"0"}) { // X-Accel-Expires: 0 means no-store
 			return true
 		}
 	}
 	return false
 }
 
-// isForSharedCaches: the targeted fields of RFC 9213 and the older ones like them, which only
-// shared caches read. Such a cache follows its own field and not Cache-Control. Handlers may write
-// to the map itself, so the name may be in any case.
+// isForSharedCaches reports whether only shared caches read the field: the targeted fields of RFC
+// 9213, and older fields of that purpose. Such a cache obeys its own field and not Cache-Control.
+// Handlers may write to the map itself, so the name may be in any case.
 func isForSharedCaches(name string) bool {
 	const targeted = "-Cache-Control"
 	return strings.EqualFold(name[max(0, len(name)-len(targeted)):], targeted) ||
@@ -38,65 +38,65 @@ func isForSharedCaches(name string) bool {
 
 const private = "private, no-store"
 
-// A Private makes one response private, and can take that back. The zero value has done neither.
+// A Private makes one response private, and can undo that. The zero value has done neither.
 type Private struct {
-	ours   []string // our line of Cache-Control
-	theirs []string // what stood in its place
+	ours   []string // the line of Cache-Control that Set wrote
+	theirs []string // the app's lines that it replaced
 }
 
 // Used reports whether Set has changed a header.
 func (p *Private) Used() bool { return p.ours != nil }
 
-// Set keeps the response out of every shared cache. A no-store of the handler stays, if it cannot
-// be read in another way.
+// Set keeps the response out of every shared cache. A no-store of the handler stays as it is, if no
+// cache can understand it in another way.
 func (p *Private) Set(h http.Header) {
 	for name := range h {
 		if isForSharedCaches(name) {
 			delete(h, name)
 		}
 	}
-	// With must-understand, no-store is for old caches only (RFC 9111, section 5.2.2.3). Quotes may
-	// hide what looks like a directive.
+	// With must-understand, only old caches obey no-store (RFC 9111, section 5.2.2.3). What looks
+	// like a directive may be part of a quoted string.
 	cc := h["Cache-Control"]
-	if len(cc) == 1 && (p.stands(h) || hasElement(h, "Cache-Control", "no-store") &&
+	if len(cc) == 1 && (p.hasOurLine(h) || hasElement(h, "Cache-Control", "no-store") &&
 		!hasElement(h, "Cache-Control", "must-understand") && !strings.Contains(cc[0], `"`)) {
 		return
 	}
-	if !p.stands(h) {
+	if !p.hasOurLine(h) {
 		p.theirs = cc
 	}
 	if p.ours == nil {
-		p.ours = append(make([]string, 0, 4), private) // with room for what a handler adds
+		p.ours = append(make([]string, 0, 4), private) // room for a handler's lines
 	}
 	h["Cache-Control"] = p.ours[:1]
 }
 
-// stands reports whether Cache-Control begins with the very line that Set wrote: a handler may
-// write an equal one, which is its own.
-func (p *Private) stands(h http.Header) bool {
+// hasOurLine reports whether Cache-Control begins with the very line that Set wrote. An equal line of a
+// handler is its own.
+func (p *Private) hasOurLine(h http.Header) bool {
 	cc := h["Cache-Control"]
 	return len(cc) > 0 && len(p.ours) > 0 && &cc[0] == &p.ours[0]
 }
 
-// Undo puts back what stood there before Set, unless the handler has replaced our line since. Lines
-// that the handler added after ours go.
+// Undo restores the lines that Set replaced, unless the handler has replaced our line since. Lines
+// that the handler added after ours are removed.
 func (p *Private) Undo(h http.Header) {
-	if p.stands(h) {
+	if p.hasOurLine(h) {
 		setOrDelete(h, "Cache-Control", p.theirs)
 	}
 }
 
-// UndoIfAdded puts back what stood there before Set if the handler has added lines to ours, taking
-// it for the app's; the lines that it added stay.
+// UndoIfAdded restores the lines that Set replaced if the handler has added lines to ours, which it
+// took for the app's. The added lines stay.
 func (p *Private) UndoIfAdded(h http.Header) {
-	if cc := h["Cache-Control"]; p.stands(h) && len(cc) > 1 {
+	if cc := h["Cache-Control"]; p.hasOurLine(h) && len(cc) > 1 {
 		h["Cache-Control"] = slices.Concat(p.theirs, cc[1:])
 	}
 }
 
-// Without returns Cache-Control as it is without our line; ours says whether that stands there.
+// Without returns Cache-Control without our line; ours reports whether our line is there.
 func (p *Private) Without(h http.Header) (lines []string, ours bool) {
-	if !p.stands(h) {
+	if !p.hasOurLine(h) {
 		return h["Cache-Control"], false
 	}
 	return slices.Concat(p.theirs, h["Cache-Control"][1:]), true
@@ -123,14 +123,14 @@ func AddVary(h http.Header, names ...string) {
 // name.
 func hasElement(h http.Header, header, name string) bool {
 	for _, line := range h[header] {
-		if line == name { // mostly
+		if line == name { // the common case
 			return true
 		}
 		for part := range strings.SplitSeq(line, ",") {
 			part, _, _ = strings.Cut(part, "=")
 			// Spaces and tabs surround the elements of a list (RFC 9110, section 5.6.1), and
-			// net/http sends CR and LF as spaces. A cache does not see no-store in
-			// "\u00a0no-store", nor may we.
+			// net/http sends CR and LF as spaces. A cache does not read "\u00a0no-store" as
+			// no-store, so it is not read so here.
 			if strings.EqualFold(textproto.TrimString(part), name) {
 				return true
 			}

@@ -8,24 +8,25 @@ import (
 	"time"
 )
 
-// A Limiter allows each key a burst at once, and one more every so often. It takes 1 MiB, however
-// many keys there are. It is safe for concurrent use.
+// A Limiter allows each key a burst of events at once, and then one more event each time an
+// interval has passed. It takes 1 MiB, however many keys there are. It is safe for concurrent use.
 //
 // It is a count-min sketch (Cormode and Muthukrishnan, 2005) of the arrival times of GCRA (ITU-T
-// I.371): each key has a cell in each of two rows, which it may share with other keys. A cell is
-// never behind any of its keys, so the earlier of a key's two cells allows too little at worst, and
-// never too much. Nothing is evicted, so no flood of keys makes it forget one.
+// I.371): each key has a cell in each of two rows, and may share it with other keys. A cell is
+// never behind any of its keys, so the earlier of a key's two cells may allow too little, but never
+// too much. Nothing is evicted, so a flood of keys cannot make it forget one.
 type Limiter struct {
 	start time.Time
 	seed  maphash.Seed
-	every int64 // nanoseconds for one
-	ahead int64 // how far a key may be ahead of that
+	every int64 // nanoseconds that one event costs
+	ahead int64 // nanoseconds that a key may be ahead of time: the burst
 
 	mu   sync.Mutex
-	rows [2][1 << 16]int64 // nanoseconds since start, when a key that has used all may go on
+	rows [2][1 << 16]int64 // until when the key's time is used up, nanoseconds since start
 }
 
-// New returns a Limiter for burst at once and one more every so often. Both must be positive.
+// New returns a Limiter for burst events at once and one more each time every has passed. Both must
+// be positive.
 func New(every time.Duration, burst int) *Limiter {
 	return &Limiter{
 		start: time.Now(),

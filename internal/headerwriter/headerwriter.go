@@ -1,5 +1,5 @@
-// Package headerwriter wraps an [http.ResponseWriter] such that a function is called just before
-// the header is sent.
+// Package headerwriter wraps an [http.ResponseWriter] so that a function is called just before the
+// header is sent.
 package headerwriter
 
 import (
@@ -10,18 +10,18 @@ import (
 )
 
 // Informational reports whether this is the status of a response that precedes the final one (RFC
-// 9110, section 15.2). 101 is final: what follows is another protocol.
+// 9110, section 15.2). 101 is final, because another protocol follows it.
 func Informational(status int) bool {
 	return 100 <= status && status < 200 && status != http.StatusSwitchingProtocols
 }
 
 // Wrap returns a writer that calls commit before the final header is sent, with its status: 200 if
-// the handler has set none, 101 for a hijack. It may call it again. Around an informational
-// response (1xx) it calls inform, with the function that sends it.
+// the handler has set none, 101 for a hijack. It may call commit again later. Around an
+// informational response (1xx) it calls inform, with the function that sends it.
 //
-// Handlers ask by type assertion what a writer can do. So there is one type for each set of
-// abilities that a server's writer has; of any other set, the result has those that one of the
-// types has.
+// Handlers find out by type assertion which optional methods a writer has. So there is one type for
+// each set of optional methods that a writer of a server has. For any other set, the result has the
+// methods that one of the types has.
 func Wrap(
 	w http.ResponseWriter, commit func(status int), inform func(send func()),
 ) http.ResponseWriter {
@@ -90,10 +90,10 @@ func (w *response) CloseNotify() <-chan bool {
 
 type (
 	flusher     struct{ *response }
-	hijacker    struct{ flusher }  // as the writers of frameworks are
-	readerFrom  struct{ hijacker } // as that of HTTP/1 is
+	hijacker    struct{ flusher }  // as writers of frameworks have it
+	readerFrom  struct{ hijacker } // as the writer of HTTP/1 has it
 	pusher      struct{ *response }
-	flushPusher struct{ pusher } // as that of HTTP/2 is
+	flushPusher struct{ pusher } // as the writer of HTTP/2 has it
 )
 
 func (w flusher) Flush()     { w.FlushError() }

@@ -1,4 +1,4 @@
-// Package lru is a cache of bounded size that forgets what was written longest ago.
+// Package lru is a cache of bounded size that forgets the keys that were written longest ago.
 package lru
 
 import (
@@ -6,17 +6,18 @@ import (
 	"sync"
 )
 
-// A Cache remembers a value for each of the keys last written, in memory that it takes at the first
-// write and that does not grow. It may forget a key sooner: the hash of a key chooses one of 8,192
-// buckets, each has room for two, and the older of the two makes way. So keep in it only what saves
-// work. The zero value is empty and ready; it is safe for concurrent use.
+// A Cache remembers a value for each of the keys written last. Its memory is allocated at the first
+// write and does not grow. The hash of a key chooses one of 8,192 buckets of two entries each, and
+// the older entry is replaced, so a key may be forgotten sooner than others that are older. Keep in
+// a Cache only what saves work. The zero value is empty and ready to use. It is safe for concurrent
+// use.
 type Cache[K comparable, V any] struct {
 	mu      sync.Mutex
 	seed    maphash.Seed
 	buckets []bucket[K, V]
 }
 
-type bucket[K comparable, V any] [2]entry[K, V] // the newer first
+type bucket[K comparable, V any] [2]entry[K, V] // the newer one first
 
 type entry[K comparable, V any] struct {
 	hash  uint64 // compared first: keys may be strings far away in memory
@@ -60,7 +61,7 @@ func (c *Cache[K, V]) Delete(key K) {
 	}
 }
 
-// find returns the key's bucket, if there are buckets yet, and its entry; nil: there is none.
+// find returns the key's bucket, or nil if nothing was ever written, and its entry, or nil.
 func (c *Cache[K, V]) find(key K) (hash uint64, b *bucket[K, V], e *entry[K, V]) {
 	if c.buckets == nil {
 		return 0, nil, nil

@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// A Marker says that the data of one claimed guest are in a record. It is kept until its guest is
-// known to be claimed or gone: while the guest is frozen, a claim may be repeated and would merge
-// it again. Each is a field of its own, and short: a value of more than 64 bytes takes a record out
-// of Redis's compact encoding.
+// A Marker in a record says that the data of one claimed guest were merged into it. It is kept
+// until that guest is known to be claimed or gone: as long as the guest is frozen, its claim may be
+// repeated and would merge the data again. Each marker is a field of its own, and short: a value of
+// more than 64 bytes takes a record out of Redis's compact encoding.
 type Marker struct {
-	Incarnation string // it names the field
-	Guest       string // record key
-	At          int64  // when it was merged, Unix seconds
-	Kinds       string // what the receipt says of the kinds, encoded
+	Incarnation string // the guest's; it is part of the field's name
+	Guest       string // the guest's record key
+	At          int64  // when the data were merged, Unix seconds
+	Kinds       string // the Kinds of the receipt, encoded
 }
 
-// ErrMalformed: a field of ours does not have the form that this package gives it.
-var ErrMalformed = errors.New("guest: what a record says of its claims cannot be read")
+// ErrMalformed: a field of the library does not have the form that this package gives it.
+var ErrMalformed = errors.New("guest: the fields of a record about its claims are malformed")
 
-// MarkerOf returns the marker of a claim; ok: the record has it.
+// MarkerOf returns the marker of a claim; ok reports whether the record has it.
 func MarkerOf(record Fields, incarnation string) (m Marker, ok bool, err error) {
 	value := record[MarkerField(incarnation)]
 	if value == "" {
@@ -59,12 +59,12 @@ func MarkersIn(record Fields) (incarnations []string) {
 	return incarnations
 }
 
-// EncodeGeneration returns the stored form of a generation, in front of it the version of the
-// record's form. A generation grows with every merge, so that a merge which was prepared before a
-// change of the markers never applies after it, also if a marker was removed meanwhile.
+// EncodeGeneration returns the stored form of a generation, after the version of the record's form.
+// A generation grows with every merge. So a merge that was prepared before the markers changed can
+// never be applied afterwards, even if a marker was removed meanwhile.
 func EncodeGeneration(n uint64) string { return string(version) + strconv.FormatUint(n, 36) }
 
-// GenerationOf is the reverse; a record without one has 0.
+// GenerationOf returns the generation of a record; 0 if it has none.
 func GenerationOf(record Fields) (uint64, error) {
 	s := record[Generation]
 	switch {
@@ -80,7 +80,8 @@ func GenerationOf(record Fields) (uint64, error) {
 	return n, nil
 }
 
-// FirstGeneration is random: the record may be a new one in place of one that was erased.
+// FirstGeneration returns the stored form of a random generation. It is random because the record
+// may replace one that was erased.
 func FirstGeneration() string {
 	var b [8]byte
 	rand.Read(b[3:])

@@ -7,8 +7,8 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// An Owner is what claims a guest: "a:" and an account's ID, or for a sibling "g:", its ID, "@" and
-// when it was created. The zero value is none.
+// An Owner is who claims a guest: "a:" and the ID of an account; or for a sibling "g:", its ID, "@"
+// and when it was created. The zero value is no owner.
 type Owner string
 
 // AccountOwner returns the account as an owner.
@@ -51,8 +51,8 @@ func (o Owner) Key() string {
 // Frozen is the state of a guest whose claim by this owner is under way.
 func (o Owner) Frozen() string { return frozen + string(o) }
 
-// Claimed is the state of a guest that this owner has claimed. It has only the hash of an account,
-// so that erasing the account leaves nothing of it behind.
+// Claimed is the state of a guest that this owner has claimed. Of an account it holds only the
+// hash, so that nothing of the ID is left once the account is erased.
 func (o Owner) Claimed() string {
 	if o.IsAccount() {
 		return claimed + o.Key()
@@ -63,9 +63,9 @@ func (o Owner) Claimed() string {
 // IsClaimed reports whether this is the state of a guest that was claimed or forgotten.
 func IsClaimed(state string) bool { return strings.HasPrefix(state, claimed) }
 
-// A Holder is what a frozen or claimed guest says of its owner.
+// A Holder is what the state of a frozen or claimed guest says about its owner.
 type Holder struct {
-	Owner  Owner  // none if it was claimed by an account
+	Owner  Owner  // zero if an account has claimed the guest: only the hash is known
 	Key    string // of the owner's record; "" if the guest is open or forgotten
 	Frozen bool   // the claim is under way
 }

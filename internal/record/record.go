@@ -1,5 +1,5 @@
-// Package record knows what the records of guests, of accounts and of the outbox hold, and under
-// which keys. docs/redis.md lists it, docs/claim.md explains it.
+// Package record defines what the records of guests, of accounts and of the outbox hold, and their
+// keys. docs/redis.md lists it, docs/claim.md explains it.
 package record
 
 import (
@@ -18,33 +18,36 @@ import (
 // Fields are the fields of a record, by name.
 type Fields = map[string]string
 
-// The fields that are the library's own. No kind of data has a name that begins with a dot.
+// The library's own fields. No name of a kind begins with a dot.
 const (
-	Incarnation = ".i" // a guest's: random, set when the record is created; the ID of its one claim
-	State       = ".s" // a guest's: see [Owner.Frozen], [Owner.Claimed] and [Forgotten]
-	ClaimedAt   = ".t" // a guest's: when it was frozen for a claim
-	Returned    = ".r" // a guest's, with Hooks.Returned: random, set when its cookie came back
-	FirstWrite  = ".w" // a guest's, with Hooks.FirstWrite: random, set with its first data
-	Generation  = ".c" // an owner's: grows with every merge; see [EncodeGeneration]
-	markerField = ".c" // and an incarnation, an owner's: the data of that guest are in here; see [Marker]
+	// Fields of a guest.
+	Incarnation = ".i" // random, set when the record is created; the ID of its one claim
+	State       = ".s" // see [Owner.Frozen], [Owner.Claimed] and [Forgotten]
+	ClaimedAt   = ".t" // when the guest was frozen for a claim
+	Returned    = ".r" // random, set when its cookie came back, if Hooks.Returned is set
+	FirstWrite  = ".w" // random, set with its first data, if Hooks.FirstWrite is set
+
+	// Fields of an owner.
+	Generation  = ".c" // grows with every merge; see [EncodeGeneration]
+	markerField = ".c" // followed by the incarnation of a merged guest; see [Marker]
 )
 
-// The states of a guest: "" while it is open, then frozen for its owner, then claimed by it.
+// The states of a guest: "" while it is open, then frozen for its owner, then claimed by its owner.
 const (
 	frozen  = "s"
 	claimed = "b"
 
-	// Forgotten is the state of a guest that its visitor had erased: a tombstone without an owner,
-	// so that no copy of its token brings it back to life, and no ticket finds anything.
+	// Forgotten is the state of a guest that its visitor had erased. It is a tombstone without an
+	// owner: no copy of the guest's token brings it back, and no ticket finds anything.
 	Forgotten = claimed
 )
 
-// An incarnation begins with the version of the record's form. A release reads what the one before
-// it wrote.
+// An incarnation begins with the version of the record's form. A release reads what the release
+// before it wrote.
 const version = '1'
 
-// NewIncarnation returns 14 characters, of which 78 bits are random. With its length that is 16
-// bytes in Redis, a size that allocators have.
+// NewIncarnation returns 14 characters, of which 78 bits are random. Together with its length that
+// takes 16 bytes in Redis, which is a size of its allocator.
 func NewIncarnation() string {
 	var b [11]byte
 	var s [15]byte
@@ -60,7 +63,8 @@ func IsNewer(record Fields) bool {
 	return i != "" && i[0] != version
 }
 
-// ErrNewer: a claim depends on what every field of ours means.
+// ErrNewer: a newer release wrote the record, and a claim needs to know what each of the library's
+// fields means.
 var ErrNewer = errors.New("guest: a record was written by a newer release " +
 	"(let that one finish the claim)")
 
@@ -76,28 +80,28 @@ func IsGuest(key string) bool { return strings.HasPrefix(key, "g:") }
 // GuestID returns the ID of the guest whose record has this key, as text.
 func GuestID(key string) string { return strings.TrimPrefix(key, "g:") }
 
-// AccountKey returns the key of an account's record. It is of one length and alphabet whatever the
-// app's IDs are, and does not give the ID away.
+// AccountKey returns the key of an account's record. Whatever the app's IDs are, it has one length
+// and one alphabet, and does not reveal the ID.
 func AccountKey(accountID string) string {
 	sum := sha256.Sum256([]byte(accountID))
 	return "a:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// OutboxShards is the number of records that the outbox consists of.
+// OutboxShards is the number of records of the outbox.
 const OutboxShards = 16
 
-// OutboxKey returns the key of one record of the outbox.
+// OutboxKey returns the key of a record of the outbox, from 0 to OutboxShards-1.
 func OutboxKey(shard int) string { return "o:" + strconv.Itoa(shard) }
 
-// OutboxOf returns the key of the record that has the outbox entries of this guest's claims.
+// OutboxOf returns the key of the record of the outbox that has the entries of this guest's claims.
 func OutboxOf(guest string) string {
 	h := fnv.New32a()
 	h.Write([]byte(guest))
 	return OutboxKey(int(h.Sum32() % OutboxShards))
 }
 
-// An OutboxEntry says that a claim is under way. All of it stands in the name of its field; the
-// value is when it was added, Unix milliseconds.
+// An OutboxEntry says that a claim is under way. The name of its field holds all of it; the value
+// of the field is when the entry was added, Unix milliseconds.
 type OutboxEntry struct {
 	Guest       string // record key
 	Incarnation string
@@ -121,8 +125,8 @@ func ParseOutboxEntry(field string) (e OutboxEntry, ok bool) {
 // IsData reports whether a field holds data of the app.
 func IsData(field string) bool { return field != "" && field[0] != '.' }
 
-// DataOf returns the fields that are the app's. Names and values are never empty, but another
-// program may have written to the store.
+// DataOf returns the fields that hold data of the app. It skips empty values, which no store
+// returns unless another program wrote them.
 func DataOf(record Fields) Fields {
 	data := Fields{}
 	for field, value := range record {
@@ -133,7 +137,8 @@ func DataOf(record Fields) Fields {
 	return data
 }
 
-// Time reads a time that the store has stamped, Unix milliseconds; zero if it is none.
+// Time reads a time that the store has stamped, Unix milliseconds; the zero time if it is
+// malformed.
 func Time(stamp string) time.Time {
 	milli, _ := strconv.ParseInt(stamp, 10, 64)
 	if milli <= 0 {

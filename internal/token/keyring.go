@@ -14,18 +14,18 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A Keyring signs and verifies tokens and tickets, and encrypts data. Each use has a key of its
-// own, derived from each secret. It is safe for concurrent use.
+// A Keyring signs and verifies tokens and tickets, and encrypts data. It derives a key for each use
+// from each secret. It is safe for concurrent use.
 type Keyring struct {
 	cookies []securecookie.Codec
-	expired []securecookie.Codec // the same keys without an age limit: tells an expired cookie from a forged one
+	expired []securecookie.Codec // the keys of cookies, without a limit of age
 	tickets []securecookie.Codec
 	data    []cipher.AEAD
 }
 
-// NewKeyring derives the keys. The first secret signs and encrypts, all of them verify and decrypt.
-// The app's name is part of each key, so apps that share a secret do not share keys. Cookies are
-// valid for ttl.
+// NewKeyring derives the keys. The first secret signs and encrypts; all of them verify and decrypt.
+// The app's name is part of each key, so that apps with the same secret have different keys.
+// Cookies are valid for ttl.
 func NewKeyring(secrets [][]byte, app string, ttl time.Duration) *Keyring {
 	k := &Keyring{}
 	if app != "" {
@@ -33,13 +33,13 @@ func NewKeyring(secrets [][]byte, app string, ttl time.Duration) *Keyring {
 	}
 	for _, secret := range secrets {
 		cookie := derive(secret, "guest cookie v1"+app)
-		// securecookie ends every value after 30 days unless told otherwise.
+		// Without a MaxAge, securecookie lets every value expire after 30 days.
 		k.cookies = append(k.cookies, codec(cookie, int(ttl/time.Second)))
 		k.expired = append(k.expired, codec(cookie, 0))
 		k.tickets = append(k.tickets, codec(derive(secret, "guest ticket v1"+app), 0))
 		aead, err := chacha20poly1305.NewX(derive(secret, "guest data v1"+app))
 		if err != nil {
-			panic(err) // only for a key of another length than derive's
+			panic(err) // it only fails for a key of another length
 		}
 		k.data = append(k.data, aead)
 	}
@@ -49,7 +49,7 @@ func NewKeyring(secrets [][]byte, app string, ttl time.Duration) *Keyring {
 func derive(secret []byte, label string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, label, chacha20poly1305.KeySize)
 	if err != nil {
-		panic(err) // only for lengths over 255 hashes
+		panic(err) // it only fails for a length of over 255 hashes
 	}
 	return key
 }
@@ -63,8 +63,8 @@ func (k *Keyring) Sign(name string, t Token) (string, error) {
 	return k.cookies[0].Encode(name, t.encode())
 }
 
-// Verify reads the value of the cookie of that name. expired: it was ours, but its life is over.
-// The error is [ErrInvalid].
+// Verify reads the value of the cookie of that name. expired reports that one of the secrets signed
+// it, but its life is over. The error is [ErrInvalid].
 func (k *Keyring) Verify(name, value string) (t Token, expired bool, err error) {
 	b, _, err := open(k.cookies, name, value)
 	if err != nil {
@@ -80,8 +80,8 @@ func (k *Keyring) Verify(name, value string) (t Token, expired bool, err error) 
 	return t, expired, nil
 }
 
-// SignedBy returns which of the secrets signed the value of that cookie, also if it is expired; -1:
-// none.
+// SignedBy returns which of the secrets signed the value of that cookie, from 0; expired values
+// count. -1: none.
 func (k *Keyring) SignedBy(name, value string) int {
 	if _, secret, err := open(k.expired, name, value); err == nil {
 		return secret
@@ -101,7 +101,7 @@ func open(codecs []securecookie.Codec, name, value string) (b []byte, secret int
 	return nil, 0, ErrInvalid
 }
 
-// SignTicket returns a ticket that names the guest to this audience until then.
+// SignTicket returns a ticket that names the guest for this audience, valid until that time.
 func (k *Keyring) SignTicket(id ID, audience string, until time.Time) (string, error) {
 	b := append(make([]byte, 0, ticketLen), ticketVersion)
 	b = append(b, id[:]...)
@@ -110,8 +110,8 @@ func (k *Keyring) SignTicket(id ID, audience string, until time.Time) (string, e
 	return k.tickets[0].Encode("ticket", append(b, to[:]...))
 }
 
-// VerifyTicket returns the guest that a ticket names. The error is [ErrInvalid] if it does not
-// verify, has expired, or is for another audience.
+// VerifyTicket returns the guest that a ticket names. The error is [ErrInvalid] if the ticket does
+// not verify, has expired, or is for another audience.
 func (k *Keyring) VerifyTicket(ticket, audience string, now time.Time) (id ID, err error) {
 	b, _, err := open(k.tickets, "ticket", ticket)
 	if err != nil || len(b) != ticketLen || b[0] != ticketVersion {
@@ -126,14 +126,14 @@ func (k *Keyring) VerifyTicket(ticket, audience string, now time.Time) (id ID, e
 	return id, nil
 }
 
-// Encrypted data begin with this byte, which no JSON text and no number begins with.
+// encryptedMark is the first byte of encrypted data. No JSON text and no number begins with it.
 const encryptedMark = '\x01'
 
 // IsEncrypted reports whether a stored value is one that [Keyring.Encrypt] returned.
 func IsEncrypted(stored string) bool { return stored != "" && stored[0] == encryptedMark }
 
-// Encrypt encrypts a value for one field of one record: moved to another field or record it does
-// not decrypt.
+// Encrypt encrypts a value for one field of one record. In another field or record it does not
+// decrypt.
 func (k *Keyring) Encrypt(key, field, plain string) string {
 	aead := k.data[0]
 	nonce := make([]byte, aead.NonceSize(), 1+aead.NonceSize()+len(plain)+aead.Overhead())
@@ -142,12 +142,12 @@ func (k *Keyring) Encrypt(key, field, plain string) string {
 	return string(encryptedMark) + string(box)
 }
 
-// ErrNoSecret: none of the secrets decrypts the value.
-var ErrNoSecret = errors.New("no secret in Config.Secrets decrypts it " +
-	"(add the one that encrypted it, unless the data were changed)")
+// ErrNoSecret: none of the secrets decrypts the value, or it was changed.
+var ErrNoSecret = errors.New("no secret in Config.Secrets decrypts the value " +
+	"(add the one that encrypted it, unless the stored value was changed)")
 
-// Decrypt returns what [Keyring.Encrypt] was given; what is not encrypted it returns as it is. The
-// error is [ErrNoSecret].
+// Decrypt returns what [Keyring.Encrypt] was given. It returns a value that is not encrypted as it
+// is. The error is [ErrNoSecret].
 func (k *Keyring) Decrypt(key, field, stored string) (string, error) {
 	if !IsEncrypted(stored) {
 		return stored, nil
@@ -157,8 +157,8 @@ func (k *Keyring) Decrypt(key, field, stored string) (string, error) {
 		if len(box) < aead.NonceSize() {
 			break
 		}
-		nonce, sealed := box[:aead.NonceSize()], box[aead.NonceSize():]
-		plain, err := aead.Open(nil, nonce, sealed, []byte(key+"\x00"+field))
+		nonce, ciphertext := box[:aead.NonceSize()], box[aead.NonceSize():]
+		plain, err := aead.Open(nil, nonce, ciphertext, []byte(key+"\x00"+field))
 		if err == nil {
 			return string(plain), nil
 		}

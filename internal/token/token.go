@@ -1,5 +1,5 @@
-// Package token makes and verifies what guests carry: the tokens in their cookies and tickets.
-// It also encrypts data at rest. All keys come from the app's secrets.
+// Package token makes and verifies what guests carry: the tokens in their cookies, and tickets. It
+// also encrypts data at rest. All keys are derived from the app's secrets.
 package token
 
 import (
@@ -12,16 +12,23 @@ import (
 	"strings"
 )
 
-// A Token says which guest a cookie is. It is signed, not encrypted; it holds no data.
+// A Token says which guest a cookie belongs to. It is signed, but not encrypted, and holds no data.
 type Token struct {
-	ID          ID
-	CreatedAt   int64 // when the guest was created, Unix milliseconds: orders the guests of one browser
-	IssuedAt    int64 // when this token was made, Unix seconds: says when the TTL was last extended
-	Provisional bool  // the cookie has not come back yet
-	Successor   bool  // the guest was created in place of a claimed one
+	ID ID
+
+	// CreatedAt is when the guest was created, Unix milliseconds. It orders the guests of one
+	// browser.
+	CreatedAt int64
+
+	// IssuedAt is when this token was made, Unix seconds: when the guest's life was last extended.
+	IssuedAt int64
+
+	Provisional bool // the cookie has not come back yet
+	Successor   bool // the guest was created in place of a claimed or expired one
 }
 
-// An ID is 128 random bits, as OWASP ASVS 7.2.3 asks of session tokens. The zero value is none.
+// An ID is 128 random bits, as OWASP ASVS 7.2.3 requires of session tokens. The zero value is no
+// ID.
 type ID [16]byte
 
 // NewID returns a random ID.
@@ -35,7 +42,7 @@ func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]
 
 // ParseID is the reverse of [ID.String].
 func ParseID(s string) (id ID, ok bool) {
-	if len(s) != base64.RawURLEncoding.EncodedLen(len(id)) { // a longer one would not fit
+	if len(s) != base64.RawURLEncoding.EncodedLen(len(id)) { // a longer one does not fit into id
 		return id, false
 	}
 	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s))
@@ -54,8 +61,9 @@ const (
 	ticketLen     = 1 + 16 + 8 + sha256.Size
 )
 
-// ErrInvalid: it does not verify under any of the secrets, or does not have the form of ours.
-var ErrInvalid = errors.New("guest: not a token of ours")
+// ErrInvalid: the value does not verify with any of the secrets, or does not have the form of a
+// token or ticket.
+var ErrInvalid = errors.New("guest: the token is not valid")
 
 func (t Token) encode() []byte {
 	b := make([]byte, 1, tokenLen)
@@ -83,8 +91,8 @@ func decode(b []byte) (t Token, ok bool) {
 	return t, true
 }
 
-// Unverified reads a token without looking at its signature: it may be forged. What securecookie
-// makes is the base64 of date|base64 of the token|MAC.
+// Unverified reads a token without verifying its signature, so it may be forged. A value of
+// securecookie is the base64 of date|base64 of the token|MAC.
 func Unverified(value string) (Token, bool) {
 	if len(value) > longest {
 		return Token{}, false
@@ -101,15 +109,17 @@ func Unverified(value string) (Token, bool) {
 	return decode(b)
 }
 
-// longest is over twice what we issue; securecookie itself would look at 4 KiB.
+// longest is the longest value that is looked at, more than twice what we issue. securecookie
+// itself would accept 4 KiB.
 const longest = 256
 
 var strictBase64 = base64.URLEncoding.Strict()
 
-// canonical reports whether value is the one spelling of what it decodes to. securecookie is
-// lenient in two ways, about unused bits at the end and about line breaks, and sees to the rest.
+// canonical reports whether value is the only spelling of what it decodes to. securecookie accepts
+// two variants, unused bits at the end and line breaks, which are refused here. It checks
+// everything else itself.
 func canonical(value string) bool {
-	var last [3]byte // four characters, the last of which may have bits to spare
+	var last [3]byte // of four characters, the last of which may have unused bits
 	_, err := strictBase64.Decode(last[:], []byte(value[max(0, len(value)-4):]))
 	return err == nil && strings.IndexByte(value, '\r') < 0 && strings.IndexByte(value, '\n') < 0
 }
