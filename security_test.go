@@ -17,6 +17,8 @@ func TestSecurityTable(t *testing.T) {
 	sources := map[string]string{}
 	for pkg, dir := range map[string]string{
 		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest", "spa": "examples/frameworks/spa",
+		"cachecontrol": "internal/cachecontrol", "countmin": "internal/countmin",
+		"headerwriter": "internal/headerwriter", "token": "internal/token",
 	} {
 		files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		for _, file := range files {
