@@ -1,6 +1,7 @@
 package jsontype
 
 import (
+	"encoding"
 	"encoding/json"
 	"math/big"
 	"net/netip"
@@ -20,6 +21,7 @@ type (
 	}
 	private  struct{ name string }
 	embeds   struct{ public }
+	hides    struct{ p public }
 	embedsP  struct{ *public }
 	embedsNo struct{ private }
 	number   int
@@ -38,6 +40,17 @@ type (
 	}
 	plainTag struct {
 		C chan int `json:",omitempty"`
+	}
+	channel    struct{ C chan int }
+	embedsC    struct{ channel }
+	embedsCToo struct {
+		Name string
+		channel
+	}
+	embedsNoAndHas struct {
+		private
+		Name string
+		P    []private
 	}
 	deep struct {
 		Inner []map[string]struct{ F func() }
@@ -68,6 +81,11 @@ type text struct{ hidden string }
 
 func (text) MarshalText() ([]byte, error) { return nil, nil }
 func (*text) UnmarshalText([]byte) error  { return nil }
+
+// onlyWritesText has no way back, which a key needs.
+type onlyWritesText int
+
+func (onlyWritesText) MarshalText() ([]byte, error) { return []byte("one"), nil }
 
 // writtenAsText is a string, and encoding/json writes that and does not call the method.
 type writtenAsText string
@@ -124,7 +142,9 @@ func TestFault(t *testing.T) {
 		{reflect.TypeFor[map[bool]int](), keys},
 		{reflect.TypeFor[map[float64]int](), keys},
 		{reflect.TypeFor[map[public]int](), keys},
-		{reflect.TypeFor[map[both]int](), keys}, // MarshalJSON makes no key
+		{reflect.TypeFor[map[both]int](), keys},                   // MarshalJSON makes no key
+		{reflect.TypeFor[map[onlyWritesText]int](), keys},         // "one" is no int
+		{reflect.TypeFor[map[encoding.TextMarshaler]int](), keys}, // of which type?
 		{reflect.TypeFor[map[writtenAsText]int](), ""},
 		{reflect.TypeFor[map[string]chan int](), noForm},
 
@@ -138,9 +158,14 @@ func TestFault(t *testing.T) {
 		{reflect.TypeFor[writesByPointer](), empty},
 
 		{reflect.TypeFor[embeds](), ""}, // its Name counts as one of embeds
+		{reflect.TypeFor[hides](), empty},
 		{reflect.TypeFor[embedsNo](), empty},
 		{reflect.TypeFor[embedsN](), empty},
 		{reflect.TypeFor[embedsP](), empty}, // json cannot set the pointer
+
+		{reflect.TypeFor[embedsC](), "jsontype.channel.C: chan int " + noForm},
+		{reflect.TypeFor[embedsCToo](), "jsontype.channel.C: chan int " + noForm},
+		{reflect.TypeFor[embedsNoAndHas](), "jsontype.private has " + empty},
 
 		{reflect.TypeFor[renamed](), "jsontype.renamed.channel: chan int " + noForm},
 		{reflect.TypeFor[plainTag](), "jsontype.plainTag.C: chan int " + noForm},
