@@ -120,7 +120,7 @@ func TestOutboxEntry(t *testing.T) {
 
 func TestIsNewer(t *testing.T) {
 	for incarnation, want := range map[string]bool{
-		"": false, NewIncarnation(): false, "1": false, "2aaaaaaaaaaaaa": true, "x": true,
+		"": false, NewIncarnation(): false, "1": false, "2aaaaaaaaaaaaa": true, "0aaaaaaaaaaaaa": true,
 	} {
 		if got := IsNewer(Fields{Incarnation: incarnation}); got != want {
 			t.Errorf("a record of incarnation %q is newer: %v", incarnation, got)
