@@ -1,0 +1,368 @@
+package guest
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/guestkit/guest/internal/record"
+	"github.com/guestkit/guest/internal/token"
+)
+
+var (
+	testNow   = time.Unix(1_700_000_000, 0)
+	testLives = lifetimes{
+		guest: 180 * day, provisional: time.Hour, tombstone: 60 * day, account: 365 * day,
+	}
+
+	// knownToken came back in a cookie today, provisionalToken not yet.
+	knownToken       = tokenOf(1, testNow.Add(-time.Hour), false)
+	oldToken         = tokenOf(1, testNow.Add(-day), false) // whose life is due for renewal
+	provisionalToken = tokenOf(1, testNow, true)
+	siblingToken     = tokenOf(2, testNow.Add(-time.Minute), true)
+)
+
+func tokenOf(id byte, issued time.Time, provisional bool) token.Token {
+	return token.Token{
+		ID: token.ID{id}, CreatedAt: issued.UnixMilli(), IssuedAt: issued.Unix(),
+		Provisional: provisional,
+	}
+}
+
+// created is who create makes of a visitor without a guest.
+var created = identity{
+	state: newGuest, guest: provisionalToken, tell: tokenChanges{send: true, changed: true},
+}
+
+// known is a guest that came with its request, and of which the client is told nothing.
+var known = identity{state: knownGuest, guest: knownToken}
+
+// with returns a copy of an identity that was changed.
+func (id identity) with(changes ...func(*identity)) identity {
+	id.tell.clear = slices.Clone(id.tell.clear)
+	for _, change := range changes {
+		change(&id)
+	}
+	return id
+}
+
+// Each transition: who the visitor was, and who it is then.
+func TestIdentity_Transitions(t *testing.T) {
+	changed := func(id *identity) { id.tell.changed = true }
+	send := func(id *identity) { id.tell.send, id.tell.changed = true, true }
+	gone := func(id *identity) { id.state, id.tell.send, id.tell.changed = noGuest, false, true }
+	replaced := func(id *identity) { id.replaced = true }
+	clearMain := func(id *identity) { id.tell.clearMain, id.tell.changed = true, true }
+	clears := func(names ...string) func(*identity) {
+		return func(id *identity) { id.tell.clear, id.tell.changed = names, true }
+	}
+	of := func(t token.Token) func(*identity) { return func(id *identity) { id.guest = t } }
+	state := func(s guestState) func(*identity) { return func(id *identity) { id.state = s } }
+	use := func(u guestUse) func(*identity) { return func(id *identity) { id.use = u } }
+	missing := func(err error) func(*identity) { return func(id *identity) { id.missing = err } }
+
+	create := func(id *identity) { id.create(tokenOf(1, testNow, false)) }
+	adopt := func(id *identity) { id.adopt(knownToken) }
+	adoptSibling := func(id *identity) { id.adoptSibling(siblingToken, testLives, testNow) }
+	release := func(id *identity) { id.release(false) }
+	clearProvisional := func(name string) func(*identity) {
+		return func(id *identity) { id.clearProvisional(name) }
+	}
+	takenBack := identity{guest: provisionalToken, tell: tokenChanges{changed: true}}
+	clearsA := known.with(func(id *identity) { id.tell.clear = []string{"guest.a"} })
+	successor := provisionalToken
+	successor.Successor = true
+	absorber := siblingToken
+	absorber.Provisional, absorber.IssuedAt = false, testNow.Add(-day).Unix()
+	confirmedNow := provisionalToken
+	confirmedNow.Provisional = false
+
+	for _, tt := range []struct {
+		name string
+		from identity
+		step func(*identity)
+		want identity
+	}{
+		{"create/a first visit", identity{}, create, created},
+		{"create/in place of a guest that is claimed or expired", identity{replaced: true}, create,
+			created.with(replaced, of(successor))},
+		{"create/data calls find it, whatever they answered before",
+			identity{missing: ErrClaimed}, create, created},
+		{"create/nothing is kept of the guest before", known.with(use(written), state(noGuest),
+			func(id *identity) { id.reported = true }), create, created},
+		{"create/the cookies of the guest before go",
+			identity{}.with(clearMain, clears("guest.a")), create,
+			created.with(clearMain, clears("guest.a"))},
+		{"create/its token goes in place of the one that is over",
+			identity{tell: tokenChanges{endHeader: true}}, create, created},
+
+		{"adopt/tells the client nothing", identity{}, adopt, known},
+
+		{"adoptSibling/its life is due for renewal", known,
+			adoptSibling, known.with(of(absorber))},
+		{"adoptSibling/also in place of a new guest", created,
+			adoptSibling, created.with(state(knownGuest), of(absorber))},
+
+		{"confirm/a provisional guest", known.with(of(provisionalToken)),
+			func(id *identity) { id.confirm(testNow) }, known.with(of(confirmedNow))},
+
+		{"saved/a new guest", created, (*identity).saved, created.with(state(newGuestSaved))},
+		{"saved/twice", created.with(state(newGuestSaved)), (*identity).saved,
+			created.with(state(newGuestSaved))},
+		{"saved/a known guest", known, (*identity).saved, known},
+		{"saved/no guest", identity{}, (*identity).saved, identity{}},
+
+		{"lose/its cookies stay", known, func(id *identity) { id.lose(ErrClaimed) },
+			known.with(state(noGuest), replaced, missing(ErrClaimed))},
+		{"lose/its token is not sent", created, func(id *identity) { id.lose(ErrGone) },
+			created.with(gone, replaced, missing(ErrGone))},
+		{"lose/another guest may follow", known.with(missing(ErrClaimed)),
+			func(id *identity) { id.lose(nil) }, known.with(state(noGuest), replaced)},
+		{"lose/other cookies are cleared as before", known.with(clearMain, clears("guest.a")),
+			func(id *identity) { id.lose(nil) },
+			known.with(state(noGuest), replaced, clearMain, clears("guest.a"))},
+
+		{"discard/replaces no guest", created, (*identity).discard, created.with(gone)},
+		{"discard/a guest whose record is stored", created.with(state(newGuestSaved)),
+			(*identity).discard, created.with(gone)},
+		{"discard/other cookies are cleared as before", created.with(clears("guest.a")),
+			(*identity).discard, created.with(gone, clears("guest.a"))},
+
+		{"takeBack/a new guest", created.with(clears("guest.a")), (*identity).takeBack, takenBack},
+		{"takeBack/a guest whose record is stored", created.with(state(newGuestSaved)),
+			(*identity).takeBack, takenBack},
+		{"takeBack/a known guest stays", known.with(send, clearMain, clears("guest.a")),
+			(*identity).takeBack, known.with(changed)},
+
+		{"release/a guest that was told nothing", known, release, known.with(gone)},
+		{"release/a guest that this response has confirmed", known.with(send), release,
+			known.with(gone, clearMain)},
+		{"release/of Config.Header, which has no cookie", known.with(send),
+			func(id *identity) { id.release(true) }, known.with(gone)},
+		{"release/a provisional guest, which has no main cookie",
+			known.with(send, of(provisionalToken)), release,
+			known.with(gone, of(provisionalToken))},
+
+		{"sendToken/a main cookie is not cleared but set", known.with(clearMain),
+			(*identity).sendToken, known.with(send)},
+		{"sendToken/a provisional cookie leaves the main one cleared",
+			known.with(clearMain, of(provisionalToken)), (*identity).sendToken,
+			known.with(send, clearMain, of(provisionalToken))},
+		{"sendToken/the header's token is not over", known.with((*identity).endHeader),
+			(*identity).sendToken, known.with(send)},
+
+		{"clearMain/the main cookie is not set but cleared", known.with(send),
+			(*identity).clearMain, known.with(clearMain)},
+		{"clearMain/a provisional cookie is set all the same", created, (*identity).clearMain,
+			created.with(clearMain)},
+
+		{"clearProvisional/one", known, clearProvisional("guest.a"), known.with(clears("guest.a"))},
+		{"clearProvisional/another", known.with(clears("guest.a")), clearProvisional("guest.b"),
+			known.with(clears("guest.a", "guest.b"))},
+		{"clearProvisional/the same again", clearsA, clearProvisional("guest.a"), clearsA},
+		{"clearProvisional/none", known, clearProvisional(""), known},
+
+		{"endHeader/says so", identity{}, (*identity).endHeader,
+			identity{tell: tokenChanges{endHeader: true, changed: true}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := tt.from.with(tt.step)
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// The record that data calls act on, or why there is none.
+func TestIdentity_Target(t *testing.T) {
+	key := record.GuestKey(knownToken.ID)
+	account := target{key: record.AccountKey("ann"), ttl: testLives.account}
+	named := identity{state: knownGuest, guest: token.Token{ID: knownToken.ID}}
+	signedIn := func(id *identity) { id.account = "ann" }
+	short := lifetimes{guest: 2 * time.Hour, provisional: time.Hour}
+	for _, tt := range []struct {
+		name  string
+		id    identity
+		lives lifetimes
+		want  target
+		err   error
+	}{
+		{"not admitted", identity{}, testLives, target{}, ErrNotAdmitted},
+		{"claimed, and too late for another", identity{missing: ErrClaimed}, testLives,
+			target{}, ErrClaimed},
+		{"forgotten, and too late for another", identity{missing: ErrGone}, testLives,
+			target{}, ErrGone},
+		{"a guest that is not stored yet", created, testLives,
+			target{key: key, isGuest: true, ttl: time.Hour, isNew: true}, nil},
+		{"a new guest that is stored", created.with((*identity).saved), testLives,
+			target{key: key, isGuest: true, ttl: time.Hour}, nil},
+		{"a provisional guest", identity{state: knownGuest, guest: provisionalToken}, testLives,
+			target{key: key, isGuest: true, ttl: time.Hour}, nil},
+		{"a guest of today", known, testLives,
+			target{key: key, isGuest: true, ttl: 180 * day, keepTTL: true}, nil},
+		{"a guest of yesterday", identity{state: knownGuest, guest: oldToken}, testLives,
+			target{key: key, isGuest: true, ttl: 180 * day}, nil},
+		{"a guest in the second half of a short life", known, short,
+			target{key: key, isGuest: true, ttl: 2 * time.Hour}, nil},
+		{"a guest of AsGuest", named, testLives,
+			target{key: key, isGuest: true, ttl: 180 * day}, nil},
+		{"an account", identity{account: "ann"}, testLives, account, nil},
+		{"an account, with a guest", known.with(signedIn), testLives, account, nil},
+		{"an account, whose guest is claimed", identity{missing: ErrClaimed}.with(signedIn),
+			testLives, account, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := tt.id.target(tt.lives, testNow); got != tt.want || err != tt.err {
+				t.Errorf("%+v, %v\nwant %+v, %v", got, err, tt.want, tt.err)
+			}
+		})
+	}
+}
+
+func TestIdentity_IsKept(t *testing.T) {
+	for _, tt := range []struct {
+		use         guestUse
+		namedOthers bool
+		want        bool
+	}{
+		{unused, false, false}, {unused, true, false},
+		{idRead, false, true}, {idRead, true, false},
+		{written, false, true}, {written, true, true},
+	} {
+		id := identity{use: tt.use}
+		if got := id.isKept(tt.namedOthers); got != tt.want {
+			t.Errorf("use %d, named others %v: %v", tt.use, tt.namedOthers, got)
+		}
+	}
+}
+
+// A transition as TestIdentity_EverySequence makes it, where it may be made.
+type transition struct {
+	name    string
+	allowed func(*identity) bool // nil: always
+	step    func(id *identity, fresh token.Token)
+	loses   bool // the guest is lost, discarded or released
+}
+
+func hasGuest(id *identity) bool { return id.state != noGuest }
+
+var transitions = []transition{
+	{"create", func(id *identity) bool { return id.state == noGuest },
+		func(id *identity, fresh token.Token) { id.create(fresh) }, false},
+	{"adopt", func(id *identity) bool { return !id.tell.send }, // it comes before what is told
+		func(id *identity, fresh token.Token) { id.adopt(fresh) }, false},
+	{"adoptSibling", hasGuest, func(id *identity, fresh token.Token) {
+		id.adoptSibling(fresh, testLives, testNow)
+	}, false},
+	{"confirm", func(id *identity) bool { return hasGuest(id) && !id.tell.send },
+		func(id *identity, _ token.Token) { id.confirm(testNow) }, false},
+	{"saved", nil, func(id *identity, _ token.Token) { id.saved() }, false},
+	{"lose, too late", hasGuest, func(id *identity, _ token.Token) { id.lose(ErrClaimed) }, true},
+	{"lose", hasGuest, func(id *identity, _ token.Token) { id.lose(nil) }, true},
+	{"discard", (*identity).isNew, func(id *identity, _ token.Token) { id.discard() }, true},
+	{"takeBack", nil, func(id *identity, _ token.Token) { id.takeBack() }, false},
+	{"release", hasGuest, func(id *identity, _ token.Token) { id.release(false) }, true},
+	{"release, in the header", hasGuest,
+		func(id *identity, _ token.Token) { id.release(true) }, true},
+	{"sendToken", hasGuest, func(id *identity, _ token.Token) { id.sendToken() }, false},
+	{"clearMain", nil, func(id *identity, _ token.Token) { id.clearMain() }, false},
+	{"clearProvisional", nil,
+		func(id *identity, _ token.Token) { id.clearProvisional("guest.a") }, false},
+	{"endHeader", func(id *identity) bool { return id.state == noGuest || !id.tell.send },
+		func(id *identity, _ token.Token) { id.endHeader() }, false},
+}
+
+// Every sequence of three transitions from every state keeps these promises.
+func TestIdentity_EverySequence(t *testing.T) {
+	var starts []identity
+	for _, account := range []string{"", "ann"} {
+		for _, use := range []guestUse{unused, idRead, written} {
+			for _, start := range []identity{
+				{}, {missing: ErrGone, replaced: true},
+				created, created.with((*identity).saved),
+				known, {state: knownGuest, guest: provisionalToken},
+			} {
+				start.account, start.use = account, use
+				starts = append(starts, start)
+			}
+		}
+	}
+	const most = 3
+	sequences := 0
+	var walk func(id identity, path string, lost []token.ID, steps int)
+	walk = func(before identity, path string, lost []token.ID, steps int) {
+		if steps == most {
+			return
+		}
+		fresh := tokenOf(byte(10+steps), testNow, steps%2 == 0)
+		for _, tr := range transitions {
+			if tr.allowed != nil && !tr.allowed(&before) {
+				continue
+			}
+			sequences++
+			after := before.with(func(id *identity) { tr.step(id, fresh) })
+			path, lost := path+", "+tr.name, slices.Clip(lost)
+			if tr.loses {
+				lost = append(lost, before.guest.ID)
+			}
+			for _, broken := range brokenPromises(&before, &after, tr, lost) {
+				t.Errorf("%s: %s: %+v", path, broken, after)
+			}
+			if t.Failed() {
+				return
+			}
+			walk(after, path, lost, steps+1)
+		}
+	}
+	for _, start := range starts {
+		walk(start, fmt.Sprintf("from %+v", start), nil, 0)
+	}
+	if sequences < 10_000 {
+		t.Errorf("only %d sequences", sequences)
+	}
+}
+
+// brokenPromises returns what a transition must not lead to. lost are the guests that were lost,
+// discarded or released until then.
+func brokenPromises(before, after *identity, tr transition, lost []token.ID) (broken []string) {
+	promise := func(kept bool, what string) {
+		if !kept {
+			broken = append(broken, what)
+		}
+	}
+	tell, told := after.tell, before.tell
+	promise(!tell.send || after.state != noGuest, "a token is sent without a guest")
+	promise(!tell.send || !slices.Contains(lost, after.guest.ID), "a lost guest's token is sent")
+	promise(!tell.send || !tell.endHeader, "the header's token is sent, and is over")
+	promise(!before.replaced || after.replaced, "it is forgotten that a guest was replaced")
+	tell.changed, told.changed = false, false
+	promise(reflect.DeepEqual(tell, told) || after.tell.changed, "the header is not made anew")
+	promise(after.account == before.account, "the account changes")
+
+	got, err := after.target(testLives, testNow)
+	promise(after.account == "" || err == nil && !got.isGuest, "the account's record is not found")
+	promise(after.account != "" || (err == nil) == (after.state != noGuest && after.missing == nil),
+		"data calls do not agree with the state")
+	promise(!got.isNew || after.state == newGuest, "a stored record counts as new")
+	promise(err != nil || got.key == after.guestKey() || after.account != "",
+		"the record is another's")
+
+	switch {
+	case tr.loses:
+		promise(after.state == noGuest, "the guest is still there")
+		promise(after.account != "" || err != nil, "data calls find a lost guest")
+	case tr.name == "create":
+		promise(after.guest.Successor == before.replaced, "Successor and replaced do not agree")
+		promise(after.guest.Provisional && tell.send && after.use == unused, "it is no new guest")
+	case tr.name == "sendToken", tr.name == "clearMain":
+		promise(!tell.send || !tell.clearMain || after.guest.Provisional,
+			"the main cookie is set and cleared")
+	case tr.name == "takeBack":
+		promise(!after.tell.any(), "the client is told something")
+		promise(!after.isNew(), "a new guest without a token")
+	}
+	return broken
+}
