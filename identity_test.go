@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -364,5 +365,115 @@ func brokenPromises(before, after *identity, tr transition, lost []token.ID) (br
 		promise(!after.tell.any(), "the client is told something")
 		promise(!after.isNew(), "a new guest without a token")
 	}
+	return broken
+}
+
+// Whatever the client is to be told, its tokens come first, the main cookie is set or cleared but
+// not both, and provisional cookies are cleared while there is room.
+func TestCookies_Lines(t *testing.T) {
+	keyring := token.NewKeyring([][]byte{[]byte(strings.Repeat("s", 32))}, "", testLives.guest)
+	usual := Config{Header: "Guest-Token", FormerCookies: []Cookie{
+		{Domain: "www.shop.example"}, {Path: "/shop"}, {Path: "/elsewhere"},
+	}}
+	longest := Config{Header: strings.Repeat("H", 64), Cookie: Cookie{
+		Name:   strings.Repeat("n", 64),
+		Domain: strings.Repeat("d", 253), Path: "/" + strings.Repeat("p", 511), Partitioned: true,
+	}}
+	for name, cfg := range map[string]Config{"usual": usual, "longest": longest} {
+		fault := func(field, _ string, _ ...any) { t.Errorf("%s: a fault in %s", name, field) }
+		cfg.Cookie.complete("Cookie", fault)
+		for i := range cfg.FormerCookies {
+			cfg.FormerCookies[i].complete("FormerCookies", fault)
+		}
+		c := newCookies(&cfg, keyring, testLives)
+		for _, guest := range []token.Token{knownToken, provisionalToken} {
+			for bits := range 1 << 5 {
+				is := func(bit int) bool { return bits&(1<<bit) != 0 }
+				for spares := range 8 {
+					tell := tokenChanges{send: is(0), clearMain: is(1), endHeader: is(2) && !is(0)}
+					for i := range spares {
+						tell.clear = append(tell.clear, c.provisionalName(token.ID{byte(i), 1}))
+					}
+					brought := credentials{keepMain: is(3), byHeader: is(4)}
+					lines, err := c.lines(&tell, guest, &brought, "/shop/cart")
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, broken := range brokenLines(c, lines, &tell, guest, &brought) {
+						t.Fatalf("%s: %s: %+v of %+v, keepMain %v, byHeader %v:\n%q", name, broken,
+							tell, guest, brought.keepMain, brought.byHeader, lines)
+					}
+				}
+			}
+		}
+	}
+}
+
+// brokenLines returns what is wrong about the lines of a header.
+func brokenLines(
+	c *cookies, lines []headerLine, tell *tokenChanges, guest token.Token, brought *credentials,
+) (broken []string) {
+	promise := func(kept bool, what string) {
+		if !kept {
+			broken = append(broken, what)
+		}
+	}
+	bytes, order := 0, ""
+	var spares []string
+	for _, l := range lines {
+		bytes += l.size()
+		name, value, _ := strings.Cut(l.value, "=")
+		clears := strings.HasPrefix(value, ";")
+		switch {
+		case l.header == c.header && l.value == "":
+			order += "E" // the header's token is over
+		case l.header == c.header:
+			order += "H" // the token in the header
+			got, _, err := c.keyring.Verify(c.Name, l.value)
+			promise(got == guest && err == nil, "the header has another token")
+		case !clears:
+			order += map[bool]string{true: "M", false: "P"}[name == c.Name]
+			value, _, _ = strings.Cut(value, ";")
+			got, _, err := c.keyring.Verify(name, value)
+			promise(got == guest && err == nil, "the cookie has another token")
+		case l.value == c.clearing(c.Name):
+			order += "C" // the main cookie is cleared
+		case name == c.Name:
+			order += "F" // in a former scope
+		default:
+			order += "S" // a provisional one
+			spares = append(spares, name)
+		}
+	}
+	promise(bytes <= mostHeaderBytes, "the lines are too long")
+	promise(len(spares) <= mostClears && slices.Equal(spares, tell.clear[:len(spares)]),
+		"other provisional cookies are cleared")
+
+	sendMain := tell.send && !guest.Provisional && !brought.keepMain
+	want := ""
+	add := func(when bool, letters string) {
+		if when {
+			want += letters
+		}
+	}
+	add(sendMain, "M")
+	add(tell.send && guest.Provisional, "P")
+	add(tell.send && brought.byHeader, "H")
+	add(tell.endHeader, "E")
+	add(tell.clearMain && !sendMain, "C")
+	if len(c.former) > 0 {
+		add(tell.clearMain || sendMain, "FF") // the third is of another path
+	}
+	urgent, _, _ := strings.Cut(order, "S")
+	promise(urgent == want, "the urgent lines are "+urgent+", want "+want)
+	promise(order == urgent+strings.Repeat("S", len(spares)), "an urgent line comes late: "+order)
+
+	// A cookie is left out only if there is no room for it.
+	clears := len(spares) + strings.Count(want, "C") + strings.Count(want, "F")
+	if left := tell.clear[len(spares):]; len(left) > 0 && clears < mostClears {
+		next := headerLine{"Set-Cookie", c.clearing(left[0])}
+		promise(bytes+next.size() > mostHeaderBytes, "there is room for one more")
+	}
+	promise(clears <= mostClears, "too many cookies are cleared")
 	return broken
 }
