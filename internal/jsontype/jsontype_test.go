@@ -1,5 +1,7 @@
 package jsontype
 
+//lint:file-ignore U1000 Unexported fields that are never used are what is tested here.
+
 import (
 	"encoding"
 	"encoding/json"
