@@ -21,16 +21,12 @@ func TestKeys(t *testing.T) {
 			t.Errorf("the key of account %.20q is %q", account, key)
 		}
 	}
-	if AccountKey("ann") != AccountKey("ann") || AccountKey("ann") == AccountKey("Ann") {
+	if AccountKey("ann") == AccountKey("Ann") {
 		t.Error("the keys of accounts do not tell them apart")
 	}
 	shards := map[string]bool{}
 	for range 1000 {
-		key := GuestKey(token.NewID())
-		shards[OutboxOf(key)] = true
-		if OutboxOf(key) != OutboxOf(key) {
-			t.Errorf("%q has no one place in the outbox", key)
-		}
+		shards[OutboxOf(GuestKey(token.NewID()))] = true
 	}
 	all := map[string]bool{}
 	for shard := range OutboxShards {
