@@ -174,6 +174,8 @@ func TestSecurityTable(t *testing.T) {
 	sources := map[string]string{}
 	for pkg, dir := range map[string]string{
 		".": ".", "proofs": "proofs", "redisstore": "redisstore", "fiberguest": "adapters/fiberguest",
+		"cachecontrol": "internal/cachecontrol", "countmin": "internal/countmin",
+		"headerwriter": "internal/headerwriter", "token": "internal/token",
 		"spa": "examples/frameworks/spa",
 	} {
 		files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))

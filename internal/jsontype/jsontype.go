@@ -2,6 +2,7 @@
 package jsontype
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"reflect"
@@ -38,40 +39,54 @@ func fault(t reflect.Type, seen map[reflect.Type]bool) string {
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return fault(t.Elem(), seen)
 	case reflect.Map:
-		switch k := t.Key().Kind(); {
-		case t.Key().Implements(textMarshaler), k == reflect.String, reflect.Int <= k && k <= reflect.Uintptr:
-			return fault(t.Elem(), seen)
+		if !isKey(t.Key()) {
+			return t.String() + " has keys that JSON does not know"
 		}
-		return t.String() + " has keys that JSON does not know"
+		return fault(t.Elem(), seen)
 	case reflect.Struct:
-		return fieldFault(t, seen)
+		kept, why := fieldsFault(t, seen)
+		if why == "" && !kept {
+			why = t.String() + " has no exported field, so it would be stored as {}: export one, " +
+				"or give it UnmarshalJSON and MarshalJSON, " +
+				"the latter not with a pointer as its receiver"
+		}
+		return why
 	}
 	return ""
 }
 
-func fieldFault(t reflect.Type, seen map[reflect.Type]bool) string {
-	kept := t.NumField() == 0
+// isKey reports whether encoding/json writes the keys of a map as this type, and reads them back.
+func isKey(t reflect.Type) bool {
+	switch k := t.Kind(); {
+	case k == reflect.String:
+		return true
+	case t.Implements(textMarshaler):
+		return reflect.PointerTo(t).Implements(textUnmarshaler)
+	default:
+		return reflect.Int <= k && k <= reflect.Uintptr
+	}
+}
+
+// fieldsFault looks at the fields of a struct; kept: it has one that is stored, or none at all.
+func fieldsFault(t reflect.Type, seen map[reflect.Type]bool) (kept bool, why string) {
+	kept = t.NumField() == 0
 	for f := range t.Fields() {
 		tag := f.Tag.Get("json")
 		switch {
 		case tag == "-":
-			continue
-		case !f.IsExported(): // of an embedded struct the exported fields count as this one's
-			kept = kept || f.Anonymous && f.Type.Kind() == reflect.Struct && fault(f.Type, seen) == ""
-			continue
-		}
-		kept = true
-		if why := fault(f.Type, seen); why != "" {
-			name, _, _ := strings.Cut(tag, ",")
-			if name == "" {
-				name = f.Name
+		case f.IsExported():
+			kept = true
+			if why := fault(f.Type, seen); why != "" {
+				name, _, _ := strings.Cut(tag, ",")
+				return true, t.String() + "." + cmp.Or(name, f.Name) + ": " + why
 			}
-			return t.String() + "." + name + ": " + why
+		case f.Anonymous && f.Type.Kind() == reflect.Struct: // its fields count as this one's
+			keptInside, why := fieldsFault(f.Type, seen)
+			if why != "" {
+				return true, why
+			}
+			kept = kept || keptInside
 		}
 	}
-	if !kept {
-		return t.String() + " has no exported field, so it would be stored as {}: export one, or give it UnmarshalJSON " +
-			"and MarshalJSON, the latter not with a pointer as its receiver"
-	}
-	return ""
+	return kept, ""
 }

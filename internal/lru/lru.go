@@ -45,11 +45,10 @@ func (c *Cache[K, V]) Put(key K, v V) {
 		c.seed, c.buckets = maphash.MakeSeed(), make([]bucket[K, V], buckets)
 	}
 	hash, b, e := c.find(key)
-	if e != nil {
-		e.value = v
-		return
+	if e != &b[0] {
+		b[1] = b[0]
 	}
-	b[1], b[0] = b[0], entry[K, V]{hash, key, v}
+	b[0] = entry[K, V]{hash, key, v}
 }
 
 // Delete forgets the key.

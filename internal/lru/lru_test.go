@@ -1,6 +1,10 @@
 package lru
 
-import "testing"
+import (
+	"slices"
+	"sync"
+	"testing"
+)
 
 func TestCache(t *testing.T) {
 	var c Cache[int, string]
@@ -44,4 +48,55 @@ func TestCache_Bound(t *testing.T) {
 	if known < buckets || known > 2*buckets {
 		t.Errorf("it remembers %d of %d, with room for %d", known, many, 2*buckets)
 	}
+}
+
+// Of three keys in one bucket the two that were written last are remembered, also if one of them was
+// written before.
+func TestCache_TheOlderMakesWay(t *testing.T) {
+	var c Cache[int, string]
+	c.Put(0, "")
+	var keys []int // of one bucket
+	_, first, _ := c.find(0)
+	for i := 0; len(keys) < 3; i++ {
+		if _, b, _ := c.find(i); b == first {
+			keys = append(keys, i)
+		}
+	}
+	a, b, other := keys[0], keys[1], keys[2]
+	for _, tt := range []struct{ written, remembered []int }{
+		{[]int{a, b}, []int{a, b}},
+		{[]int{a, b, other}, []int{b, other}},
+		{[]int{a, b, a}, []int{a, b}},
+		{[]int{a, b, a, other}, []int{a, other}},
+		{[]int{a, b, b, other}, []int{b, other}},
+		{[]int{a, a, b}, []int{a, b}},
+	} {
+		clear(c.buckets)
+		for _, key := range tt.written {
+			c.Put(key, "c")
+		}
+		for _, key := range keys {
+			want := slices.Contains(tt.remembered, key)
+			if _, ok := c.Get(key); ok != want {
+				t.Errorf("after %v it remembers %d: %v", tt.written, key, ok)
+			}
+		}
+	}
+}
+
+func TestCache_Concurrent(t *testing.T) {
+	var c Cache[int, int]
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range 1000 {
+				c.Put(i, i)
+				if v, ok := c.Get(i); ok && v != i {
+					t.Errorf("of %d it remembers %d", i, v)
+				}
+				c.Delete(i)
+			}
+		})
+	}
+	wg.Wait()
 }
