@@ -3,11 +3,13 @@ package guest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -830,4 +832,283 @@ func TestAdmit(t *testing.T) {
 			guest.Browsers(r) // whatever it says: no panic, and at once
 		}
 	})
+}
+
+func from(addr string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = addr
+	return r
+}
+
+// admitted is how many of n requests pass.
+func admitted(admit func(*http.Request) bool, addr string, n int) (passed int) {
+	for range n {
+		if admit(from(addr)) {
+			passed++
+		}
+	}
+	return passed
+}
+
+// What counts as one client, and what does not.
+func TestLimit_Clients(t *testing.T) {
+	for _, tt := range []struct {
+		name, first, second string
+		same                bool
+	}{
+		{"another port", "192.0.2.1:1", "192.0.2.1:2", true},
+		{"another address", "192.0.2.1:1", "192.0.2.2:1", false},
+		{"IPv4 written as IPv6", "192.0.2.1:1", "[::ffff:192.0.2.1]:1", true},
+		{"another IPv4 written as IPv6", "[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:1", false},
+		{"the same /64", "[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff:ffff:ffff:ffff]:1", true},
+		{"another /64", "[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
+		{"another zone", "[fe80::1%eth0]:1", "[fe80::1%eth1]:1", true},
+		{"no addresses", "@", "", true},
+		{"none, and one", "@", "192.0.2.1:1", false},
+		{"none, and the IPv4 of zeros", "@", "0.0.0.0:1", false},
+	} {
+		admit := guest.Limit(time.Hour, 1, nil)
+		if !admit(from(tt.first)) || admit(from(tt.first)) {
+			t.Errorf("%s: not one of %s", tt.name, tt.first)
+		}
+		if got := admit(from(tt.second)); got == tt.same {
+			t.Errorf("%s: %s after %s: admitted %v", tt.name, tt.second, tt.first, got)
+		}
+	}
+}
+
+func TestLimit_Panics(t *testing.T) {
+	for _, f := range []func(){
+		func() { guest.Limit(0, 1, nil) },
+		func() { guest.Limit(-time.Second, 1, nil) },
+		func() { guest.Limit(time.Second, 0, nil) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("accepted")
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+// A client over its limit is served, without a guest.
+func TestLimit_PageIsServed(t *testing.T) {
+	s := newSite(t, func(c *guest.Config) { c.Admit = guest.All(guest.Browsers, guest.Limit(time.Hour, 2, nil)) })
+	for i := range 5 {
+		b := s.browser()
+		res, body := b.request("GET", "/page")
+		if got := len(b.cookies()); res.StatusCode != 200 || (got == 1) != (i < 2) {
+			t.Errorf("visitor %d: %s, %d cookies: %s", i, res.Status, got, body)
+		}
+	}
+	if n := len(s.store.keys(t, "g:")); n != 2 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// A crawler takes nothing from a limit that stands after Browsers.
+func TestLimit_AfterBrowsers(t *testing.T) {
+	admit := guest.All(guest.Browsers, guest.Limit(time.Hour, 1, nil))
+	crawler := from("192.0.2.1:1")
+	crawler.Header.Set("User-Agent", "Googlebot/2.1")
+	for range 3 {
+		if admit(crawler) {
+			t.Error("admitted")
+		}
+	}
+	if !admit(from("192.0.2.1:1")) {
+		t.Error("the crawler took the browser's place")
+	}
+}
+
+// A client function that says the same for all is a limit for all.
+func TestLimit_ForAll(t *testing.T) {
+	all := func(*http.Request) netip.Addr { return netip.Addr{} }
+	admit := guest.All(guest.Limit(time.Hour, 3, nil), guest.Limit(time.Hour, 7, all))
+	passed := 0
+	for i := range 10 {
+		passed += admitted(admit, fmt.Sprintf("192.0.2.%d:1", i), 5)
+	}
+	if passed != 7 {
+		t.Errorf("%d", passed)
+	}
+}
+
+// The records of one-time visitors are no more than the limit lets in while one of them lives.
+func TestLimit_BoundsTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(memstore.Config{})
+		all := func(*http.Request) netip.Addr { return netip.Addr{} }
+		m, err := guest.New(guest.Config{
+			Store: store, Secrets: [][]byte{secret}, ProvisionalTTL: time.Minute,
+			Admit: guest.Limit(time.Second, 10, all),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+		for range 20_000 {
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			time.Sleep(10 * time.Millisecond)
+		}
+		live := 0
+		for range store.Keys(t.Context(), "") {
+			live++
+		}
+		// In 200 s the limit lets in 210; in the last minute 60, and those live.
+		if live < 59 || live > 61 {
+			t.Errorf("%d records", live)
+		}
+	})
+}
+
+// A silent store answers as memstore does while it may; else a call ends by its context or by the store's own deadline.
+type silent struct {
+	*memstore.Store
+	own   time.Duration
+	quiet bool
+}
+
+func (s *silent) wait(ctx context.Context) error {
+	if !s.quiet {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(s.own)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return errors.New("no answer")
+	}
+}
+
+func (s *silent) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, key, names...)
+}
+
+func (s *silent) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	if err := s.wait(ctx); err != nil {
+		return guest.Result{}, err
+	}
+	return s.Store.Update(ctx, key, u)
+}
+
+// However many calls a page makes, it waits a quarter of a second for a store that does not answer.
+func TestStoreBudget(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		own      time.Duration // deadline of the store
+		patience time.Duration
+		account  bool // the request is signed in: it begins with a claim
+		late     bool // the cookie has not come back yet: the request begins with a write
+		want     time.Duration
+	}{
+		{"a known guest", 150 * time.Millisecond, 0, false, false, 240 * time.Millisecond},
+		{"a guest that returns for the first time", 150 * time.Millisecond, 0, false, true, 240 * time.Millisecond},
+		{"a claim", 150 * time.Millisecond, 0, true, false, 240 * time.Millisecond},
+		{"a store that takes longer", time.Second, 0, false, false, time.Second},
+		{"more patience", 150 * time.Millisecond, 400 * time.Millisecond, false, false, 400 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &silent{Store: memstore.New(memstore.Config{}), own: tt.own}
+				m, err := guest.New(guest.Config{
+					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}, StoreBudget: tt.patience,
+					Account: func(r *http.Request) string { return r.Header.Get("Account") },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := &bubble{jar: map[string]*http.Cookie{}}
+				handle := func(w http.ResponseWriter, r *http.Request) { Cart.Add(r.Context(), "tea", 1) }
+				b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r) }))
+				b.get("/")
+				if !tt.late {
+					b.get("/")
+				}
+				store.quiet = true
+				handle = func(w http.ResponseWriter, r *http.Request) {
+					for range 4 {
+						if _, err := Cart.Get(r.Context(), "tea"); !errors.Is(err, guest.ErrUnavailable) {
+							t.Error("a read:", err)
+						}
+						if _, err := Cart.Add(r.Context(), "tea", 1); !errors.Is(err, guest.ErrUnavailable) {
+							t.Error("an addition:", err)
+						}
+					}
+				}
+				start := time.Now()
+				if tt.account {
+					r := httptest.NewRequest("GET", "/", nil)
+					for _, c := range b.jar {
+						r.AddCookie(c)
+					}
+					r.Header.Set("Account", "ann")
+					b.h.ServeHTTP(httptest.NewRecorder(), r)
+				} else {
+					b.get("/")
+				}
+				if waited := time.Since(start); waited != tt.want {
+					t.Errorf("the page waited for %v, want %v", waited, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A slow store that answers uses up no patience, and a stream gets its patience back after a second.
+func TestStoreBudgetReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &silent{Store: memstore.New(memstore.Config{}), own: time.Second}
+		slow := &slowly{Store: store, takes: 100 * time.Millisecond}
+		m, _ := guest.New(guest.Config{Store: slow, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart}})
+		b := &bubble{jar: map[string]*http.Cookie{}}
+		b.h = m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			add := func(want bool, took time.Duration) {
+				t.Helper()
+				start := time.Now()
+				if _, err := Cart.Add(r.Context(), "tea", 1); (err == nil) != want {
+					t.Errorf("an addition: %v", err)
+				}
+				if waited := time.Since(start); waited != took {
+					t.Errorf("it took %v, want %v", waited, took)
+				}
+			}
+			for range 10 {
+				add(true, 100*time.Millisecond)
+			}
+			store.quiet = true
+			add(false, time.Second)
+			store.quiet = false
+			for range 3 {
+				time.Sleep(300 * time.Millisecond)
+				add(false, 0)
+			}
+			time.Sleep(100 * time.Millisecond)
+			add(true, 100*time.Millisecond)
+			add(true, 100*time.Millisecond)
+		}))
+		b.get("/")
+	})
+}
+
+// slowly takes its time, and answers.
+type slowly struct {
+	guest.Store
+	takes time.Duration
+}
+
+func (s *slowly) Update(ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+	res, err := s.Store.Update(ctx, key, u)
+	if err == nil {
+		time.Sleep(s.takes)
+	}
+	return res, err
 }
