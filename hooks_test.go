@@ -262,7 +262,7 @@ func TestHooks_Claimed(t *testing.T) {
 		reached, release := make(chan struct{}), make(chan struct{})
 		var first atomic.Bool
 		s.store.on(func(op, key string, u guest.Update) error {
-			if strings.HasPrefix(u.Set[".s"], "b") {
+			if strings.HasPrefix(u.Set[".s"], "c") {
 				if first.CompareAndSwap(false, true) {
 					close(reached)
 					<-release

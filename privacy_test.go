@@ -117,7 +117,7 @@ func TestForgetUnderWrites(t *testing.T) {
 		t.Fatal(err, wrote)
 	}
 	record, err := s.store.Store.Get(t.Context(), "g:"+id)
-	if err != nil || record["cart/late"] != "" || record["cart/tea"] != "" || record[".s"] != "b" {
+	if err != nil || record["cart/late"] != "" || record["cart/tea"] != "" || record[".s"] != "c" {
 		t.Errorf("%v, %v", record, err)
 	}
 }
@@ -687,7 +687,7 @@ func TestInspector(t *testing.T) {
 			}},
 			{guest.ClaimFrozen, func(op, key string, u guest.Update) bool { return u.Set[".c"] != "" }},
 			{guest.ClaimMerged, func(op, key string, u guest.Update) bool {
-				return strings.HasPrefix(u.Set[".s"], "b")
+				return strings.HasPrefix(u.Set[".s"], "c")
 			}},
 			{guest.ClaimFinished, func(op, key string, u guest.Update) bool {
 				return strings.HasPrefix(key, "o:") && len(u.Unset) > 0

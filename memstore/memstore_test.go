@@ -287,7 +287,7 @@ func TestEvictionOrder(t *testing.T) {
 		s := New(Config{MaxBytes: 256 << 10})
 		kept := map[string]guest.Update{
 			"data":      {Set: guest.Fields{"a": "1"}, TTL: time.Minute},
-			"tombstone": {Set: guest.Fields{".i": "1", ".s": "b"}, TTL: time.Minute},
+			"tombstone": {Set: guest.Fields{".i": "1", ".s": "c"}, TTL: time.Minute},
 			"member":    {Set: guest.Fields{".c1": "1"}},
 			// with Config.AccountTTL
 			"expiring": {Set: guest.Fields{".c1": "1"}, TTL: time.Minute},
@@ -397,12 +397,12 @@ func TestFull(t *testing.T) {
 
 		// no larger
 		apply(t, s, keys[0], guest.Update{Set: guest.Fields{"a": value[1:]}, TTL: 2 * time.Hour})
-		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "s1", ".t": "1"},
+		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "f1", ".t": "1"},
 			TTL: 2 * time.Hour, Reserve: true})
 		if s.Bytes() <= bytes {
 			t.Errorf("a reserved update left %d bytes", s.Bytes())
 		}
-		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "b1"}, Unset: []string{"a"},
+		apply(t, s, keys[1], guest.Update{Set: guest.Fields{".s": "c1"}, Unset: []string{"a"},
 			Reserve: true})
 		apply(t, s, keys[2], guest.Update{Drop: true})
 		apply(t, s, "fresh", guest.Update{Set: guest.Fields{"a": "1"}})
@@ -615,8 +615,8 @@ func TestLost(t *testing.T) {
 			"g:cart":    {".i": "1", "cart/tea": "1"},
 			"g:theme":   {".i": "1", "theme": "dark"},
 			"g:empty":   {".i": "1"},
-			"g:frozen":  {".i": "1", ".s": "sa:ann", "cart/tea": "1"}, // on its way to ann
-			"g:claimed": {".i": "1", ".s": "ba:ann"},
+			"g:frozen":  {".i": "1", ".s": "fa:ann", "cart/tea": "1"}, // on its way to ann
+			"g:claimed": {".i": "1", ".s": "ca:ann"},
 			"a:ann":     {"cart/tea": "1"},
 			"g:dropped": {".i": "1", "cart/tea": "1"},
 		} {

@@ -159,7 +159,7 @@ func TestPrivacy(t *testing.T) {
 		s.request(cookie, "", forget)
 		left := s.dump()
 		none(t, "after Forget", left, "private", "theme", "cart", "email", "wish")
-		if strings.Count(left, "\n") > 1 || !strings.Contains(left, `".s":"b"`) {
+		if strings.Count(left, "\n") > 1 || !strings.Contains(left, `".s":"c"`) {
 			t.Fatalf("after Forget more is left than a tombstone without an owner: %s", left)
 		}
 	}

@@ -56,7 +56,7 @@ func (a *audit) states() {
 		switch state := fields[".s"]; {
 		case strings.HasPrefix(key, "o:") && len(fields) > 0:
 			a.r.violation("the outbox holds %v", fields)
-		case strings.HasPrefix(state, "s"):
+		case strings.HasPrefix(state, "f"):
 			a.r.violation("%s stays frozen: %v", key, fields)
 		case state != "" && len(dataOf(fields)) > 0:
 			a.r.violation("%s is a tombstone with data: %v", key, fields)
@@ -74,7 +74,7 @@ func dataOf(fields guest.Fields) guest.Fields {
 func (a *audit) home(key string) string {
 	for range 20 {
 		state := a.records[key][".s"]
-		if !strings.HasPrefix(state, "b") {
+		if !strings.HasPrefix(state, "c") {
 			return key
 		}
 		key, _, _ = strings.Cut(state[1:], "@")

@@ -460,8 +460,10 @@ func (r *torture) storm(ctx context.Context, target int) {
 func (r *torture) recover(ctx context.Context) {
 	p := r.process(r.backend.clean)
 	p.answers(ctx)
+	var err error
 	for range 100 { // OnClaim fails sometimes
-		n, err := p.guests.Recover(ctx)
+		var n int
+		n, err = p.guests.Recover(ctx)
 		r.recovered += n
 		if n == 0 && err == nil {
 			// Only outbox entries of claims that froze no guest are left. They are removed after
@@ -473,7 +475,7 @@ func (r *torture) recover(ctx context.Context) {
 			return
 		}
 	}
-	r.violation("Recover does not come to an end")
+	r.violation("Recover does not come to an end: %v", err)
 }
 
 func newTorture(t testing.TB, seed uint64, loss float64, open func(testing.TB, *network) backend,

@@ -339,7 +339,7 @@ var mutants = map[string]func(key string, u *guest.Update){
 		}
 	},
 	"a freeze does not check that the guest is open": func(_ string, u *guest.Update) {
-		if strings.HasPrefix(u.Set[".s"], "s") {
+		if strings.HasPrefix(u.Set[".s"], "f") {
 			delete(u.If, ".s")
 		}
 	},

@@ -190,7 +190,7 @@ func look(s *session, rdb redis.UniversalClient, pace *pace, bar *progress, of *
 	return nil
 }
 
-const fieldState = ".s" // of a guest: begins with s if frozen, with b if claimed; see docs/redis.md
+const fieldState = ".s" // of a guest: begins with f if frozen, with c if claimed; see docs/redis.md
 
 func isData(field string) bool {
 	return !strings.HasPrefix(field, ".") && !strings.HasPrefix(field, "!")
@@ -211,7 +211,7 @@ func (c *stats) guests(s *session, rdb redis.UniversalClient, pace *pace, bar *p
 				if life := life.Val(); 0 <= life && life <= c.ProvisionalTTL {
 					provisional++
 				}
-			case state[0] == 's':
+			case state[0] == 'f':
 				frozen++
 			default:
 				tombstones++

@@ -34,8 +34,8 @@ const (
 
 // The states of a guest: "" while it is open, then frozen for its owner, then claimed by its owner.
 const (
-	frozen  = "s"
-	claimed = "b"
+	frozen  = "f"
+	claimed = "c"
 
 	// Forgotten is the state of a guest that its visitor had erased. It is a tombstone without an
 	// owner: no copy of the guest's token brings it back, and no ticket finds anything.
