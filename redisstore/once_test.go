@@ -268,6 +268,46 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
+// The updates of a process whose clock is behind are remembered as long as those of others, not only
+// until the next update.
+func TestRingOfAClockBehind(t *testing.T) {
+	for _, script := range []string{"write", "update"} {
+		t.Run(script, func(t *testing.T) {
+			cfg := patient(t)
+			ahead := redisstore.New(server.Client(), cfg)
+			ahead.Advance(time.Hour)
+			add := guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}}
+			for range 7 {
+				apply(t, ahead, "k", add)
+			}
+			wire := &redistest.Faults{}
+			s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+			if script == "update" {
+				s.UpdateOnly()
+			}
+			get(t, s, "k")
+			sent := 0
+			wire.Lose = func(c redistest.Command) redistest.Loss {
+				if c.Name != "EVALSHA" {
+					return redistest.Nothing
+				}
+				switch sent++; sent {
+				case 2: // the first was too old
+					return redistest.Reply
+				case 3:
+					for range 6 {
+						apply(t, ahead, "k", add)
+					}
+				}
+				return redistest.Nothing
+			}
+			if res := apply(t, s, "k", add); res.Fields["n"] != "14" || sent != 3 {
+				t.Errorf("the repetition answers %+v after %d scripts, want 14 after 3", res, sent)
+			}
+		})
+	}
+}
+
 // An update that is too old for the ring, and whose first reply is lost, may have been applied for
 // all we know.
 func TestStaleAndLost(t *testing.T) {
