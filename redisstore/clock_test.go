@@ -126,3 +126,20 @@ func TestTimeRefused(t *testing.T) {
 		})
 	}
 }
+
+// When TIME is allowed again, the next Check lets the store ask for it.
+func TestTimeAllowedAgain(t *testing.T) {
+	srv := redistest.Single(t)
+	s := redisstore.New(tuned(t, srv.Addr, nil), patient(t))
+	for _, row := range []struct{ rule, want string }{
+		{"-time", "Redis refuses TIME"}, {"+time", ""}, {"-time", "Redis refuses TIME"},
+	} {
+		srv.Client().Do(ctx, "ACL", "SETUSER", "default", row.rule)
+		apply(t, s, "k", guest.Update{Stamp: "at", Once: true})
+		err := s.Check(ctx)
+		if (err == nil) != (row.want == "") ||
+			err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("Check after %s: %v, want %q", row.rule, err, row.want)
+		}
+	}
+}
