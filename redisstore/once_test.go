@@ -460,3 +460,25 @@ func TestCountsRecover(t *testing.T) {
 	apply(t, s, "k", guest.Update{UnsetPrefix: []string{"many/"}})
 	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 256}})
 }
+
+// Where the count of fields is lost, a record of one field has no field of the store's own. It keeps
+// its life when that field is removed.
+func TestLifeWithoutOwnField(t *testing.T) {
+	for _, script := range []string{"write", "update"} {
+		t.Run(script, func(t *testing.T) {
+			cfg := patient(t)
+			rdb := server.Client()
+			s := redisstore.New(rdb, cfg)
+			if script == "update" {
+				s.UpdateOnly()
+			}
+			key := cfg.Prefix + ":k"
+			rdb.HSet(ctx, key, "a", "1")
+			rdb.Expire(ctx, key, time.Hour)
+			apply(t, s, "k", guest.Update{Unset: []string{"a"}, Once: true})
+			if left := rdb.TTL(ctx, key).Val(); left < 59*time.Minute {
+				t.Errorf("the record lives for %v", left)
+			}
+		})
+	}
+}

@@ -105,14 +105,16 @@ own = char(floor(fields / 256), fields % 256,
   floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256, floor(bytes / 256) % 256, bytes % 256)
   .. sub(own, 7, at - 1) .. id .. sub(own, at, 54)
 
--- A full Redis refuses a script whose first write may take memory. A removal gives it back, so HDEL
--- comes first.
 if not has_default then call('HSET', key, default, ARGV[7]) end
 if value then
   call('HSET', key, name, value, '!', own)
 else
-  call('HDEL', key, name)
+  -- A full Redis refuses a script whose first write may take memory. A removal gives it back, so it
+  -- begins with a write that cannot take any, and that does nothing. The field goes last: a hash
+  -- without fields is gone, and its TTL with it.
+  call('HDEL', key, '!none')
   call('HSET', key, '!', own)
+  call('HDEL', key, name)
 end
 if creates and ARGV[10] ~= '0' then call('PEXPIRE', key, ARGV[10]) end
 return action == 'add' and value and {APPLIED, name, value} or APPLIED
