@@ -405,7 +405,7 @@ func TestNoRecordOfARing(t *testing.T) {
 	}
 }
 
-// The store's own field in Redis, as lua/update.lua describes it: what one release writes another
+// The store's own field in Redis, as lua/write.lua describes it: what one release writes another
 // has to read.
 func TestOwnField(t *testing.T) {
 	cfg := patient(t)
@@ -448,7 +448,7 @@ func TestOwnField(t *testing.T) {
 	}
 }
 
-// Beyond 65,535 fields nobody counts, but a record that shrinks again can be written to.
+// More than 65,535 fields are not counted, but a record that shrinks again can be written to.
 func TestCountsRecover(t *testing.T) {
 	s := redisstore.New(server.Client(), patient(t))
 	const n = 66_000
