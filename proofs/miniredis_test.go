@@ -44,6 +44,9 @@ func TestMiniredis(t *testing.T) {
 			t.Skip("miniredis v2.40.0: SCAN panics if the pattern of MATCH is not UTF-8 " +
 				"(patternRE in keys.go compiles it as a regexp)")
 		}
+		if strings.HasSuffix(t.Name(), "/the_longest_ttl") {
+			t.Skip("miniredis v2.40.0: a TTL of more than 292 years overflows a time.Duration")
+		}
 		return s
 	})
 	if err := s.Check(t.Context()); err != nil {

@@ -9,7 +9,8 @@ import (
 )
 
 // Where the time of an update comes from, in the order in which the store tries them. Some services
-// refuse TIME in scripts, and some administrators refuse it at all. The store remembers it.
+// refuse TIME in scripts, and some administrators refuse it at all. The store remembers it until
+// the next Check.
 const (
 	timeInScripts   int32 = iota
 	timeByCommand         // TIME before the script, one more round trip
@@ -19,7 +20,7 @@ const (
 // now returns the time for a script that cannot ask for it.
 func (s *Store) now(ctx context.Context, key string) (milliseconds string, err error) {
 	now := time.Now()
-	if s.timeSource.Load() == timeByCommand {
+	if s.timeSource.Load() != timeOfProcesses { // Check may have reset it meanwhile
 		var to processor = s.rdb
 		switch s.rdb.(type) {
 		case *redis.ClusterClient, *redis.Ring:

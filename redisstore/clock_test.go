@@ -126,3 +126,66 @@ func TestTimeRefused(t *testing.T) {
 		})
 	}
 }
+
+// When TIME is allowed again, the next Check lets the store ask for it.
+func TestTimeAllowedAgain(t *testing.T) {
+	srv := redistest.Single(t)
+	s := redisstore.New(tuned(t, srv.Addr, nil), patient(t))
+	for _, row := range []struct{ rule, want string }{
+		{"-time", "Redis refuses TIME"}, {"+time", ""}, {"-time", "Redis refuses TIME"},
+	} {
+		srv.Client().Do(ctx, "ACL", "SETUSER", "default", row.rule)
+		apply(t, s, "k", guest.Update{Stamp: "at", Once: true})
+		err := s.Check(ctx)
+		if (err == nil) != (row.want == "") ||
+			err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("Check after %s: %v, want %q", row.rule, err, row.want)
+		}
+	}
+}
+
+// A Redis that is busy and so does not answer TIME has not refused it for ever.
+func TestTimeWhenBusy(t *testing.T) {
+	const ahead = 3 * time.Hour
+	srv := redistest.Single(t)
+	srv.Client().Do(ctx, "ACL", "SETUSER", "default", "-time")
+	rdb := tuned(t, srv.Addr, nil)
+	busy := true
+	rdb.AddHook(refusesTime(func() error {
+		if !busy {
+			return nil
+		}
+		busy = false
+		return refusal("BUSY Redis is busy running a script.")
+	}))
+	rdb.AddHook(answersTime(func() time.Time { return time.Now().Add(ahead) }))
+	s := redisstore.New(rdb, patient(t))
+	res := apply(t, s, "k", guest.Update{Stamp: "at", Once: true})
+	if off := time.Until(res.Now); busy || off < ahead-time.Minute {
+		t.Errorf("stamped %v from now, want %v", off, ahead)
+	}
+}
+
+// refusesTime is a hook that answers TIME with an error, if there is one.
+type refusesTime func() error
+
+func (refusesTime) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (refusesTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (f refusesTime) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "time" {
+			if err := f(); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A refusal is an error reply of Redis.
+type refusal string
+
+func (e refusal) Error() string { return string(e) }
+func (refusal) RedisError()     {}

@@ -188,8 +188,11 @@ func timed(u guest.Update) bool { return u.Stamp != "" || !u.NotAfter.IsZero() }
 func exact(n int64) bool { return -1<<53 <= n && n <= 1<<53 }
 
 func milliseconds(ttl time.Duration) string {
-	roundedUp := (ttl + time.Millisecond - 1) / time.Millisecond // it lives at least that long
-	return strconv.FormatInt(int64(max(0, roundedUp)), 10)
+	n := ttl.Milliseconds()
+	if ttl%time.Millisecond > 0 {
+		n++ // it lives at least that long
+	}
+	return strconv.FormatInt(max(0, n), 10)
 }
 
 func count(n int) string { return strconv.Itoa(max(0, n)) }

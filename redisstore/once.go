@@ -49,9 +49,9 @@ func (m *sendMarker) MarshalBinary() ([]byte, error) {
 // String hides the argument from hooks that print commands.
 func (m *sendMarker) String() string { return "…" }
 
-// renumber gives the operation another ID, later than the time oldest.
-func (m *sendMarker) renumber(oldest int64) {
-	m.ids.catchUp(oldest)
+// renumber gives the operation another ID, later than the time latest.
+func (m *sendMarker) renumber(latest int64) {
+	m.ids.catchUp(latest)
 	m.arg = nil
 }
 

@@ -268,6 +268,46 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
+// The updates of a process whose clock is behind are remembered as long as those of others, not only
+// until the next update.
+func TestRingOfAClockBehind(t *testing.T) {
+	for _, script := range []string{"write", "update"} {
+		t.Run(script, func(t *testing.T) {
+			cfg := patient(t)
+			ahead := redisstore.New(server.Client(), cfg)
+			ahead.Advance(time.Hour)
+			add := guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}}
+			for range 7 {
+				apply(t, ahead, "k", add)
+			}
+			wire := &redistest.Faults{}
+			s := redisstore.New(tuned(t, server.Addr, wire), cfg)
+			if script == "update" {
+				s.UpdateOnly()
+			}
+			get(t, s, "k")
+			sent := 0
+			wire.Lose = func(c redistest.Command) redistest.Loss {
+				if c.Name != "EVALSHA" {
+					return redistest.Nothing
+				}
+				switch sent++; sent {
+				case 2: // the first was too old
+					return redistest.Reply
+				case 3:
+					for range 6 {
+						apply(t, ahead, "k", add)
+					}
+				}
+				return redistest.Nothing
+			}
+			if res := apply(t, s, "k", add); res.Fields["n"] != "14" || sent != 3 {
+				t.Errorf("the repetition answers %+v after %d scripts, want 14 after 3", res, sent)
+			}
+		})
+	}
+}
+
 // An update that is too old for the ring, and whose first reply is lost, may have been applied for
 // all we know.
 func TestStaleAndLost(t *testing.T) {
@@ -365,7 +405,7 @@ func TestNoRecordOfARing(t *testing.T) {
 	}
 }
 
-// The store's own field in Redis, as lua/update.lua describes it: what one release writes another
+// The store's own field in Redis, as lua/write.lua describes it: what one release writes another
 // has to read.
 func TestOwnField(t *testing.T) {
 	cfg := patient(t)
@@ -408,7 +448,7 @@ func TestOwnField(t *testing.T) {
 	}
 }
 
-// Beyond 65,535 fields nobody counts, but a record that shrinks again can be written to.
+// More than 65,535 fields are not counted, but a record that shrinks again can be written to.
 func TestCountsRecover(t *testing.T) {
 	s := redisstore.New(server.Client(), patient(t))
 	const n = 66_000
@@ -419,4 +459,26 @@ func TestCountsRecover(t *testing.T) {
 	apply(t, s, "k", guest.Update{Set: fields})
 	apply(t, s, "k", guest.Update{UnsetPrefix: []string{"many/"}})
 	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}, Quota: guest.Quota{Fields: 256}})
+}
+
+// Where the count of fields is lost, a record of one field has no field of the store's own. It keeps
+// its life when that field is removed.
+func TestLifeWithoutOwnField(t *testing.T) {
+	for _, script := range []string{"write", "update"} {
+		t.Run(script, func(t *testing.T) {
+			cfg := patient(t)
+			rdb := server.Client()
+			s := redisstore.New(rdb, cfg)
+			if script == "update" {
+				s.UpdateOnly()
+			}
+			key := cfg.Prefix + ":k"
+			rdb.HSet(ctx, key, "a", "1")
+			rdb.Expire(ctx, key, time.Hour)
+			apply(t, s, "k", guest.Update{Unset: []string{"a"}, Once: true})
+			if left := rdb.TTL(ctx, key).Val(); left < 59*time.Minute {
+				t.Errorf("the record lives for %v", left)
+			}
+		})
+	}
 }

@@ -14,7 +14,7 @@ type reply struct {
 	status int64
 	fields guest.Fields // of statusApplied and statusNotApplied
 	now    string       // the same: the time in Unix milliseconds, if the update needs it
-	detail string       // of an error: what is wrong; the time of the oldest operation remembered
+	detail string       // of an error: what is wrong; the time of the latest operation remembered
 }
 
 const (

@@ -103,7 +103,7 @@ func isRefusal(err error) bool {
 	_, ask := redis.IsAskError(err)
 	return moved || ask || redis.IsTryAgainError(err) || redis.IsClusterDownError(err) ||
 		redis.IsMasterDownError(err) || redis.IsLoadingError(err) || redis.IsMaxClientsError(err) ||
-		redis.IsReadOnlyError(err) ||
+		redis.IsReadOnlyError(err) || redis.HasErrorPrefix(err, "BUSY") ||
 		strings.Contains(err.Error(), "-READONLY ") // as scripts say it before Redis 7
 }
 

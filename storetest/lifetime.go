@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -64,6 +65,14 @@ var lifetime = []testCase{
 		t.pass(3 * short)
 		t.holds(dropped, guest.Fields{"b": "2"})
 		t.holds(expired, guest.Fields{"b": "2"})
+	}},
+	{"the longest ttl", duty7, func(t *tester) {
+		old, made := t.key("old"), t.key("made")
+		t.apply(old, guest.Update{Set: guest.Fields{"a": "1"}, TTL: time.Hour})
+		for _, k := range []string{old, made} {
+			t.apply(k, guest.Update{Set: guest.Fields{"a": "1"}, TTL: math.MaxInt64})
+			t.holds(k, guest.Fields{"a": "1"})
+		}
 	}},
 	{"ttl after another life", duty7, func(t *tester) { // that one was for ever
 		k := t.key("k")

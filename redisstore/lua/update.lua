@@ -139,14 +139,14 @@ local function update()
   -- Was this operation applied before? See write.lua.
   local at = 7
   if id ~= '' then
-    local time, other = time_of(id, 1), 0
+    local time = time_of(id, 1)
     while at < #own do
-      other = time_of(own, at)
+      local other = time_of(own, at)
       if other < time then break end
       if sub(own, at, at + 7) == id then return answer(APPLIED, {}, {}) end
       at = at + 8
     end
-    if at == 63 then return {STALE, decimal(other)} end
+    if at == 63 then return {STALE, decimal(time_of(own, 7))} end
   end
 
   local holds = not options.notafter or tonumber(now) <= tonumber(options.notafter)

@@ -19,7 +19,7 @@
 --   {0, name, value, ...}  not done, as the field in ARGV[5] is there: that, and for "add" also the
 --                          field in ARGV[3]
 --   {-1, time}             not done now, perhaps before: this operation is older than all seven
---                          that the record remembers, the oldest of which is of this time
+--                          that the record remembers, the latest of which is of this time
 --   {-2, message}          not done, as the record would be over its quota
 --   {-3, message}          not done, as there is no whole number to add to, or the sum is too large
 --
@@ -53,16 +53,16 @@ local own, had, has_default = old[1] or '\0\0\0\0\0\0', old[2], default == '' or
 
 -- Was this operation applied before? One that is older than all seven may have been, and forgotten.
 -- Times are compared as numbers, because < of strings follows the locale.
-local time, at, other = time_of(id, 1), 7, 0
+local time, at = time_of(id, 1), 7
 while at < #own do
-  other = time_of(own, at)
+  local other = time_of(own, at)
   if other < time then break end
   if sub(own, at, at + 7) == id then
     return action == 'add' and had and {APPLIED, name, had} or APPLIED
   end
   at = at + 8
 end
-if at == 63 then return {STALE, decimal(other)} end
+if at == 63 then return {STALE, decimal(time_of(own, 7))} end
 
 if barred ~= '' and old[3] then
   if action == 'add' and had then return {NOT_APPLIED, barred, old[3], name, had} end
@@ -105,14 +105,16 @@ own = char(floor(fields / 256), fields % 256,
   floor(bytes / 16777216) % 256, floor(bytes / 65536) % 256, floor(bytes / 256) % 256, bytes % 256)
   .. sub(own, 7, at - 1) .. id .. sub(own, at, 54)
 
--- A full Redis refuses a script whose first write may take memory. A removal gives it back, so HDEL
--- comes first.
 if not has_default then call('HSET', key, default, ARGV[7]) end
 if value then
   call('HSET', key, name, value, '!', own)
 else
-  call('HDEL', key, name)
+  -- A full Redis refuses a script whose first write may take memory. A removal gives it back, so it
+  -- begins with a write that cannot take any, and that does nothing. The field goes last: a hash
+  -- without fields is gone, and its TTL with it.
+  call('HDEL', key, '!none')
   call('HSET', key, '!', own)
+  call('HDEL', key, name)
 end
 if creates and ARGV[10] ~= '0' then call('PEXPIRE', key, ARGV[10]) end
 return action == 'add' and value and {APPLIED, name, value} or APPLIED
