@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// A User has an account. The zero User is nobody.
+// A User has an account. The zero User is none.
 type User struct {
 	ID    string
 	Email string // "" for those who signed up without
@@ -27,8 +27,8 @@ func (u User) Name() string { return cmp.Or(u.Email, u.Phone, "Member") }
 
 // accounts are the people who signed up.
 type accounts struct {
-	db     *sql.DB
-	nobody string // a hash that belongs to no account
+	db        *sql.DB
+	noAccount string // a hash that belongs to no account
 }
 
 // A mistake is what the visitor can put right in a form.
@@ -44,8 +44,8 @@ var (
 )
 
 func newAccounts(ctx context.Context, db *sql.DB) (*accounts, error) {
-	nobody, err := hashPassword(ctx, rand.Text())
-	return &accounts{db, nobody}, err
+	noAccount, err := hashPassword(ctx, rand.Text())
+	return &accounts{db, noAccount}, err
 }
 
 // signUp makes an account.
@@ -84,7 +84,7 @@ func (a *accounts) logIn(ctx context.Context, email, password string) (User, err
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return User{}, err
 	}
-	hash := cmp.Or(user.password, a.nobody) // the account may have no password either
+	hash := cmp.Or(user.password, a.noAccount) // the account may have no password either
 	ok, err := checkPassword(ctx, hash, password)
 	if err != nil {
 		return User{}, err

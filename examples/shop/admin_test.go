@@ -108,7 +108,7 @@ func TestAdmin(t *testing.T) {
 		shot(b, "/admin", "../../docs/admin.png")
 	}
 
-	// Who looks is not counted, and is nobody's guest.
+	// Who looks is not counted, and is not a guest.
 	res, err := http.Get(s.url + "/admin")
 	if err != nil {
 		t.Fatal(err)

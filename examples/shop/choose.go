@@ -17,7 +17,7 @@ import (
 type choice string
 
 const (
-	keepBoth    choice = "both" // as Cart is declared, and so for whoever is not asked
+	keepBoth    choice = "both" // as Cart is declared, and so for a visitor who is not asked
 	keepBrowser choice = "browser"
 	keepAccount choice = "account"
 )

@@ -61,7 +61,7 @@ func TestChoiceIsAskedOnlyForTwoCarts(t *testing.T) {
 	c.post("/cart/fern/more")
 	c.shows(c.post("/login", "email", ada, "password", password, "ask", "yes"), "Your item moved to your account.")
 
-	// Nobody chooses without having logged in, nor twice.
+	// A visitor who has not logged in cannot choose, and no visitor chooses twice.
 	stranger := s.client(t)
 	stranger.get("/")
 	if page := stranger.post("/choose", "keep", "account"); strings.Contains(page, ada) {

@@ -112,7 +112,7 @@ func (s *shop) sendCode(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.cookies.set(w, askerCookie, asker, codeLife)
-	if err := s.sms.Text(r.Context(), phone, code+" is your code for Windowsill. Give it to nobody."); err != nil {
+	if err := s.sms.Text(r.Context(), phone, code+" is your code for Windowsill. Give it to no one."); err != nil {
 		fail(w, r, err)
 		return
 	}

@@ -72,7 +72,7 @@ type Message struct {
 	At                time.Time
 }
 
-// An outbox keeps what a development shop would send, for everybody to read.
+// An outbox keeps what a development shop would send, for all to read.
 type outbox struct {
 	mu       sync.Mutex
 	messages []Message

@@ -13,7 +13,7 @@ const (
 )
 
 // known are the browsers that have signed in: each remembers, by a random token, the account that it was last signed in
-// to, also after a logout. It signs nobody in. It only counts such a browser's logins apart from those of strangers, who
+// to, also after a logout. It signs no one in. It only counts such a browser's logins apart from those of strangers, who
 // else could use up what an account may try, and keep its owner out (OWASP, "Slow Down Online Guessing Attacks with
 // Device Cookies").
 type known struct {

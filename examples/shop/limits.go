@@ -71,7 +71,7 @@ func (l limits) allow(ctx context.Context, uses ...use) (wait time.Duration, err
 	return 0, tx.Commit()
 }
 
-// limited counts a form that is sent, and answers it if that is too often. Whoever is counted apart, by a token that
+// limited counts a form that is sent, and answers it if that is too often. A browser that is counted apart, by a token that
 // strangers do not have, cannot be kept out by them, however many they are.
 func (s *shop) limited(w http.ResponseWriter, r *http.Request, l formLimits, about, apart string) bool {
 	uses := []use{{l.form, l.all}, {l.form + " by " + s.client(r), l.client}}
@@ -107,7 +107,7 @@ func inMinutes(wait time.Duration) string {
 }
 
 // client is whose request it is: an IPv4 address or an IPv6 /64, as networks hand them out. Behind a proxy all requests
-// have its address, and the visitor's is in a header. Anybody can send such a header, so only the one is believed
+// have its address, and the visitor's is in a header. Any client can send such a header, so only the one is believed
 // that the proxy sets, and of several addresses in it the last one, which is what the proxy has seen.
 func (s *shop) client(r *http.Request) string {
 	text := r.RemoteAddr

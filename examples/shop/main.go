@@ -42,7 +42,7 @@ type settings struct {
 
 func main() {
 	var flags settings
-	flag.BoolVar(&flags.dev, "dev", false, "for trying it on this machine: plain http, and mails, SMS and counts for everybody to read")
+	flag.BoolVar(&flags.dev, "dev", false, "for trying it on this machine: plain http, and mails, SMS and counts for all to read")
 	flag.StringVar(&flags.addr, "addr", "", "address to listen on (default "+usualAddr+", or with -dev a free port if that is taken)")
 	flag.StringVar(&flags.redis, "redis", "", "keep guest data in this Redis, such as redis://localhost:6379, not in memory")
 	flag.StringVar(&flags.file, "db", "", "keep accounts and orders in this SQLite file, not in memory")
@@ -63,7 +63,7 @@ func main() {
 }
 
 // check says what is missing. What the shop is for is said and not guessed: a shop that listens on this machine only
-// may be behind a proxy, for everybody.
+// may be behind a proxy, for all clients.
 func (f settings) check() error {
 	if !f.dev && (f.url == "" || f.clientHeader == "") {
 		return errors.New(`say what it is for:

@@ -77,7 +77,7 @@ func (o *oauth) identify(ctx context.Context, code string, f flow) (id identity,
 		return id, err
 	}
 	if info.Subject != idToken.Subject {
-		return id, errors.New("the user info is about somebody else")
+		return id, errors.New("the user info is about another user")
 	}
 	id = identity{Issuer: idToken.Issuer, Subject: idToken.Subject}
 	if email, ok := normalEmail(info.Email); ok && info.EmailVerified {
@@ -149,7 +149,7 @@ func (s *shop) startOAuth(w http.ResponseWriter, r *http.Request) {
 }
 
 // bringOAuth takes an answer with response_mode=form_post. The provider's page sends it, so no Lax cookie comes along
-// and it could be anybody's: a page of an attacker who wants this browser in the attacker's account sends the same.
+// and any page could have sent it: a page of an attacker who wants this browser in the attacker's account sends the same.
 // It is only kept. The redirect is a GET, which does carry the cookies, and so ends in the browser that started.
 // (Cookies with SameSite=None would come along, but only over https and not where browsers block third parties'.)
 func (s *shop) bringOAuth(w http.ResponseWriter, r *http.Request) {

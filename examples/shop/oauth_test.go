@@ -165,7 +165,7 @@ func TestOAuthWithoutTheGuestsCookie(t *testing.T) {
 
 var hidden = regexp.MustCompile(`name="(\w+)" value="([^"]*)"`)
 
-// With form_post the answer is a form that anybody can send from anywhere. It signs in where the flow was started.
+// With form_post the answer is a form that any page can send. It signs in where the flow was started.
 func TestFormPostFromElsewhere(t *testing.T) {
 	s := newTrouble(t)
 	s.withGardenID(t)

@@ -21,7 +21,7 @@ func TestReceiptInWords(t *testing.T) {
 		kinds []guest.KindReceipt
 		want  string
 	}{
-		{"nobody was here before", nil, ""},
+		{"no guest was here before", nil, ""},
 		{"the first item", []guest.KindReceipt{cart(guest.Moved, 1, 0, 1)}, "Your item moved to your account."},
 		{"items to a new account", []guest.KindReceipt{cart(guest.Moved, 3, 0, 3)}, "Your 3 items moved to your account."},
 		{"items on top", []guest.KindReceipt{cart(guest.Merged, 3, 2, 5)}, "3 items from this browser were added to the 2 you had."},

@@ -24,7 +24,7 @@ type shop struct {
 	orders   orders
 	cookies  cookies
 
-	dev          bool   // for its developers: plain http, and pages for everybody to read
+	dev          bool   // for its developers: plain http, and pages for all to read
 	url          string // where visitors find the shop, for links in mails; never taken from a request
 	clientHeader string // in which the proxy says whose request it is; "" if there is no proxy
 
@@ -105,12 +105,12 @@ func (s *shop) handler() http.Handler {
 
 	site := http.NewServeMux()
 	site.Handle("/", visitors)
-	site.Handle("GET /static/", assets()) // the same for everybody: no visitor, and caches may keep it
+	site.Handle("GET /static/", assets()) // the same for all: no visitor, and caches may keep it
 	if s.tally != nil {
 		site.HandleFunc("GET /admin", s.showAdmin)
 	}
 	protection := http.NewCrossOriginProtection()
-	// This one comes from the OpenID provider's page, and signs nobody in.
+	// This one comes from the OpenID provider's page, and signs no one in.
 	protection.AddInsecureBypassPattern("POST " + oauthCallback)
 	return onlyFor(s.serves, protection.Handler(http.MaxBytesHandler(site, 16<<10)))
 }

@@ -100,7 +100,7 @@ func (s *shop) passwordLimited(w http.ResponseWriter, r *http.Request) bool {
 	return s.limited(w, r, passwordLimits, email, s.known.browser(r, email))
 }
 
-// logOut ends the session. The guest cookie went when the guest was claimed, so whoever comes next with this browser
+// logOut ends the session. The guest cookie went when the guest was claimed, so the next visitor with this browser
 // is a new guest.
 func (s *shop) logOut(w http.ResponseWriter, r *http.Request) {
 	if err := s.sessions.end(w, r); err != nil {

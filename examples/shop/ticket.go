@@ -29,7 +29,7 @@ const strandedText = "What was kept where you started cannot be reached just now
 func whyNot(err error) []string {
 	switch {
 	case errors.Is(err, guest.ErrTicket):
-		return []string{"What was kept where you started did not come along: the link or code for it was changed, is too old, or is meant for somebody else."}
+		return []string{"What was kept where you started did not come along: the link or code for it was changed, is too old, or is meant for another address."}
 	case errors.Is(err, guest.ErrGone):
 		return []string{"What was kept where you started is gone: it was too old, or erased there."}
 	case errors.Is(err, guest.ErrClaimed):

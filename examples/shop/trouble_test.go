@@ -146,7 +146,7 @@ func TestMailScannersOpenLinksFirst(t *testing.T) {
 	}
 }
 
-// Between asking for the link and opening it, somebody else logs in where it started.
+// Between asking for the link and opening it, another user logs in where it started.
 func TestGuestOfAnotherPerson(t *testing.T) {
 	s := newTrouble(t)
 	here, token, ticket := s.starter(t, ada)
@@ -236,7 +236,7 @@ func swapDigit(digit string) string {
 	return "0"
 }
 
-// Whoever signs up with somebody else's address, and waits with a login that is not quite done, is not let in by it once
+// A user who signs up with the address of another one, and waits with a login that is not quite done, is not let in by it once
 // the owner has come.
 func TestTheOwnersProofEndsLoginsUnderWay(t *testing.T) {
 	type finish func() *httptest.ResponseRecorder
@@ -388,7 +388,7 @@ func (c *client) withTwoCarts() {
 	c.post("/cart/fern/more")
 }
 
-// Whoever signs up with somebody else's address is out once its owner comes.
+// A user who signed up with the address of another one is out once its owner comes.
 func TestAddressesAreTheirOwners(t *testing.T) {
 	s := newTrouble(t)
 	squatter := s.client(t)

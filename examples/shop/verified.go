@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// byEmail returns the account of whoever has just shown that this address is theirs, and makes one if there is none.
+// byEmail returns the account of the user who has just shown that this address is theirs, and makes one if there is none.
 func (a *accounts) byEmail(ctx context.Context, email string) (user User, isNew bool, err error) {
 	err = transact(ctx, a.db, func(tx *sql.Tx) error {
 		user, isNew, err = ofEmail(ctx, tx, email)
@@ -29,7 +29,7 @@ func ofEmail(ctx context.Context, tx *sql.Tx, email string) (user User, isNew bo
 	if err != nil || verified {
 		return user, false, err
 	}
-	// Whoever signed up with this address may have been anybody, who waits for its owner to come: from now on only
+	// The user who signed up with this address may have been another one, who waits for its owner to come: from now on only
 	// the owner gets in. Logins under way end with the password that they have shown.
 	user.password = ""
 	for _, query := range []string{

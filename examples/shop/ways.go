@@ -12,7 +12,7 @@ import (
 	"github.com/guestkit/guest/examples/shop/gardenid"
 )
 
-// open opens the ways to sign in that need somebody else: a mail server, an OpenID provider. In development the shop
+// open opens the ways to sign in that need another server: a mail server, an OpenID provider. In development the shop
 // has its own.
 func (s *shop) open(ctx context.Context, flags settings) (err error) {
 	if flags.smtp != "" {

@@ -1,4 +1,4 @@
-// Package gardenid is an OpenID provider for development: it believes whoever says what their e-mail address is. The
+// Package gardenid is an OpenID provider for development: it believes every user about their e-mail address. The
 // protocol is zitadel/oidc's, its storage that module's example; this package adds the page that asks for consent.
 package gardenid
 
@@ -79,7 +79,7 @@ func (c *consent) answer(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, op.AuthCallbackURL(c.provider)(r.Context(), id), http.StatusFound)
 }
 
-// people is whoever has come by. Their password is "".
+// people are all users who have come by. Their password is "".
 type people struct {
 	mu    sync.Mutex
 	known map[string]*storage.User // by ID
