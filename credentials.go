@@ -258,7 +258,7 @@ func (c *cookies) lines(
 			}
 			lines = append(lines, headerLine{"Set-Cookie", name + "=" + value + attributes})
 		}
-		if brought.byHeader { // scripts can read it, so it is sent to those who ask for it
+		if brought.byHeader && !tell.endHeader { // scripts can read it: only for clients that ask for it
 			value, err := c.keyring.Sign(c.Name, t)
 			if err != nil {
 				return nil, err
