@@ -102,7 +102,9 @@ func (m *Manager) Preview(ctx context.Context, accountID string) (Receipt, error
 	if v == nil {
 		return receipt, ErrNoVisitor
 	}
-	who, err := v.proven(ctx)
+	v.mu.Lock()
+	who, err := v.who, v.unproven() // a preview is no claim, so Hooks.Refused is not called
+	v.mu.Unlock()
 	if err != nil || who.state == noGuest {
 		return receipt, err
 	}

@@ -268,7 +268,8 @@ func (c *cookies) lines(
 			}
 			lines = append(lines, headerLine{"Set-Cookie", name + "=" + value + attributes})
 		}
-		if brought.byHeader { // scripts can read it, so only clients that use it get it
+		// Scripts can read it, so only clients that use it get it. An empty one says that it is over.
+		if brought.byHeader && !changes.endHeader {
 			value, err := c.keyring.Sign(c.Name, t)
 			if err != nil {
 				return nil, err

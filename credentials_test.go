@@ -889,6 +889,43 @@ func TestConfig_Header(t *testing.T) {
 		}
 	})
 
+	// A sibling has absorbed the guest, which shows when data are read, and then the sibling is
+	// claimed. The response names no token beside the empty one, which says that it is over.
+	t.Run("a claim of an absorbed guest", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			c := guest.Config{Store: memstore.New(memstore.Config{}), Header: "X-Guest"}
+			one, other := newManager(t, c), newManager(t, c)
+			serve := func(m *guest.Manager, cookie string, token []string, f http.HandlerFunc) http.Header {
+				time.Sleep(time.Second) // on the bubble's clock: the guests are of different ages
+				r := httptest.NewRequest("POST", "/", nil)
+				r.Header.Set("Cookie", cookie)
+				if token != nil {
+					r.Header["X-Guest"] = token
+				}
+				w := httptest.NewRecorder()
+				m.Middleware(f).ServeHTTP(w, r)
+				return w.Result().Header
+			}
+			older := at(one, "", adds("tea"))
+			first := serve(one, "", []string{""}, adds("nut"))["X-Guest"]
+			second := serve(one, "", first, adds("nut"))
+			main, _, _ := strings.Cut(second.Get("Set-Cookie"), ";")
+			serve(one, older+"; "+main, nil, adds("tea")) // the older guest absorbs the other
+			got := serve(other, "", second["X-Guest"], func(w http.ResponseWriter, r *http.Request) {
+				if cart, err := Cart.All(r.Context()); err != nil || cart["nut"] != 2 {
+					t.Errorf("the sibling's cart: %v, %v", cart, err)
+				}
+				if receipt, err := other.Claim(w, r, "ann"); err != nil || !receipt.Claimed {
+					t.Errorf("%+v, %v", receipt, err)
+				}
+			})["X-Guest"]
+			if !slices.Equal(got, []string{""}) {
+				t.Errorf("%d tokens %q, want an empty one", len(got), got)
+			}
+		})
+	})
+
 	// An app has an Origin of its own and keeps the token in the header. Its first request may be a
 	// POST, and it may claim by ClaimHandler, even after the middleware has claimed. A page of
 	// another site, which cannot send the header, may not.

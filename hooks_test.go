@@ -341,6 +341,9 @@ func TestHooks_Refused(t *testing.T) {
 	s.mux.HandleFunc("POST /ticket/{user}", func(w http.ResponseWriter, r *http.Request) {
 		s.guests.ClaimTicket(w, r, "no ticket", "ann@example.com", r.PathValue("user"))
 	})
+	s.mux.HandleFunc("POST /preview/{user}", func(w http.ResponseWriter, r *http.Request) {
+		s.guests.Preview(r.Context(), r.PathValue("user"))
+	})
 	first, second := s.browser(), s.browser()
 	for _, b := range []*browser{first, second} {
 		b.page()
@@ -363,10 +366,39 @@ func TestHooks_Refused(t *testing.T) {
 			[]string{"refused: " + guest.RefusedCrossOrigin}},
 		{"/ticket/ann", []string{"Cookie", cookieHeader(first)},
 			[]string{"refused: " + guest.RefusedTicket}},
+		// A preview is no claim.
+		{"/preview/ann", []string{"Cookie", cookieHeader(first), "Sec-Fetch-Site", "cross-site"}, nil},
 	} {
 		s.browser().request("POST", tt.path, tt.header...)
 		if got := l.take(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s %v: %q, want %q", tt.path, tt.header, got, tt.want)
+		}
+	}
+}
+
+// The context of a hook has the visitor, and the hook may ask it who it is.
+func TestHooks_RefusedAsksTheVisitor(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := newSite(t, func(c *guest.Config) {
+		c.Hooks.Refused = func(ctx context.Context, _ string) {
+			if guest.FromContext(ctx).IsGuest() {
+				asked.Add(1)
+			}
+		}
+	})
+	s.forgetting().mux.HandleFunc("POST /ask-ticket", func(w http.ResponseWriter, r *http.Request) {
+		s.guests.Ticket(r.Context(), "ann@example.com", time.Minute)
+	})
+	first, b := s.browser(), s.browser()
+	first.page()
+	first.page()
+	cookie := cookieHeader(first)
+	b.Timeout = 10 * time.Second
+	for i, path := range []string{"/login/ann", "/forget", "/ask-ticket"} {
+		b.request("POST", path, "Cookie", cookie, "Sec-Fetch-Site", "cross-site")
+		if got := asked.Load(); got != int64(i+1) {
+			t.Errorf("after %s the hook has met %d guests, want %d", path, got, i+1)
 		}
 	}
 }

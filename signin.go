@@ -149,12 +149,11 @@ func (v *Visitor) named(id token.ID) []credential {
 // discarded. The error is [ErrAmbiguous] or [ErrCrossOrigin] if the request does not prove that the
 // guests are its own.
 func (v *Visitor) ownGuests(ctx context.Context) ([]credential, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if err := v.unproven(); err != nil {
-		v.refuse(ctx, err)
+	if _, err := v.proven(ctx); err != nil { // without the lock: Hooks.Refused may ask the visitor
 		return nil, err
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.discardUnlessKept() {
 		return []credential{{Token: v.who.guest}}, nil
 	}
