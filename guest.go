@@ -507,8 +507,11 @@ func (v *Visitor) writeHeader(header http.Header) {
 func (v *Visitor) renderLines() {
 	if v.who.changes.unrendered {
 		v.who.changes.unrendered = false
-		err := v.header.setLines(&v.who, &v.brought, v.request.URL.Path)
-		if err != nil {
+		path := "/"
+		if u := v.request.URL; u != nil { // a request that was made by hand may have none
+			path = u.Path
+		}
+		if err := v.header.setLines(&v.who, &v.brought, path); err != nil {
 			v.site.warn("a guest token was not signed", err)
 		}
 	}

@@ -45,6 +45,7 @@ func (m *Manager) Identify(w http.ResponseWriter, r *http.Request) *http.Request
 type Exchange struct {
 	Request *http.Request // with the visitor in its context
 	v       *Visitor      // nil: a Middleware of this Manager further out handles the request
+	watched bool
 }
 
 // Begin decides who sent the request and writes the response's header. The Exchange keeps the
@@ -55,14 +56,15 @@ func (m *Manager) Begin(header http.Header, r *http.Request) Exchange {
 	}
 	v := m.site.recognise(r, m.account)
 	v.renderLines()
-	v.header.begin(header, v.mayNeedHeader())
+	watched := v.mayNeedHeader()
+	v.header.begin(header, watched)
 	v.ctx = visitorContext{r.Context(), v}
-	return Exchange{r.WithContext(&v.ctx), v}
+	return Exchange{r.WithContext(&v.ctx), v, watched}
 }
 
 // Watched reports whether the header may still have to change before it is sent. If not, a writer
 // need not be wrapped, and Commit only restores our lines and Vary if others have changed them.
-func (x Exchange) Watched() bool { return x.v != nil && x.v.header.phase != fixed }
+func (x Exchange) Watched() bool { return x.watched }
 
 // Writer returns a writer that calls Commit and Inform, for frameworks that write to an
 // [http.ResponseWriter]. It has the optional methods of w (http.Flusher, http.Hijacker,
