@@ -17,8 +17,9 @@ type User struct {
 	Email string // "" for those who signed up without
 	Phone string
 
-	// password is the hash that the account had when the user showed who they are. They are signed in only while it has
-	// it: a proof ends with the password, also one of a login that is under way.
+	// password is the hash that the account had when the user showed who they are. They are signed
+	// in only while it has it: a proof ends with the password, also one of a login that is under
+	// way.
 	password string
 }
 
@@ -76,7 +77,8 @@ func (a *accounts) signUp(ctx context.Context, email, password string) (User, er
 	return user, nil
 }
 
-// logIn returns the user whose password this is. It takes as long for an e-mail address that is unknown.
+// logIn returns the user whose password this is. It takes as long for an e-mail address that is
+// unknown.
 func (a *accounts) logIn(ctx context.Context, email, password string) (User, error) {
 	email, _ = normalEmail(email)
 	user := User{Email: email}

@@ -13,8 +13,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// A tally counts what the hooks tell, since this process started. A site of several processes has adapters/promguest
-// for that, and its dashboard.
+// A tally counts what the hooks tell, since this process started. A site of several processes has
+// adapters/promguest for that, and its dashboard.
 type tally struct {
 	mu      sync.Mutex
 	since   time.Time
@@ -116,8 +116,8 @@ func (t *tally) dashboard() dashboard {
 	}
 }
 
-// A funnel is drawn from left to right: a block for each stage, as high as its share of the largest, and what joins it
-// to the next one.
+// A funnel is drawn from left to right: a block for each stage, as high as its share of the
+// largest, and what joins it to the next one.
 type funnel struct {
 	Stages []stage
 	Joins  []string // paths

@@ -63,7 +63,8 @@ var sharedChromium = sync.OnceValues(func() (context.Context, error) {
 		chromedp.NoSandbox, // root has none; it opens nothing but the shop
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
-		// Each window has an address bar whose popups are pages, too. They take half of the CPU time.
+		// Each window has an address bar whose popups are pages, too. They take half of the CPU
+		// time.
 		chromedp.Flag("disable-features", "Translate,WebUIOmniboxPopup,WebUIOmniboxAimPopup"),
 		chromedp.WindowSize(1280, 900),
 	)

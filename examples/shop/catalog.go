@@ -55,7 +55,8 @@ type Line struct {
 
 func (l Line) Total() Cents { return Cents(l.Amount) * l.Price }
 
-// linesOf returns the lines of a cart in the order of the catalog. What is not sold any more is left out.
+// linesOf returns the lines of a cart in the order of the catalog. What is not sold any more is
+// left out.
 func linesOf(cart map[string]int64) (lines []Line) {
 	for i := range catalog {
 		p := &catalog[i]

@@ -61,8 +61,9 @@ func (s *shop) bothHaveCarts(r *http.Request, user User) bool {
 	return cart.GuestTotal > 0 && cart.AccountTotal > 0
 }
 
-// choices are the members who have shown who they are and are asked before they are signed in: as soon as they are,
-// what the browser holds is the account's. A choice ends with the password that the account had then.
+// choices are the members who have shown who they are and are asked before they are signed in: as
+// soon as they are, what the browser holds is the account's. A choice ends with the password that
+// the account had then.
 type choices struct{ db *sql.DB }
 
 const (

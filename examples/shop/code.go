@@ -18,8 +18,8 @@ const (
 	askerCookie = "asker"
 )
 
-// codes are those that were sent by SMS, one for a number. With each goes the ticket of the guest that asked for it,
-// as a code may be typed on another device.
+// codes are those that were sent by SMS, one for a number. With each goes the ticket of the guest
+// that asked for it, as a code may be typed on another device.
 type codes struct{ db *sql.DB }
 
 var errCode = &mistake{"code", "This is not the code that was sent last, or it is older than 10 minutes."}

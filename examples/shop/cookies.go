@@ -27,7 +27,8 @@ func (c cookies) get(r *http.Request, name string) string {
 
 func (c cookies) clear(w http.ResponseWriter, name string) { c.set(w, name, "", -time.Second) }
 
-// name adds the prefix that keeps subdomains from setting the cookie; browsers take it over https only.
+// name adds the prefix that keeps subdomains from setting the cookie; browsers take it over https
+// only.
 func (c cookies) name(name string) string {
 	if c.insecure {
 		return name

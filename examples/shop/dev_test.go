@@ -27,7 +27,8 @@ func openPublicShop(t *testing.T) *shop {
 	return s
 }
 
-// No sign-in guards the outbox and the counts. A shop that visitors reach has none, also if it listens on loopback.
+// No sign-in guards the outbox and the counts. A shop that visitors reach has none, also if it
+// listens on loopback.
 func TestWithoutDevNobodyReadsTheOutbox(t *testing.T) {
 	s := openPublicShop(t)
 	server := httptest.NewServer(s.handler()) // on 127.0.0.1, as behind nginx
@@ -90,7 +91,8 @@ func TestSettingsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// A page of another site can make its own name lead here, and is then of one origin with what it gets (DNS rebinding).
+// A page of another site can make its own name lead here, and is then of one origin with what it
+// gets (DNS rebinding).
 func TestOtherHostsAreNotServed(t *testing.T) {
 	dev, public := newTrouble(t), openPublicShop(t)
 	dev.shop.url = "http://shop.test:8080"

@@ -9,8 +9,8 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// What the shop keeps for a visitor. The same calls act on a guest's data and on a member's; the rules say what
-// becomes of both when a guest signs in to an account that has some already.
+// What the shop keeps for a visitor. The same calls act on a guest's data and on a member's; the
+// rules say what becomes of both when a guest signs in to an account that has some already.
 var (
 	Cart   = guest.NewCounters("cart", guest.EachItem(guest.Sum[int64]))
 	Wishes = guest.NewMap("wishes", guest.EachItem(earlier))
@@ -32,7 +32,8 @@ func newGuests(store guest.Store, secrets [][]byte, insecure bool, hooks guest.H
 		Data:    []guest.Kind{Cart, Wishes, Theme},
 		Account: func(r *http.Request) string { return userOf(r).ID },
 
-		// Without https a browser would not send a Secure cookie back. Only for development on this machine.
+		// Without https a browser would not send a Secure cookie back. Only for development on this
+		// machine.
 		Cookie: guest.Cookie{Insecure: insecure},
 		Hooks:  hooks,
 	})
@@ -60,8 +61,8 @@ func load(ctx context.Context) (k kept, err error) {
 // mostOfOne is how many of one plant fit into a cart.
 const mostOfOne = 50
 
-// addToCart adds n, which may be negative, in one atomic step: additions from two tabs are never lost. What they
-// overshoot together is put back the same way.
+// addToCart adds n, which may be negative, in one atomic step: additions from two tabs are never
+// lost. What they overshoot together is put back the same way.
 func addToCart(ctx context.Context, sku string, n int64) error {
 	amount, err := Cart.Add(ctx, sku, n)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// onlyFor serves requests that are for one of these hosts, by any port. A page of evil.example whose name is made to
-// lead here, to 127.0.0.1 or behind the proxy, is of the same origin as what it gets from here (DNS rebinding): all
-// that tells it apart is the Host that the browser sends.
+// onlyFor serves requests that are for one of these hosts, by any port. A page of evil.example
+// whose name is made to lead here, to 127.0.0.1 or behind the proxy, is of the same origin as what
+// it gets from here (DNS rebinding): all that tells it apart is the Host that the browser sends.
 func onlyFor(serves func(host string) bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !serves((&url.URL{Host: strings.ToLower(r.Host)}).Hostname()) {
@@ -20,8 +20,8 @@ func onlyFor(serves func(host string) bool, next http.Handler) http.Handler {
 	})
 }
 
-// serves reports whether the shop is found at this host: that of its address, and in development any name of this machine
-// for itself.
+// serves reports whether the shop is found at this host: that of its address, and in development
+// any name of this machine for itself.
 func (s *shop) serves(host string) bool {
 	if u, err := url.Parse(s.url); err == nil && host != "" && host == strings.ToLower(u.Hostname()) {
 		return true

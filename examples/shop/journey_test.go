@@ -247,8 +247,8 @@ func TestJourney(t *testing.T) {
 	})
 }
 
-// The back button after a logout, as on a shared computer. Browsers keep whole pages for it, whatever their max-age and
-// Vary, but for pages that say no-store.
+// The back button after a logout, as on a shared computer. Browsers keep whole pages for it,
+// whatever their max-age and Vary, but for pages that say no-store.
 func TestBackAfterLogout(t *testing.T) {
 	t.Run("by no-store alone", func(t *testing.T) {
 		b := signedInWithAFern(t, func(h http.Header) { h.Del("Clear-Site-Data") })
@@ -261,8 +261,9 @@ func TestBackAfterLogout(t *testing.T) {
 		b.lacks("#line-fern")
 	})
 
-	// A page that says no more than private is ended by Clear-Site-Data. This takes the pages that were left before; that of
-	// the logout button itself is only now put by, so no-store is what counts.
+	// A page that says no more than private is ended by Clear-Site-Data. This takes the pages that
+	// were left before; that of the logout button itself is only now put by, so no-store is what
+	// counts.
 	t.Run("by Clear-Site-Data alone", func(t *testing.T) {
 		b := signedInWithAFern(t, func(h http.Header) {
 			if strings.Contains(h.Get("Cache-Control"), "no-store") {

@@ -12,10 +12,10 @@ const (
 	knownLife   = 180 * 24 * time.Hour
 )
 
-// known are the browsers that have signed in: each remembers, by a random token, the account that it was last signed in
-// to, also after a logout. It signs no one in. It only counts such a browser's logins apart from those of strangers, who
-// else could use up what an account may try, and keep its owner out (OWASP, "Slow Down Online Guessing Attacks with
-// Device Cookies").
+// known are the browsers that have signed in: each remembers, by a random token, the account that
+// it was last signed in to, also after a logout. It signs no one in. It only counts such a
+// browser's logins apart from those of strangers, who else could use up what an account may try,
+// and keep its owner out (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
 type known struct {
 	db      *sql.DB
 	cookies cookies
@@ -39,8 +39,8 @@ func (k known) add(w http.ResponseWriter, r *http.Request, user User) error {
 	return err
 }
 
-// browser returns the token if this browser was last signed in to the account of this address or number, or to any if
-// that is "". Else it returns "".
+// browser returns the token if this browser was last signed in to the account of this address or
+// number, or to any if that is "". Else it returns "".
 func (k known) browser(r *http.Request, about string) (token string) {
 	var yes bool
 	token = k.cookies.get(r, knownCookie)

@@ -17,14 +17,15 @@ type limit struct {
 	every time.Duration
 }
 
-// formLimits are those of a form: for a client, for what it is about (an address, a number), and for all together.
+// formLimits are those of a form: for a client, for what it is about (an address, a number), and
+// for all together.
 type formLimits struct {
 	form               string
 	client, about, all limit
 }
 
-// What they are set to is a matter of the shop's traffic, and of what an SMS costs. docs/signin.md says who can lock out
-// whom with them.
+// What they are set to is a matter of the shop's traffic, and of what an SMS costs. docs/signin.md
+// says who can lock out whom with them.
 var (
 	passwordLimits = formLimits{"password", limit{20, time.Minute}, limit{10, 10 * time.Minute}, limit{200, time.Second / 5}}
 	linkLimits     = formLimits{"link", limit{10, 2 * time.Minute}, limit{5, 10 * time.Minute}, limit{100, time.Second}}
@@ -39,11 +40,13 @@ type use struct {
 	limit
 }
 
-// limits count uses in the database, so that they hold for all processes and outlive each. A row is there while some of
-// a limit is used. Only what is let through makes rows, so the limits for all together bound how many there are.
+// limits count uses in the database, so that they hold for all processes and outlive each. A row is
+// there while some of a limit is used. Only what is let through makes rows, so the limits for all
+// together bound how many there are.
 type limits struct{ db *sql.DB }
 
-// allow counts these uses, or none of them if one is over its limit: then wait is for how long. The method is GCRA.
+// allow counts these uses, or none of them if one is over its limit: then wait is for how long. The
+// method is GCRA.
 func (l limits) allow(ctx context.Context, uses ...use) (wait time.Duration, err error) {
 	now := time.Now().UnixMilli()
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -71,8 +74,9 @@ func (l limits) allow(ctx context.Context, uses ...use) (wait time.Duration, err
 	return 0, tx.Commit()
 }
 
-// limited counts a form that is sent, and answers it if that is too often. A browser that is counted apart, by a token that
-// strangers do not have, cannot be kept out by them, however many they are.
+// limited counts a form that is sent, and answers it if that is too often. A browser that is
+// counted apart, by a token that strangers do not have, cannot be kept out by them, however many
+// they are.
 func (s *shop) limited(w http.ResponseWriter, r *http.Request, l formLimits, about, apart string) bool {
 	uses := []use{{l.form, l.all}, {l.form + " by " + s.client(r), l.client}}
 	if about != "" {
@@ -106,9 +110,10 @@ func inMinutes(wait time.Duration) string {
 	return fmt.Sprintf("%d minutes", (wait+time.Minute-1)/time.Minute)
 }
 
-// client is whose request it is: an IPv4 address or an IPv6 /64, as networks hand them out. Behind a proxy all requests
-// have its address, and the visitor's is in a header. Any client can send such a header, so only the one is believed
-// that the proxy sets, and of several addresses in it the last one, which is what the proxy has seen.
+// client is whose request it is: an IPv4 address or an IPv6 /64, as networks hand them out. Behind
+// a proxy all requests have its address, and the visitor's is in a header. Any client can send such
+// a header, so only the one is believed that the proxy sets, and of several addresses in it the
+// last one, which is what the proxy has seen.
 func (s *shop) client(r *http.Request) string {
 	text := r.RemoteAddr
 	if peer, err := netip.ParseAddrPort(text); err == nil {

@@ -128,8 +128,9 @@ func TestAllTogetherHaveALimit(t *testing.T) {
 	})
 }
 
-// However many strangers try to get in to an account, its owner does, with a browser that has been in before; and with a
-// new one by a link or a code, as each is good for long enough, no matter who asked.
+// However many strangers try to get in to an account, its owner does, with a browser that has been
+// in before; and with a new one by a link or a code, as each is good for long enough, no matter who
+// asked.
 func TestStrangersCannotLockAnOwnerOut(t *testing.T) {
 	inOutage(t, func(c *client, _ *outage) {
 		owner := c.at("198.51.100.1")

@@ -1,10 +1,10 @@
-// Command shop is a small store: it keeps a cart, a wish list and a theme for visitors who have not signed in, and
-// binds them to the account when they do.
+// Command shop is a small store: it keeps a cart, a wish list and a theme for visitors who have not
+// signed in, and binds them to the account when they do.
 //
 //	go run ./examples/shop -dev
 //
-// needs nothing else: guests are kept in memory, accounts and orders in SQLite, in memory too. What package guest has
-// to do with it is in guests.go, signin.go and receipt.go.
+// needs nothing else: guests are kept in memory, accounts and orders in SQLite, in memory too. What
+// package guest has to do with it is in guests.go, signin.go and receipt.go.
 package main
 
 import (
@@ -62,8 +62,8 @@ func main() {
 	}
 }
 
-// check says what is missing. What the shop is for is said and not guessed: a shop that listens on this machine only
-// may be behind a proxy, for all clients.
+// check says what is missing. What the shop is for is said and not guessed: a shop that listens on
+// this machine only may be behind a proxy, for all clients.
 func (f settings) check() error {
 	if !f.dev && (f.url == "" || f.clientHeader == "") {
 		return errors.New(`say what it is for:
@@ -172,7 +172,8 @@ const secretVar = "GUEST_SECRETS"
 // openStore opens the store of the guests, and the secrets that sign their cookies.
 func openStore(ctx context.Context, redisURL string) (store guest.Store, secrets [][]byte, closeStore func() error, err error) {
 	if redisURL == "" {
-		// The guests end with this process, so their secret may as well. Guests that are kept need one that is.
+		// The guests end with this process, so their secret may as well. Guests that are kept need
+		// one that is.
 		secret := make([]byte, 32)
 		rand.Read(secret)
 		return memstore.New(memstore.Config{}), [][]byte{secret}, func() error { return nil }, nil

@@ -148,10 +148,11 @@ func (s *shop) startOAuth(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, s.oauth.config.AuthCodeURL(state, options...), http.StatusSeeOther)
 }
 
-// bringOAuth takes an answer with response_mode=form_post. The provider's page sends it, so no Lax cookie comes along
-// and any page could have sent it: a page of an attacker who wants this browser in the attacker's account sends the same.
-// It is only kept. The redirect is a GET, which does carry the cookies, and so ends in the browser that started.
-// (Cookies with SameSite=None would come along, but only over https and not where browsers block third parties'.)
+// bringOAuth takes an answer with response_mode=form_post. The provider's page sends it, so no Lax
+// cookie comes along and any page could have sent it: a page of an attacker who wants this browser
+// in the attacker's account sends the same. It is only kept. The redirect is a GET, which does
+// carry the cookies, and so ends in the browser that started. (Cookies with SameSite=None would
+// come along, but only over https and not where browsers block third parties'.)
 func (s *shop) bringOAuth(w http.ResponseWriter, r *http.Request) {
 	state := r.PostFormValue("state")
 	if err := s.flows.bring(r.Context(), state, r.PostFormValue("code")); err != nil {

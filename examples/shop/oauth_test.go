@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// A surfer is a browser without a screen: it follows redirects between sites, with cookies for each.
+// A surfer is a browser without a screen: it follows redirects between sites, with cookies for
+// each.
 type surfer struct {
 	*testing.T
 	http.Client
@@ -54,7 +55,8 @@ func (b *surfer) read(res *http.Response, err error) (page string, at *url.URL) 
 	return html.UnescapeString(string(body)), res.Request.URL
 }
 
-// answer goes to the provider and answers its question, up to where the provider sends the browser back.
+// answer goes to the provider and answers its question, up to where the provider sends the browser
+// back.
 func (b *surfer) answer(answer, email string, verified bool) (back string) {
 	b.Helper()
 	page, at := b.post(b.shop.url + "/oauth")
@@ -143,7 +145,8 @@ func TestOAuthThatGoesNowhere(t *testing.T) {
 	b.shows(page, notSignedIn, "could not be asked")
 }
 
-// The ticket that waits with the state claims the guest of the start, whatever became of the cookie.
+// The ticket that waits with the state claims the guest of the start, whatever became of the
+// cookie.
 func TestOAuthWithoutTheGuestsCookie(t *testing.T) {
 	s := newOAuthTrouble(t)
 	b := s.surfer(t)
@@ -165,7 +168,8 @@ func TestOAuthWithoutTheGuestsCookie(t *testing.T) {
 
 var hidden = regexp.MustCompile(`name="(\w+)" value="([^"]*)"`)
 
-// With form_post the answer is a form that any page can send. It signs in where the flow was started.
+// With form_post the answer is a form that any page can send. It signs in where the flow was
+// started.
 func TestFormPostFromElsewhere(t *testing.T) {
 	s := newTrouble(t)
 	s.withGardenID(t)

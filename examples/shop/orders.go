@@ -31,8 +31,8 @@ func (o Order) Total() (sum Cents) {
 
 type orders struct{ db *sql.DB }
 
-// place makes an order. form is the random number of the form that was sent: sent twice it orders once, and placed is
-// false the second time.
+// place makes an order. form is the random number of the form that was sent: sent twice it orders
+// once, and placed is false the second time.
 func (o orders) place(ctx context.Context, userID, form string, lines []Line) (placed bool, err error) {
 	tx, err := o.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/guestkit/guest/memstore"
 )
 
-// A page from a CDN, which sets no cookie, whose script sends six requests at once before the browser has a guest.
+// A page from a CDN, which sets no cookie, whose script sends six requests at once before the
+// browser has a guest.
 const firstRequests = `<!doctype html><p id="state">loading</p><script>
 Promise.all([1, 2, 3, 4, 5, 6].map(n => fetch("/add/plant-" + n, {method: "POST"})))
 	.then(() => fetch("/cart")).then(r => r.text()).then(t => document.getElementById("state").textContent = t)

@@ -21,7 +21,8 @@ type cost struct {
 // passwordCost is what the OWASP Password Storage Cheat Sheet asks for. The tests lower it.
 var passwordCost = cost{memory: 19 << 10, passes: 2, threads: 1}
 
-// hashing bounds how many passwords are hashed at once, so that a flood of logins does not take all memory.
+// hashing bounds how many passwords are hashed at once, so that a flood of logins does not take all
+// memory.
 var hashing = make(chan struct{}, 4)
 
 // hashPassword returns the hash in the usual PHC form, which says how it was made.

@@ -21,12 +21,14 @@ type sessions struct {
 	cookies cookies
 }
 
-// errProofVoid says that the account's password is another one, or gone, since the user showed who they are.
+// errProofVoid says that the account's password is another one, or gone, since the user showed who
+// they are.
 var errProofVoid = errors.New("what this login has shown counts no more")
 
-// start signs the user in, in place of the user who is signed in with this browser. Whether the proof still counts is asked
-// by the statement that signs in: asked before, it could end in between. (Where transactions run side by side, as in
-// PostgreSQL, the SELECT needs FOR SHARE, so that it waits for the one that is changing the password.)
+// start signs the user in, in place of the user who is signed in with this browser. Whether the
+// proof still counts is asked by the statement that signs in: asked before, it could end in
+// between. (Where transactions run side by side, as in PostgreSQL, the SELECT needs FOR SHARE, so
+// that it waits for the one that is changing the password.)
 func (s sessions) start(w http.ResponseWriter, r *http.Request, user User) error {
 	token := rand.Text()
 	err := oneRow(s.db.ExecContext(r.Context(), `INSERT INTO sessions (token_hash, user_id, expires)
@@ -87,8 +89,9 @@ func hashToken(token string) []byte {
 
 type userKey struct{}
 
-// middleware finds out who is signed in, for userOf. No cache keeps an answer, also not the browser's own, which may keep
-// what is only private: after a logout the back button would show it to the next visitor.
+// middleware finds out who is signed in, for userOf. No cache keeps an answer, also not the
+// browser's own, which may keep what is only private: after a logout the back button would show it
+// to the next visitor.
 func (s sessions) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "private, no-store")

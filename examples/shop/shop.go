@@ -35,7 +35,8 @@ type shop struct {
 	tally  *tally  // nil: no /admin
 }
 
-// newShop puts the shop together. dev is for plain http, the outbox and /admin; without it they are not there.
+// newShop puts the shop together. dev is for plain http, the outbox and /admin; without it they are
+// not there.
 func newShop(ctx context.Context, db *sql.DB, store guest.Store, secrets [][]byte, dev bool) (*shop, error) {
 	var hooks guest.Hooks
 	var counts *tally

@@ -60,7 +60,8 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// Sent at once, twice, or after another tab has ordered: one order, and the cart keeps what was not ordered.
+// Sent at once, twice, or after another tab has ordered: one order, and the cart keeps what was not
+// ordered.
 func TestCheckoutOnce(t *testing.T) {
 	s := openShop(t, memstore.New(memstore.Config{}), newSecret())
 	c := &client{t, s.handler(), map[string]string{}, s.shop}

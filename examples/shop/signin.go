@@ -18,8 +18,9 @@ type arrival struct {
 	choice           choice // of carts, if the visitor was asked
 }
 
-// welcome signs the user in and binds what the guest has kept to the account. It does not matter to a login whether
-// that works at once: what is left is bound by itself, with one of the next requests.
+// welcome signs the user in and binds what the guest has kept to the account. It does not matter to
+// a login whether that works at once: what is left is bound by itself, with one of the next
+// requests.
 func (s *shop) welcome(w http.ResponseWriter, r *http.Request, a arrival) {
 	if err := s.sessions.start(w, r, a.user); err != nil {
 		s.notSignedIn(w, r, err)
@@ -94,21 +95,22 @@ func (s *shop) logIn(w http.ResponseWriter, r *http.Request) {
 	s.welcome(w, r, arrival{user: user})
 }
 
-// passwordLimited is for both forms with a password: each hashes one, and tells something about an account.
+// passwordLimited is for both forms with a password: each hashes one, and tells something about an
+// account.
 func (s *shop) passwordLimited(w http.ResponseWriter, r *http.Request) bool {
 	email, _ := normalEmail(r.FormValue("email"))
 	return s.limited(w, r, passwordLimits, email, s.known.browser(r, email))
 }
 
-// logOut ends the session. The guest cookie went when the guest was claimed, so the next visitor with this browser
-// is a new guest.
+// logOut ends the session. The guest cookie went when the guest was claimed, so the next visitor
+// with this browser is a new guest.
 func (s *shop) logOut(w http.ResponseWriter, r *http.Request) {
 	if err := s.sessions.end(w, r); err != nil {
 		fail(w, r, err)
 		return
 	}
-	// What the browser has kept all the same, such as pages kept for the back button. Not "cookies": that takes those of
-	// all subdomains and of the domain above, the next guest's too.
+	// What the browser has kept all the same, such as pages kept for the back button. Not
+	// "cookies": that takes those of all subdomains and of the domain above, the next guest's too.
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/guestkit/guest"
 )
 
-// The audience of a ticket is what the visitor proves in the end; the prefix keeps one way's from another's.
+// The audience of a ticket is what the visitor proves in the end; the prefix keeps one way's from
+// another's.
 func emailAudience(email string) string { return "mailto:" + email }
 func phoneAudience(phone string) string { return "tel:" + phone }
 func stateAudience(state string) string { return "state:" + state }
 
-// ticket names the guest that starts to sign in, for an end where its cookie may be absent. It is "" if there is no
-// guest, or none can be named: signing in goes on without.
+// ticket names the guest that starts to sign in, for an end where its cookie may be absent. It is
+// "" if there is no guest, or none can be named: signing in goes on without.
 func (s *shop) ticket(r *http.Request, audience string) string {
 	ticket, err := s.guests.Ticket(r.Context(), audience, proofLife)
 	if err != nil && !errors.Is(err, guest.ErrNotAdmitted) {

@@ -16,8 +16,8 @@ import (
 
 const eve = "eve@example.com"
 
-// newTrouble opens a shop for what a mailed link or a typed code may meet. The page says what happened, and signing in
-// works wherever the visitor has shown who they are.
+// newTrouble opens a shop for what a mailed link or a typed code may meet. The page says what
+// happened, and signing in works wherever the visitor has shown who they are.
 func newTrouble(t *testing.T) *testShop {
 	return openShop(t, memstore.New(memstore.Config{}), newSecret())
 }
@@ -157,8 +157,9 @@ func TestGuestOfAnotherPerson(t *testing.T) {
 	s.account(t, eve, map[string]int64{"fern": 1}, nil, "")
 }
 
-// The link's claim is the starter's guest's, whatever cookie the browser that opens it has. A guest of its own is
-// left alone by it, and comes along as with every request of a member: it is a guest of this browser.
+// The link's claim is the starter's guest's, whatever cookie the browser that opens it has. A guest
+// of its own is left alone by it, and comes along as with every request of a member: it is a guest
+// of this browser.
 func TestCookieSwapped(t *testing.T) {
 	s := newTrouble(t)
 	here, token, ticket := s.starter(t, ada)
@@ -236,8 +237,8 @@ func swapDigit(digit string) string {
 	return "0"
 }
 
-// A user who signs up with the address of another one, and waits with a login that is not quite done, is not let in by it once
-// the owner has come.
+// A user who signs up with the address of another one, and waits with a login that is not quite
+// done, is not let in by it once the owner has come.
 func TestTheOwnersProofEndsLoginsUnderWay(t *testing.T) {
 	type finish func() *httptest.ResponseRecorder
 	for name, begin := range map[string]func(s *testShop, squatter *client) finish{
@@ -406,7 +407,8 @@ func TestAddressesAreTheirOwners(t *testing.T) {
 	}
 }
 
-// With the guests' store down a link signs in all the same. In another browser it cannot promise the cart.
+// With the guests' store down a link signs in all the same. In another browser it cannot promise
+// the cart.
 func TestLinkElsewhereWithoutTheStore(t *testing.T) {
 	inOutage(t, func(here *client, store *outage) {
 		here.get("/")

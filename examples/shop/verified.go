@@ -7,7 +7,8 @@ import (
 	"errors"
 )
 
-// byEmail returns the account of the user who has just shown that this address is theirs, and makes one if there is none.
+// byEmail returns the account of the user who has just shown that this address is theirs, and makes
+// one if there is none.
 func (a *accounts) byEmail(ctx context.Context, email string) (user User, isNew bool, err error) {
 	err = transact(ctx, a.db, func(tx *sql.Tx) error {
 		user, isNew, err = ofEmail(ctx, tx, email)
@@ -29,8 +30,9 @@ func ofEmail(ctx context.Context, tx *sql.Tx, email string) (user User, isNew bo
 	if err != nil || verified {
 		return user, false, err
 	}
-	// The user who signed up with this address may have been another one, who waits for its owner to come: from now on only
-	// the owner gets in. Logins under way end with the password that they have shown.
+	// The user who signed up with this address may have been another one, who waits for its owner
+	// to come: from now on only the owner gets in. Logins under way end with the password that they
+	// have shown.
 	user.password = ""
 	for _, query := range []string{
 		`UPDATE users SET verified = 1, password = '' WHERE id = ?`,
@@ -60,8 +62,8 @@ func (a *accounts) byPhone(ctx context.Context, phone string) (user User, isNew 
 	return user, isNew, err
 }
 
-// byIdentity does the same for whom an OpenID provider knows: by issuer and subject, which stay, and the first time
-// by an address that the provider has verified.
+// byIdentity does the same for whom an OpenID provider knows: by issuer and subject, which stay,
+// and the first time by an address that the provider has verified.
 func (a *accounts) byIdentity(ctx context.Context, id identity) (user User, isNew bool, err error) {
 	err = transact(ctx, a.db, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, `SELECT id, COALESCE(email, ''), COALESCE(phone, ''), password

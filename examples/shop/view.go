@@ -39,7 +39,8 @@ type page struct {
 
 const replacedText = "What this browser kept went to the account that was signed in to with it elsewhere, or had grown too old. Log in to see what your account has."
 
-// newPage collects what every page shows. Without the guest data the page is still a page: it says so.
+// newPage collects what every page shows. Without the guest data the page is still a page: it says
+// so.
 func (s *shop) newPage(w http.ResponseWriter, r *http.Request, title string) *page {
 	data, err := load(r.Context())
 	if err != nil {
@@ -145,7 +146,8 @@ func back(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
-// asset is the address of a static file; it changes with the file, so that browsers may keep it for long.
+// asset is the address of a static file; it changes with the file, so that browsers may keep it for
+// long.
 func asset(name string) (string, error) {
 	data, err := staticFiles.ReadFile("static/" + name)
 	hash := sha256.Sum256(data)

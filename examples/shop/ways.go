@@ -12,8 +12,8 @@ import (
 	"github.com/guestkit/guest/examples/shop/gardenid"
 )
 
-// open opens the ways to sign in that need another server: a mail server, an OpenID provider. In development the shop
-// has its own.
+// open opens the ways to sign in that need another server: a mail server, an OpenID provider. In
+// development the shop has its own.
 func (s *shop) open(ctx context.Context, flags settings) (err error) {
 	if flags.smtp != "" {
 		if s.mail, err = newSMTPMailer(flags.smtp, flags.from); err != nil {
@@ -32,8 +32,8 @@ func (s *shop) open(ctx context.Context, flags settings) (err error) {
 	return err
 }
 
-// startGardenID starts an OpenID provider on this machine. It is at localhost and the shop at 127.0.0.1: to a browser
-// these are two sites, as a provider and an app are.
+// startGardenID starts an OpenID provider on this machine. It is at localhost and the shop at
+// 127.0.0.1: to a browser these are two sites, as a provider and an app are.
 func startGardenID(ctx context.Context, shopURL string) (*oauth, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 
 const adasPhone = "+49301234567"
 
-// A way is one to sign in. It starts in the browser of the guest and ends there, or in the other one.
+// A way is one to sign in. It starts in the browser of the guest and ends there, or in the other
+// one.
 type way struct {
 	name      string
 	elsewhere bool   // it ends in the other browser
@@ -146,7 +147,8 @@ func testWay(t *testing.T, s *testShop, way way, isNew bool) {
 		s.holds(t, users[0], want, []string{"aloe"})
 	}
 
-	// The other browser is no member, and has nothing of it. If it was where the guest started, it says why.
+	// The other browser is no member, and has nothing of it. If it was where the guest started, it
+	// says why.
 	other.open("/")
 	other.sees("who", "Guest")
 	other.counts("0", "0")

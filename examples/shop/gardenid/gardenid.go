@@ -1,5 +1,6 @@
-// Package gardenid is an OpenID provider for development: it believes every user about their e-mail address. The
-// protocol is zitadel/oidc's, its storage that module's example; this package adds the page that asks for consent.
+// Package gardenid is an OpenID provider for development: it believes every user about their e-mail
+// address. The protocol is zitadel/oidc's, its storage that module's example; this package adds the
+// page that asks for consent.
 package gardenid
 
 import (
