@@ -487,6 +487,45 @@ func TestManager_Recover(t *testing.T) {
 		})
 	})
 
+	// A process dies between its outbox entry and the freezing of a guest that has no record, and the
+	// next claim gives the guest another incarnation. The first entry is of no claim that happened.
+	t.Run("does not count an entry of another incarnation", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &spy{Store: memstore.New(memstore.Config{})}
+			m := newManager(t, guest.Config{Store: store, Create: guest.OnFirstWrite})
+			cookie := at(m, "", func(w http.ResponseWriter, r *http.Request) {
+				guest.FromContext(r.Context()).GuestID() // its cookie is all that there is of it
+			})
+			claim := func() { // outside the middleware, which would store the guest
+				r := httptest.NewRequest("POST", "/", nil)
+				r.Header.Set("Cookie", cookie)
+				m.Claim(httptest.NewRecorder(), r, "ann")
+			}
+			store.on(func(op, key string, u guest.Update) error {
+				if u.Set[".s"] != "" {
+					return errors.New("the process died")
+				}
+				return nil
+			})
+			claim()
+			store.on(nil)
+			claim()
+			for range 2 {
+				if n, err := m.Recover(t.Context()); n != 0 || err != nil {
+					t.Errorf("%d finished, %v, with %d entries", n, err, outbox(t, store))
+				}
+			}
+			if n := outbox(t, store); n != 1 {
+				t.Errorf("%d entries, want that of the process that died", n)
+			}
+			time.Sleep(11 * time.Minute)
+			if n, err := m.Recover(t.Context()); n != 0 || err != nil || outbox(t, store) != 0 {
+				t.Errorf("later: %d finished, %v, %d entries", n, err, outbox(t, store))
+			}
+		})
+	})
+
 	// The outbox removes the entry that is done, and no entry whose name begins with that one's:
 	// "team/" begins "team/ann".
 	t.Run("removes an entry alone, of an account whose ID ends in a slash", func(t *testing.T) {
