@@ -397,7 +397,7 @@ func TestResponsesAsWithoutUs(t *testing.T) {
 				if cc := res.Header.Get("Cache-Control"); cc != "private, no-store" {
 					t.Errorf("Cache-Control: %q", cc)
 				}
-				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies+1 { // confirmed: one more to clear the spare
+				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies+1 { // confirmed: one more to clear the provisional one
 					t.Errorf("returning: Set-Cookie: %q", res.Header.Values("Set-Cookie"))
 				}
 				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies-1 {
@@ -424,7 +424,7 @@ func TestHijack(t *testing.T) {
 	}
 }
 
-func TestNothingIsMintedOnAnUpgrade(t *testing.T) {
+func TestNoGuestIsCreatedOnAnUpgrade(t *testing.T) {
 	var got http.ResponseWriter
 	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
 	rec := httptest.NewRecorder()
@@ -680,7 +680,7 @@ func TestOurLinesAreInNo1xx(t *testing.T) {
 					h := res.Header
 					cookies, cc := 1, "private, no-store"
 					if who == "returning" && !tt.public {
-						cookies = 2 // the spare one is cleared
+						cookies = 2 // the provisional one is cleared
 					}
 					if tt.public {
 						cookies, cc = 0, public
@@ -760,8 +760,8 @@ func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 }
 
 // Caches on the way drop the Set-Cookie of a 304, or keep it with the page: a guest whose cookie came in one would be
-// minted at every visit, or be somebody else's.
-func TestA304MintsNoGuest(t *testing.T) {
+// created anew at every visit, or be shared with a stranger.
+func TestA304CreatesNoGuest(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "page.html")
 	if err := os.WriteFile(file, []byte("page"), 0o600); err != nil {
@@ -809,11 +809,11 @@ func TestA304MintsNoGuest(t *testing.T) {
 	onBoth(t, func(t *testing.T, http2 bool) {
 		for _, tt := range tests {
 			for _, outside := range []string{"", "no-cache, max-age=0"} { // said by who wraps the middleware
-				store, minted := &spy{Store: newStore()}, 0
+				store, created := &spy{Store: newStore()}, 0
 				m, err := guest.New(guest.Config{
 					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
 					Admit: func(*http.Request) bool { return true }, // HEAD too
-					Hooks: guest.Hooks{Created: func(context.Context) { minted++ }},
+					Hooks: guest.Hooks{Created: func(context.Context) { created++ }},
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -833,8 +833,8 @@ func TestA304MintsNoGuest(t *testing.T) {
 					cache = []string{outside}
 				}
 				h, records := res.Header, len(store.keys(t, "g:"))
-				if len(h["Set-Cookie"]) != tt.cookies || records != tt.cookies || minted != tt.cookies {
-					t.Errorf("%s: %s, %d cookies, %d records, %d minted; want %d", tt.name, res.Status, len(h["Set-Cookie"]), records, minted, tt.cookies)
+				if len(h["Set-Cookie"]) != tt.cookies || records != tt.cookies || created != tt.cookies {
+					t.Errorf("%s: %s, %d cookies, %d records, %d created; want %d", tt.name, res.Status, len(h["Set-Cookie"]), records, created, tt.cookies)
 				}
 				if want := tt.name != "a page"; (res.StatusCode == 304) != want {
 					t.Errorf("%s: %s", tt.name, res.Status)
