@@ -599,7 +599,7 @@ func informed(t *testing.T, c *http.Client, method, url string, header ...string
 }
 
 // A 1xx goes out before the handler has said whether the final response is public. Browsers take its cookies all the
-// same, and what a cache does with it nobody knows: none of our lines is in it, and all are in the final response.
+// same, and what a cache does with it is not known: none of our lines is in it, and all are in the final response.
 func TestOurLinesAreInNo1xx(t *testing.T) {
 	const public = "public, max-age=60"
 	info := func(statuses ...int) func(w http.ResponseWriter) {
@@ -716,7 +716,7 @@ func TestAPanicAfterA1xxKeepsTheCookie(t *testing.T) {
 }
 
 // ReverseProxy clears the header after each 1xx that it forwards. What we watch is put right when the header is sent. A
-// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md tells.
+// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md says.
 func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")

@@ -314,7 +314,7 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 	switch {
 	case p.kind == claimant, p.help, p.settle:
 		c := p.claim
-		if c.phase == callOnClaim { // nobody is asked in the model
+		if c.phase == callOnClaim { // the model has no OnClaim
 			return -1, nil, ""
 		}
 		cmd := c.command()
@@ -796,7 +796,7 @@ var scenarios = []scenario{
 	{"two accounts, rebirth, pauses", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1, 0},
 	{"two accounts and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1, 0},
 	{"one account twice, rebirth, crashes", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0, 0},
-	{"two accounts, a tab of nobody", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
+	{"two accounts, a tab without an account", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
 	{"a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 1, 1, 1, 1, 0},
 	{"another guest's claim tidies the markers", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 1, 1, 1, 0, 0, 0},
 	{"and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 0, 1, 0, 0, 1, 0},

@@ -364,7 +364,7 @@ func TestBreaker(t *testing.T) {
 	eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
 }
 
-// Nobody listens: each call ends by its deadline, and nothing is uncertain.
+// No server listens: each call ends by its deadline, and nothing is uncertain.
 func TestRefusedPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -23,7 +23,7 @@ func waiting(t testing.TB, replicas int, timeout time.Duration) redisstore.Confi
 
 var addOne = guest.Update{Add: map[string]int64{"n": 1}, Once: true, Return: []string{"n"}}
 
-// An update counts when the replica has it, too. If it has not, the error says that nobody knows
+// An update counts when the replica has it, too. If it has not, the error says that it is unknown
 // what will become of the update; it is applied once by the master and, when the replica comes
 // back, by that.
 func TestWaitReplicas(t *testing.T) {
