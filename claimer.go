@@ -153,8 +153,8 @@ func (c *claimer) callOnClaim(ctx context.Context, run claim) error {
 	return c.onClaim.call(ctx, run.receipt(), c.timeout)
 }
 
-// claim claims a guest for an account, or the sibling that has absorbed the guest. With mustExist
-// the error is [ErrGone] if the guest has no record.
+// claim claims a guest for an account. If a sibling has absorbed the guest, it claims the sibling,
+// which has the data. With mustExist the error is [ErrGone] if the guest has no record.
 func (c *claimer) claim(
 	ctx context.Context, b *requestBudget, id token.ID, mustExist bool,
 	accountID string, rules mergeRules,

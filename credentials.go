@@ -35,7 +35,7 @@ type credentials struct {
 	keepMain bool
 
 	// Names of provisional cookies to clear: those without the form of a token; and if there are
-	// too many to verify all of them, also those that do not verify.
+	// too many to verify all of them, also those that add no guest.
 	invalid []string
 
 	refused []string      // reasons for Hooks.Refused
@@ -100,7 +100,7 @@ func (c *cookies) read(r *http.Request, now time.Time, read *credentials) {
 	read.tokens = read.room[:0]
 	read.byHeader, read.crossOrigin = c.isByHeader(r), c.isCrossOrigin(r)
 	var seen, seenMain, mains int
-	var unverified []string // provisional cookies; perhaps only a newer process has their secret
+	var useless []string // provisional cookies that add no guest, at least in this process
 	for _, line := range r.Header["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
 			// Browsers strip space and tab from a name, and nothing else (RFC 6265bis, section
@@ -127,12 +127,12 @@ func (c *cookies) read(r *http.Request, now time.Time, read *credentials) {
 			case added && name == c.Name:
 				mains++
 			case !added && name != c.Name:
-				unverified = append(unverified, name)
+				useless = append(useless, name)
 			}
 		}
 	}
 	if seen > mostCookies {
-		read.invalid = append(read.invalid, unverified...)
+		read.invalid = append(read.invalid, useless...)
 	}
 	if len(read.tokens) == 0 && c.header != "" {
 		value := r.Header.Get(c.header)
@@ -153,7 +153,9 @@ func (c *cookies) read(r *http.Request, now time.Time, read *credentials) {
 	})
 }
 
-// add adds the token of a cookie, if it verifies and its guest is not there yet.
+// add adds the token of a cookie, if it verifies and its guest is not there yet. A main cookie
+// takes the place of its guest's provisional one. The result is true if read.tokens has this token
+// now.
 func (c *cookies) add(read *credentials, name, value string, now time.Time) bool {
 	t, expired, err := c.verify(name, value, now)
 	switch {

@@ -208,7 +208,7 @@ func (v *Visitor) change(transition func(*identity)) {
 	transition(&v.who)
 }
 
-// mayAsk reports whether the request may ask the store about one more guest, and counts that guest.
+// mayAsk is requestBudget.mayAsk for the visitor's request.
 func (v *Visitor) mayAsk() bool { return v.budget.mayAsk() }
 
 // responseHeader returns the header of the response; nil outside the middleware.
@@ -368,7 +368,7 @@ func (v *Visitor) willWrite(guest token.ID) bool {
 	return true
 }
 
-// saved notes that the record of that guest is stored.
+// saved is called when the record of that guest was stored.
 func (v *Visitor) saved(guest token.ID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -484,8 +484,8 @@ func (v *Visitor) mayNeedHeader() bool {
 	return true
 }
 
-// settleHeader adapts the header to what the handler made of the response. A status of 0 means that
-// it is not known yet. The caller holds v.mu.
+// settleHeader settles the header for this status (see responseHeader.settle), and takes back the
+// changes of tokens if the response may not carry them. The caller holds v.mu.
 func (v *Visitor) settleHeader(status int) {
 	v.renderLines()
 	if v.header.settle(status, v.who.isNew(), v.who.use == written) {

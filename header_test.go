@@ -397,7 +397,7 @@ func TestResponsesAsWithoutUs(t *testing.T) {
 				if cc := res.Header.Get("Cache-Control"); cc != "private, no-store" {
 					t.Errorf("Cache-Control: %q", cc)
 				}
-				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies+1 { // confirmed: one more to clear the spare
+				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies+1 { // confirmed: one more to clear the provisional one
 					t.Errorf("returning: Set-Cookie: %q", res.Header.Values("Set-Cookie"))
 				}
 				if res, _ = fetch(t, c, s.URL+path); len(res.Header.Values("Set-Cookie")) != tt.cookies-1 {
@@ -424,7 +424,7 @@ func TestHijack(t *testing.T) {
 	}
 }
 
-func TestNothingIsMintedOnAnUpgrade(t *testing.T) {
+func TestNoGuestIsCreatedOnAnUpgrade(t *testing.T) {
 	var got http.ResponseWriter
 	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
 	rec := httptest.NewRecorder()
@@ -599,7 +599,7 @@ func informed(t *testing.T, c *http.Client, method, url string, header ...string
 }
 
 // A 1xx goes out before the handler has said whether the final response is public. Browsers take its cookies all the
-// same, and what a cache does with it nobody knows: none of our lines is in it, and all are in the final response.
+// same, and what a cache does with it is not known: none of our lines is in it, and all are in the final response.
 func TestOurLinesAreInNo1xx(t *testing.T) {
 	const public = "public, max-age=60"
 	info := func(statuses ...int) func(w http.ResponseWriter) {
@@ -680,7 +680,7 @@ func TestOurLinesAreInNo1xx(t *testing.T) {
 					h := res.Header
 					cookies, cc := 1, "private, no-store"
 					if who == "returning" && !tt.public {
-						cookies = 2 // the spare one is cleared
+						cookies = 2 // the provisional one is cleared
 					}
 					if tt.public {
 						cookies, cc = 0, public
@@ -716,7 +716,7 @@ func TestAPanicAfterA1xxKeepsTheCookie(t *testing.T) {
 }
 
 // ReverseProxy clears the header after each 1xx that it forwards. What we watch is put right when the header is sent. A
-// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md tells.
+// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md says.
 func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
@@ -760,8 +760,8 @@ func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 }
 
 // Caches on the way drop the Set-Cookie of a 304, or keep it with the page: a guest whose cookie came in one would be
-// minted at every visit, or be somebody else's.
-func TestA304MintsNoGuest(t *testing.T) {
+// created anew at every visit, or be shared with a stranger.
+func TestA304CreatesNoGuest(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "page.html")
 	if err := os.WriteFile(file, []byte("page"), 0o600); err != nil {
@@ -809,11 +809,11 @@ func TestA304MintsNoGuest(t *testing.T) {
 	onBoth(t, func(t *testing.T, http2 bool) {
 		for _, tt := range tests {
 			for _, outside := range []string{"", "no-cache, max-age=0"} { // said by who wraps the middleware
-				store, minted := &spy{Store: newStore()}, 0
+				store, created := &spy{Store: newStore()}, 0
 				m, err := guest.New(guest.Config{
 					Store: store, Secrets: [][]byte{secret}, Data: []guest.Kind{Cart},
 					Admit: func(*http.Request) bool { return true }, // HEAD too
-					Hooks: guest.Hooks{Created: func(context.Context) { minted++ }},
+					Hooks: guest.Hooks{Created: func(context.Context) { created++ }},
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -833,8 +833,8 @@ func TestA304MintsNoGuest(t *testing.T) {
 					cache = []string{outside}
 				}
 				h, records := res.Header, len(store.keys(t, "g:"))
-				if len(h["Set-Cookie"]) != tt.cookies || records != tt.cookies || minted != tt.cookies {
-					t.Errorf("%s: %s, %d cookies, %d records, %d minted; want %d", tt.name, res.Status, len(h["Set-Cookie"]), records, minted, tt.cookies)
+				if len(h["Set-Cookie"]) != tt.cookies || records != tt.cookies || created != tt.cookies {
+					t.Errorf("%s: %s, %d cookies, %d records, %d created; want %d", tt.name, res.Status, len(h["Set-Cookie"]), records, created, tt.cookies)
 				}
 				if want := tt.name != "a page"; (res.StatusCode == 304) != want {
 					t.Errorf("%s: %s", tt.name, res.Status)

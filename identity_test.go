@@ -37,7 +37,7 @@ var created = identity{
 	state: newGuest, guest: provisionalToken, changes: tokenChanges{send: true, unrendered: true},
 }
 
-// known is a guest that came with its request, and of which the client is told nothing.
+// known is a guest that came with its request, which changes none of the tokens that the client has.
 var known = identity{state: knownGuest, guest: knownToken}
 
 // with returns a copy of an identity that was changed.
@@ -99,7 +99,7 @@ func TestIdentity_Transitions(t *testing.T) {
 		{"create/its token goes in place of the one that is over",
 			identity{changes: tokenChanges{endHeader: true}}, create, created},
 
-		{"adopt/tells the client nothing", identity{}, adopt, known},
+		{"adopt/changes no token of the client", identity{}, adopt, known},
 
 		{"adoptSibling/its life is due for renewal", known,
 			adoptSibling, known.with(of(absorber))},
@@ -137,7 +137,7 @@ func TestIdentity_Transitions(t *testing.T) {
 		{"takeBack/a known guest stays", known.with(send, clearMain, clears("guest.a")),
 			(*identity).takeBack, known.with(changed)},
 
-		{"release/a guest that was told nothing", known, release, known.with(gone)},
+		{"release/a guest whose token is not sent", known, release, known.with(gone)},
 		{"release/a guest that this response has confirmed", known.with(send), release,
 			known.with(gone, clearMain)},
 		{"release/of Config.Header, which has no cookie", known.with(send),
@@ -253,7 +253,7 @@ func hasGuest(id *identity) bool { return id.state != noGuest }
 var transitions = []transition{
 	{"create", func(id *identity) bool { return id.state == noGuest },
 		func(id *identity, fresh token.Token) { id.create(fresh) }, false},
-	{"adopt", func(id *identity) bool { return !id.changes.send }, // it comes before what is told
+	{"adopt", func(id *identity) bool { return !id.changes.send }, // it comes before the changes
 		func(id *identity, fresh token.Token) { id.adopt(fresh) }, false},
 	{"adoptSibling", hasGuest, func(id *identity, fresh token.Token) {
 		id.adoptSibling(fresh, testLives, testNow)
@@ -334,13 +334,13 @@ func brokenPromises(before, after *identity, tr transition, lost []token.ID) (br
 			broken = append(broken, what)
 		}
 	}
-	tell, told := after.changes, before.changes
-	promise(!tell.send || after.state != noGuest, "a token is sent without a guest")
-	promise(!tell.send || !slices.Contains(lost, after.guest.ID), "a lost guest's token is sent")
-	promise(!tell.send || !tell.endHeader, "the header's token is sent, and is over")
+	changes, earlier := after.changes, before.changes
+	promise(!changes.send || after.state != noGuest, "a token is sent without a guest")
+	promise(!changes.send || !slices.Contains(lost, after.guest.ID), "a lost guest's token is sent")
+	promise(!changes.send || !changes.endHeader, "the header's token is sent, and is over")
 	promise(!before.replaced || after.replaced, "it is forgotten that a guest was replaced")
-	tell.unrendered, told.unrendered = false, false
-	promise(reflect.DeepEqual(tell, told) || after.changes.unrendered, "the header is not made anew")
+	changes.unrendered, earlier.unrendered = false, false
+	promise(reflect.DeepEqual(changes, earlier) || after.changes.unrendered, "the header is not made anew")
 	promise(after.account == before.account, "the account changes")
 
 	got, err := after.target(testLives, testNow)
@@ -357,18 +357,18 @@ func brokenPromises(before, after *identity, tr transition, lost []token.ID) (br
 		promise(after.account != "" || err != nil, "data calls find a lost guest")
 	case tr.name == "create":
 		promise(after.guest.Successor == before.replaced, "Successor and replaced do not agree")
-		promise(after.guest.Provisional && tell.send && after.use == unused, "it is no new guest")
+		promise(after.guest.Provisional && changes.send && after.use == unused, "it is no new guest")
 	case tr.name == "sendToken", tr.name == "clearMain":
-		promise(!tell.send || !tell.clearMain || after.guest.Provisional,
+		promise(!changes.send || !changes.clearMain || after.guest.Provisional,
 			"the main cookie is set and cleared")
 	case tr.name == "takeBack":
-		promise(reflect.DeepEqual(after.changes, tokenChanges{unrendered: true}), "the client is told something")
+		promise(reflect.DeepEqual(after.changes, tokenChanges{unrendered: true}), "tokens of the client change")
 		promise(!after.isNew(), "a new guest without a token")
 	}
 	return broken
 }
 
-// Whatever the client is to be told, its tokens come first, the main cookie is set or cleared but
+// Whatever changes, the tokens that are sent come first, the main cookie is set or cleared but
 // not both, and provisional cookies are cleared while there is room.
 func TestCookies_Lines(t *testing.T) {
 	keyring := token.NewKeyring([][]byte{[]byte(strings.Repeat("s", 32))}, "", testLives.guest)
@@ -389,19 +389,19 @@ func TestCookies_Lines(t *testing.T) {
 		for _, guest := range []token.Token{knownToken, provisionalToken} {
 			for bits := range 1 << 5 {
 				is := func(bit int) bool { return bits&(1<<bit) != 0 }
-				for spares := range 8 {
-					tell := tokenChanges{send: is(0), clearMain: is(1), endHeader: is(2) && !is(0)}
-					for i := range spares {
-						tell.clear = append(tell.clear, c.provisionalName(token.ID{byte(i), 1}))
+				for provisionals := range 8 {
+					changes := tokenChanges{send: is(0), clearMain: is(1), endHeader: is(2) && !is(0)}
+					for i := range provisionals {
+						changes.clear = append(changes.clear, c.provisionalName(token.ID{byte(i), 1}))
 					}
 					brought := credentials{keepMain: is(3), byHeader: is(4)}
-					lines, err := c.lines(&tell, guest, &brought, "/shop/cart")
+					lines, err := c.lines(&changes, guest, &brought, "/shop/cart")
 					if err != nil {
 						t.Fatal(err)
 					}
-					for _, broken := range brokenLines(c, lines, &tell, guest, &brought) {
+					for _, broken := range brokenLines(c, lines, &changes, guest, &brought) {
 						t.Fatalf("%s: %s: %+v of %+v, keepMain %v, byHeader %v:\n%q", name, broken,
-							tell, guest, brought.keepMain, brought.byHeader, lines)
+							changes, guest, brought.keepMain, brought.byHeader, lines)
 					}
 				}
 			}
@@ -411,7 +411,7 @@ func TestCookies_Lines(t *testing.T) {
 
 // brokenLines returns what is wrong about the lines of a header.
 func brokenLines(
-	c *cookies, lines []headerLine, tell *tokenChanges, guest token.Token, brought *credentials,
+	c *cookies, lines []headerLine, changes *tokenChanges, guest token.Token, brought *credentials,
 ) (broken []string) {
 	promise := func(kept bool, what string) {
 		if !kept {
@@ -419,7 +419,7 @@ func brokenLines(
 		}
 	}
 	bytes, order := 0, ""
-	var spares []string
+	var provisionals []string
 	for _, l := range lines {
 		bytes += l.size()
 		name, value, _ := strings.Cut(l.value, "=")
@@ -442,14 +442,14 @@ func brokenLines(
 			order += "F" // in a former scope
 		default:
 			order += "S" // a provisional one
-			spares = append(spares, name)
+			provisionals = append(provisionals, name)
 		}
 	}
 	promise(bytes <= mostHeaderBytes, "the lines are too long")
-	promise(len(spares) <= mostClears && slices.Equal(spares, tell.clear[:len(spares)]),
+	promise(len(provisionals) <= mostClears && slices.Equal(provisionals, changes.clear[:len(provisionals)]),
 		"other provisional cookies are cleared")
 
-	sendMain := tell.send && !guest.Provisional && !brought.keepMain
+	sendMain := changes.send && !guest.Provisional && !brought.keepMain
 	want := ""
 	add := func(when bool, letters string) {
 		if when {
@@ -457,20 +457,20 @@ func brokenLines(
 		}
 	}
 	add(sendMain, "M")
-	add(tell.send && guest.Provisional, "P")
-	add(tell.send && brought.byHeader, "H")
-	add(tell.endHeader, "E")
-	add(tell.clearMain && !sendMain, "C")
+	add(changes.send && guest.Provisional, "P")
+	add(changes.send && brought.byHeader, "H")
+	add(changes.endHeader, "E")
+	add(changes.clearMain && !sendMain, "C")
 	if len(c.former) > 0 {
-		add(tell.clearMain || sendMain, "FF") // the third is of another path
+		add(changes.clearMain || sendMain, "FF") // the third is of another path
 	}
 	urgent, _, _ := strings.Cut(order, "S")
 	promise(urgent == want, "the urgent lines are "+urgent+", want "+want)
-	promise(order == urgent+strings.Repeat("S", len(spares)), "an urgent line comes late: "+order)
+	promise(order == urgent+strings.Repeat("S", len(provisionals)), "an urgent line comes late: "+order)
 
 	// A cookie is left out only if there is no room for it.
-	clears := len(spares) + strings.Count(want, "C") + strings.Count(want, "F")
-	if left := tell.clear[len(spares):]; len(left) > 0 && clears < mostClears {
+	clears := len(provisionals) + strings.Count(want, "C") + strings.Count(want, "F")
+	if left := changes.clear[len(provisionals):]; len(left) > 0 && clears < mostClears {
 		next := headerLine{"Set-Cookie", c.clearing(left[0])}
 		promise(bytes+next.size() > mostHeaderBytes, "there is room for one more")
 	}

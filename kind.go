@@ -136,7 +136,7 @@ func (k *kind) items(
 ) (map[string]string, error) {
 	items := map[string]string{}
 	for item, stored := range k.stored(fields) {
-		plain, err := k.open(keyring, key, k.field(item), stored)
+		plain, err := k.decrypt(keyring, key, k.field(item), stored)
 		if err != nil {
 			return nil, err
 		}
@@ -158,9 +158,9 @@ func (k *kind) stored(fields record.Fields) iter.Seq2[string, string] {
 	}
 }
 
-// open is the reverse of store. A value that was encrypted is decrypted even if its kind is no
+// decrypt is the reverse of encrypt. A value that was encrypted is decrypted even if its kind is no
 // longer Encrypted.
-func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, error) {
+func (k *kind) decrypt(keyring *token.Keyring, key, field, stored string) (string, error) {
 	if k.encrypted && !k.lenient && stored != "" && !token.IsEncrypted(stored) {
 		return "", k.fault(fmt.Errorf("%w: the kind is Encrypted, but the stored value is not "+
 			"(use InsecureAcceptPlaintext until it has been written again)", ErrUnreadable))
@@ -172,8 +172,9 @@ func (k *kind) open(keyring *token.Keyring, key, field, stored string) (string, 
 	return plain, err
 }
 
-// store returns the stored form of an encoded value.
-func (k *kind) store(keyring *token.Keyring, key, field, plain string) string {
+// encrypt returns the stored form of an encoded value, which is encrypted only if the kind is
+// Encrypted.
+func (k *kind) encrypt(keyring *token.Keyring, key, field, plain string) string {
 	if k.encrypted {
 		return keyring.Encrypt(key, field, plain)
 	}
@@ -288,7 +289,7 @@ func (k *kind) export(
 ) (shown json.RawMessage, err error) {
 	object := map[string]json.RawMessage{}
 	for item, stored := range k.stored(fields) {
-		switch plain, fault := k.open(keyring, key, k.field(item), stored); {
+		switch plain, fault := k.decrypt(keyring, key, k.field(item), stored); {
 		case fault != nil:
 			err = fault // it is the same for each item
 		case !json.Valid([]byte(plain)):

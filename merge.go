@@ -227,7 +227,7 @@ func (m *merger) mergeKind(
 		for item, plain := range merged {
 			if accountItems[item] != plain {
 				field := k.field(item)
-				u.Set[field] = k.store(m.kinds.keyring, targetKey, field, plain)
+				u.Set[field] = k.encrypt(m.kinds.keyring, targetKey, field, plain)
 			}
 		}
 		for item := range accountItems {

@@ -119,10 +119,10 @@ type process struct {
 	help   bool   // it finishes a claim before it goes on
 
 	// of a recoverer
-	notes   []string // still to settle
-	made    string   // when the one in hand was
-	settle  bool     // a claim is being finished
-	striken string   // the note to strike, because it led nowhere
+	entries  []string // still to settle
+	made     string   // when the one in hand was
+	settle   bool     // a claim is being finished
+	toRemove string   // the entry to remove, because no claim needs it
 }
 
 type processKind uint8
@@ -141,7 +141,7 @@ func (p *process) finished() bool {
 	case writer, member:
 		return p.writes == 0 && !p.help
 	}
-	return p.notes == nil && !p.settle && p.striken == "" && p.write > 0
+	return p.entries == nil && !p.settle && p.toRemove == "" && p.write > 0
 }
 
 type write struct {
@@ -201,17 +201,17 @@ func whatIs(u Update, key int) string {
 	case u.Add != nil:
 		return "a visitor's write"
 	case key == outboxRecord && u.Stamp != "":
-		return "a note"
+		return "an outbox entry"
 	case key == outboxRecord:
-		return "a strike"
+		return "a removed entry"
 	case key != theGuest && u.Set[record.Generation] == "":
 		return "the first generation"
 	case key != theGuest:
 		return "a merge"
 	case isFrozen(u.Set[record.State]):
-		return "a seal"
+		return "a freeze"
 	}
-	return "a burial"
+	return "a tombstone"
 }
 
 type delayed struct {
@@ -226,13 +226,13 @@ type variant int
 const (
 	correct variant = iota
 	noMarker
-	noSeal
-	buryFirst
+	noFreeze
+	tombstoneFirst
 	noIncarnationCheck
 	fixedIdentity
 	noOperationID
 	forwardFirst
-	strikeByGuest
+	removeEntryByGuest
 	noCompareAndSet
 	lateIncarnation
 	removeByCount
@@ -241,12 +241,12 @@ const (
 )
 
 var variantNames = map[variant]string{
-	noMarker: "no marker", noSeal: "no seal", buryFirst: "bury before merge", noIncarnationCheck: "no incarnation check",
+	noMarker: "no marker", noFreeze: "no freeze", tombstoneFirst: "tombstone before merge", noIncarnationCheck: "no incarnation check",
 	fixedIdentity: "identity of the claim fixed per guest", noOperationID: "no operation ID",
-	forwardFirst: "late write forwarded without finishing the claim", strikeByGuest: "note struck by guest alone",
+	forwardFirst: "late write forwarded without finishing the claim", removeEntryByGuest: "entry removed by guest alone",
 	noCompareAndSet: "no compare-and-set", lateIncarnation: "a write makes a record without an incarnation",
 	removeByCount: "markers removed by count", noConfirm: "no second look at the guest before the merge",
-	readTargetLate: "the target read after the seal, and no second look",
+	readTargetLate: "the target read after the freeze, and no second look",
 }
 
 var modelStart = time.UnixMilli(1_800_000_000_000)
@@ -276,7 +276,7 @@ func (p *process) set(c claim) {
 	p.claim = c
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %d %s %s %v %d %s %s %v %v %s|", c.phase, c.outcome, c.owner, c.incarnation, c.missing, c.startedAt.UnixMilli(), c.at, c.target, c.merged, c.replayed, c.holder.Key)
-	b.WriteString(c.guest + encodeFields(c.data) + "|" + encodeFields(c.targetHeld) + "|")
+	b.WriteString(c.guest + encodeFields(c.data) + "|" + encodeFields(c.targetFields) + "|")
 	fmt.Fprintf(&b, "%v %v %v %v|", c.frozen, c.empty, c.look, c.needless)
 	if c.phase == merge {
 		b.WriteString(encodeFields(c.change.If) + encodeFields(c.change.Set) + strings.Join(c.change.Unset, ","))
@@ -293,7 +293,7 @@ func (w *world) key(m *model) [2]uint64 {
 	for i := range w.procs[:w.n] {
 		p := &w.procs[i]
 		b = append(b, p.enc...)
-		b = fmt.Appendf(b, "%v%v%d%d%d%v%v%s%s%s\x00", p.dead, p.unsure, p.writes, p.write, p.to, p.help, p.settle, strings.Join(p.notes, ","), p.made, p.striken)
+		b = fmt.Appendf(b, "%v%v%d%d%d%v%v%s%s%s\x00", p.dead, p.unsure, p.writes, p.write, p.to, p.help, p.settle, strings.Join(p.entries, ","), p.made, p.toRemove)
 	}
 	if w.dup != nil {
 		b = append(b, w.dup.enc...)
@@ -314,7 +314,7 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 	switch {
 	case p.kind == claimant, p.help, p.settle:
 		c := p.claim
-		if c.phase == callOnClaim { // nobody is asked in the model
+		if c.phase == callOnClaim { // the model has no OnClaim
 			return -1, nil, ""
 		}
 		cmd := c.command()
@@ -324,8 +324,8 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 		}
 		return key, m.mutate(c, cmd.update), ""
 
-	case p.kind == recoverer && p.striken != "":
-		return outboxRecord, &Update{If: Fields{p.striken: p.made}, Unset: []string{p.striken}}, ""
+	case p.kind == recoverer && p.toRemove != "":
+		return outboxRecord, &Update{If: Fields{p.toRemove: p.made}, Unset: []string{p.toRemove}}, ""
 
 	case p.kind == recoverer:
 		return outboxRecord, nil, ""
@@ -336,14 +336,14 @@ func (m *model) command(w *world, p *process) (key int, u *Update, op string) {
 	u = &Update{Add: map[string]int64{fmt.Sprintf("cart/w%d", p.write): 1}, Set: Fields{"theme": fmt.Sprintf(`"w%d"`, p.write)}}
 	if p.to == theGuest || p.to == freshGuest {
 		u.If = Fields{record.State: ""}
-		if m.broken == noSeal {
+		if m.broken == noFreeze {
 			u.If = nil
 		}
 		u.Default = Fields{record.Incarnation: fmt.Sprintf("1iw%d", p.write)}
 		switch m.broken {
 		case fixedIdentity:
 			u.Default = Fields{record.Incarnation: "1i0"}
-		case lateIncarnation: // the seal gives it one; a delayed one would give the same to what is written later
+		case lateIncarnation: // the freeze gives it one; a delayed one would give the same to what is written later
 			u.Default = nil
 		}
 	}
@@ -361,7 +361,7 @@ func (m *model) mutate(c claim, u Update) *Update {
 		}
 	case m.broken == noIncarnationCheck && c.phase == freeze:
 		delete(u.If, record.Incarnation)
-	case m.broken == strikeByGuest && c.phase == removeEntry:
+	case m.broken == removeEntryByGuest && c.phase == removeEntry:
 		u.Unset, u.UnsetPrefix = nil, []string{c.guest + "/"}
 	case m.broken == noCompareAndSet && c.phase == merge:
 		u.If = maps.Clone(u.If)
@@ -380,7 +380,7 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		c.rounds = 0
 		switch {
 		case m.broken == removeByCount && c.phase == tidyMarkers:
-			for _, incarnation := range record.MarkersIn(c.targetHeld) {
+			for _, incarnation := range record.MarkersIn(c.targetFields) {
 				c.needless = append(c.needless, record.MarkerField(incarnation))
 			}
 			c.look = nil
@@ -390,7 +390,7 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		case m.broken == readTargetLate && before == addEntry:
 			c.phase = freeze
 		}
-		if m.broken == buryFirst {
+		if m.broken == tombstoneFirst {
 			switch {
 			case before != leaveTombstone && c.phase == merge:
 				c.phase = leaveTombstone
@@ -408,7 +408,7 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		case p.kind == claimant:
 			if c.outcome == claimed {
 				g := w.recs[modelKeys[c.guest]].fields
-				m.check(w, g[record.Incarnation] != c.incarnation || record.IsClaimed(g[record.State]), "a claim answered done before its guest was buried")
+				m.check(w, g[record.Incarnation] != c.incarnation || record.IsClaimed(g[record.State]), "a claim answered done before its guest had a tombstone")
 			}
 		case p.help:
 			p.help = false
@@ -416,23 +416,23 @@ func (m *model) reply(w *world, p *process, key int, fields Fields, res Result) 
 		case p.settle:
 			p.settle = false
 			milli, _ := strconv.ParseInt(p.made, 10, 64)
-			note, _ := record.ParseOutboxEntry(p.notes[0])
-			if (c.outcome != claimed || c.incarnation != note.Incarnation) && w.clock().Sub(time.UnixMilli(milli)) >= entryLife {
-				p.striken = p.notes[0]
+			entry, _ := record.ParseOutboxEntry(p.entries[0])
+			if (c.outcome != claimed || c.incarnation != entry.Incarnation) && w.clock().Sub(time.UnixMilli(milli)) >= entryLife {
+				p.toRemove = p.entries[0]
 			}
-			p.notes = p.notes[1:]
-			if p.striken == "" {
+			p.entries = p.entries[1:]
+			if p.toRemove == "" {
 				m.settleNext(w, p)
 			}
 		}
 
-	case p.kind == recoverer && p.striken != "":
-		p.striken = ""
+	case p.kind == recoverer && p.toRemove != "":
+		p.toRemove = ""
 		m.settleNext(w, p)
 
 	case p.kind == recoverer:
 		p.write = 1 // it has read the outbox
-		p.notes = slices.Sorted(maps.Keys(fields))
+		p.entries = slices.Sorted(maps.Keys(fields))
 		m.settleNext(w, p)
 
 	default: // a write
@@ -469,19 +469,19 @@ func (m *model) redirect(w *world, p *process, owner record.Owner) {
 }
 
 func (m *model) settleNext(w *world, p *process) {
-	if len(p.notes) == 0 {
-		p.notes = nil
+	if len(p.entries) == 0 {
+		p.entries = nil
 		p.set(claim{})
 		return
 	}
-	note, ok := record.ParseOutboxEntry(p.notes[0])
+	entry, ok := record.ParseOutboxEntry(p.entries[0])
 	if !ok {
-		panic(p.notes[0])
+		panic(p.entries[0])
 	}
-	p.made = w.recs[outboxRecord].fields[p.notes[0]]
+	p.made = w.recs[outboxRecord].fields[p.entries[0]]
 	p.settle = true
-	c := m.claim(note.Owner.Account(), true, "")
-	c.guest = note.Guest
+	c := m.claim(entry.Owner.Account(), true, "")
+	c.guest = entry.Guest
 	p.set(c)
 }
 
@@ -549,7 +549,7 @@ func (m *model) visit(w world) {
 			next := w
 			q := &next.procs[i]
 			c := q.claim.next(reply{})
-			if m.broken == buryFirst && c.phase == leaveTombstone {
+			if m.broken == tombstoneFirst && c.phase == leaveTombstone {
 				c.phase = removeEntry
 			}
 			q.set(c)
@@ -651,19 +651,19 @@ func (m *model) end(w world) {
 	m.run(&w, &p)
 	m.check(&w, p.finished(), "Recover does not end")
 	if f := w.recs[freshGuest].fields; f[record.State] != "" {
-		m.check(&w, record.IsClaimed(f[record.State]) && len(record.DataOf(f)) == 0, "the other guest is not buried")
+		m.check(&w, record.IsClaimed(f[record.State]) && len(record.DataOf(f)) == 0, "the other guest is not claimed")
 	}
 	g := w.recs[theGuest].fields
-	if sealed := isFrozen(g[record.State]); sealed && w.forgot != "" {
-		m.check(&w, false, "the guest stays sealed until its owner's next request")
+	if frozen := isFrozen(g[record.State]); frozen && w.forgot != "" {
+		m.check(&w, false, "the guest stays frozen until its owner's next request")
 		m.nextRequest(&w, record.HolderOf(g[record.State]).Owner)
 		g = w.recs[theGuest].fields
 	}
-	m.check(&w, !isFrozen(g[record.State]), "the guest stays sealed")
+	m.check(&w, !isFrozen(g[record.State]), "the guest stays frozen")
 	if g[record.State] != "" {
-		m.check(&w, len(record.DataOf(g)) == 0, "a buried guest has data")
+		m.check(&w, len(record.DataOf(g)) == 0, "a claimed guest has data")
 	}
-	m.check(&w, len(w.recs[outboxRecord].fields) == 0, "notes stay in the outbox")
+	m.check(&w, len(w.recs[outboxRecord].fields) == 0, "entries stay in the outbox")
 
 	for i := range w.writes {
 		field := fmt.Sprintf("cart/w%d", i)
@@ -796,7 +796,7 @@ var scenarios = []scenario{
 	{"two accounts, rebirth, pauses", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 1}}, 0, 1, 0, 1, 1, 0},
 	{"two accounts and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: recoverer}}, 1, 2, 0, 0, 1, 0},
 	{"one account twice, rebirth, crashes", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 1}}, 1, 2, 0, 1, 0, 0},
-	{"two accounts, a tab of nobody", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
+	{"two accounts, a tab without an account", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "B"}, {kind: writer, writes: 2}}, 1, 1, 1, 0, 0, 0},
 	{"a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: writer, owner: "A", writes: 1}}, 1, 1, 1, 1, 1, 0},
 	{"another guest's claim tidies the markers", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 1, 1, 1, 0, 0, 0},
 	{"and a recoverer", []process{{kind: claimant, owner: "A"}, {kind: recoverer}, {kind: claimant, owner: "A", guest: "g:fresh"}}, 0, 1, 0, 0, 1, 0},
@@ -858,25 +858,25 @@ func TestWhatFailoverBreaks(t *testing.T) {
 		lost      = "the acknowledged write %d is lost"
 		twice     = "the write %d is there %d times"
 		older     = "the tab wrote w%d last, the account has %s"
-		early     = "a claim answered done before its guest was buried"
-		sealedYet = "the guest stays sealed until its owner's next request"
+		early     = "a claim answered done before its guest had a tombstone"
+		frozenYet = "the guest stays frozen until its owner's next request"
 	)
 	want := map[string][]string{
 		"a visitor's write": {lost, older},
-		"a note":            {sealedYet},
-		"a seal":            {lost, older, twice},
+		"an outbox entry":   {frozenYet},
+		"a freeze":          {lost, older, twice},
 		"a merge":           {lost, older},
-		"a burial":          {early, sealedYet},
-		"a strike":          nil,
+		"a tombstone":       {early, frozenYet},
+		"a removed entry":   nil,
 
 		"the first generation": nil,
 		// of the only server there is; what visitors wrote meanwhile is forgotten too, and is not counted here
-		"a visitor's write and all after it":    {early, lost, sealedYet, twice},
-		"the first generation and all after it": {early, lost, sealedYet, older, twice},
-		"a note and all after it":               {early, lost, sealedYet, older, twice},
-		"a seal and all after it":               {early, lost, sealedYet, older, twice},
-		"a merge and all after it":              {early, lost, sealedYet, older},
-		"a burial and all after it":             {early, sealedYet},
+		"a visitor's write and all after it":    {early, lost, frozenYet, twice},
+		"the first generation and all after it": {early, lost, frozenYet, older, twice},
+		"an outbox entry and all after it":      {early, lost, frozenYet, older, twice},
+		"a freeze and all after it":             {early, lost, frozenYet, older, twice},
+		"a merge and all after it":              {early, lost, frozenYet, older},
+		"a tombstone and all after it":          {early, frozenYet},
 	}
 	broke := map[string][]string{}
 	for _, s := range []scenario{

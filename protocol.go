@@ -44,7 +44,7 @@ const (
 	unfinished outcome = iota
 	claimed            // by this owner, now or earlier
 	lost               // another owner has the guest
-	stillOpen          // finishOnly: it is not frozen; or its sibling-to-be is forgotten
+	stillOpen          // finishOnly and only rule it out, or the sibling to absorb it is forgotten
 	guestGone          // the guest was forgotten; with mustExist also: it has no record
 	failed             // err says why; the guest is kept
 )
@@ -68,27 +68,27 @@ type claim struct {
 	merge        mergeStep
 
 	rounds int // how often the guest or the target was read again because it had changed
-	run
+	progress
 }
 
 // A mergeStep returns how the data of a guest change the target's record, whose fields are given.
 type mergeStep func(guest Fields, target string, fields Fields) (Update, []KindReceipt, error)
 
-// A run is what a claim has found out and done since it last read the guest from the start.
-type run struct {
-	phase       phase
-	outcome     outcome
-	err         error
-	incarnation string
-	missing     bool // the guest has no record yet
-	empty       bool // the guest had no data before it was frozen
-	startedAt   time.Time
-	at          string        // when the guest was frozen
-	frozen      bool          // the guest is frozen for this owner
-	data        Fields        // the frozen guest's
-	holder      record.Holder // the owner that has the guest, if the outcome is lost
-	target      string        // record key: the owner's, or of what has claimed the owner since
-	targetHeld  Fields        // the target as read, until the merge is prepared; nil: not read
+// progress is what a claim has found out and done since it last read the guest from the start.
+type progress struct {
+	phase        phase
+	outcome      outcome
+	err          error
+	incarnation  string
+	missing      bool // the guest has no record yet
+	empty        bool // the guest had no data before it was frozen
+	startedAt    time.Time
+	at           string        // when the guest was frozen
+	frozen       bool          // the guest is frozen for this owner
+	data         Fields        // the frozen guest's
+	holder       record.Holder // the owner that has the guest, if the outcome is lost
+	target       string        // record key: the owner's, or of what has claimed the owner since
+	targetFields Fields        // the target as read, until the merge is prepared; nil: not read
 
 	look          []record.Marker // markers of the target whose guests are to be looked at
 	needless      []string        // fields of markers whose guests are known to be claimed or gone
@@ -283,7 +283,7 @@ func (c claim) next(r reply) claim {
 
 // restart returns the claim such that it reads the guest from the start.
 func (c claim) restart() claim {
-	c.run = run{}
+	c.progress = progress{}
 	c.rounds++
 	return c
 }
@@ -351,7 +351,7 @@ func (c claim) isFrozen(guest Fields) claim {
 		c.phase = callOnClaim
 	case c.merged: // there was a marker: the store was rolled back to before the freeze
 		c.phase = callOnClaim
-	case c.targetHeld == nil:
+	case c.targetFields == nil:
 		c.phase = readTarget
 	default:
 		return c.prepare()
@@ -378,9 +378,9 @@ func (c claim) readMarkers(target Fields) claim {
 	}
 	switch state := target[record.State]; state {
 	case "":
-		c.targetHeld = target
-		if c.targetHeld == nil {
-			c.targetHeld = Fields{}
+		c.targetFields = target
+		if c.targetFields == nil {
+			c.targetFields = Fields{}
 		}
 		return c.lookAtMarkers()
 
@@ -427,13 +427,13 @@ const mostMarkers = 8
 // generation, because markers that have to stay must not keep the others from being looked at.
 func (c claim) lookAtMarkers() claim {
 	c.look, c.needless = nil, nil
-	held := record.MarkersIn(c.targetHeld)
+	held := record.MarkersIn(c.targetFields)
 	if len(held) <= c.mostMarkers {
 		return c.ready()
 	}
 	for i := range min(2, len(held)) {
 		incarnation := held[(c.generation+uint64(i))%uint64(len(held))]
-		m, _, err := record.MarkerOf(c.targetHeld, incarnation)
+		m, _, err := record.MarkerOf(c.targetFields, incarnation)
 		if err != nil {
 			return c.fail(err)
 		}
@@ -476,7 +476,7 @@ func (c claim) lifeOfTarget() time.Duration {
 
 // prepare computes the change of the target.
 func (c claim) prepare() claim {
-	u, kinds, err := c.merge(c.data, c.target, c.targetHeld)
+	u, kinds, err := c.merge(c.data, c.target, c.targetFields)
 	if err != nil {
 		return c.fail(err)
 	}
@@ -485,7 +485,7 @@ func (c claim) prepare() claim {
 		Incarnation: c.incarnation, Guest: c.guest, At: c.now / 1000, Kinds: packKinds(kinds),
 	}
 	field := record.MarkerField(c.incarnation)
-	u.If[record.Generation] = c.targetHeld[record.Generation]
+	u.If[record.Generation] = c.targetFields[record.Generation]
 	u.If[field] = "" // because a store that was rolled back repeats a generation
 	u.Set[record.Generation] = record.EncodeGeneration(c.generation + 1)
 	u.Set[field] = m.String()
@@ -495,7 +495,7 @@ func (c claim) prepare() claim {
 	}
 	u.TTL = c.lifeOfTarget()
 	u.Reserve = true
-	c.change, c.targetHeld, c.needless = u, nil, nil
+	c.change, c.targetFields, c.needless = u, nil, nil
 	c.phase = merge
 	return c
 }

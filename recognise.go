@@ -10,7 +10,7 @@ import (
 )
 
 // From a request to its visitor: which guest it is, which siblings that guest absorbs, and which
-// tokens of the client change. No header is written here; guest.go does that afterwards.
+// tokens of the client change. No header is written here; Begin does that afterwards.
 
 // recognise decides who sent a request. It never fails: what does not verify counts as no guest.
 func (s *site) recognise(r *http.Request, account func(*http.Request) string) *Visitor {
@@ -72,7 +72,7 @@ const lateResponse = 2 * time.Minute
 // confirmOldest makes the visitor the oldest of its guests that is not claimed, extends the life of
 // that guest's record to Config.TTL from now, and lets it absorb the others.
 func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
-	keepMain := false // the main cookie names a claimed guest that has siblings left
+	mainNeeded := false // the main cookie names a claimed guest that has siblings left
 	for rest := v.brought.tokens; ; {
 		oldest := rest[0]
 		rest = rest[1:]
@@ -80,7 +80,7 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 		if !keepsProvisional(oldest, now) {
 			v.who.clearProvisional(oldest.provisional)
 		}
-		if v.brought.keepMain {
+		if v.brought.keepMain { // a process that can verify the main cookie decides
 			return
 		}
 		claimed, err := v.confirm(ctx, oldest)
@@ -99,7 +99,7 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 			if len(v.absorb(ctx, rest[:since])) == 0 {
 				v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
 			} else if v.site.cookies.isMain(oldest) {
-				keepMain = true // the next request needs it to know that its siblings are claimed
+				mainNeeded = true // by the next request, to know that its siblings are claimed
 			}
 			if rest = rest[since:]; len(rest) > 0 {
 				continue
@@ -107,14 +107,14 @@ func (v *Visitor) confirmOldest(ctx context.Context, now time.Time) {
 			v.replaceGuest(*claimed)
 			return
 		}
-		v.absorbAll(ctx, oldest, rest, keepMain, now)
+		v.absorbAll(ctx, oldest, rest, mainNeeded, now)
 		return
 	}
 }
 
 // absorbAll lets the visitor's guest, which came as oldest, absorb the rest, and renews its cookie.
 func (v *Visitor) absorbAll(
-	ctx context.Context, oldest credential, rest []credential, keepMain bool, now time.Time,
+	ctx context.Context, oldest credential, rest []credential, mainNeeded bool, now time.Time,
 ) {
 	// The guest of the main cookie comes first: that cookie is overwritten, so its guest must be
 	// absorbed by then.
@@ -122,7 +122,7 @@ func (v *Visitor) absorbAll(
 		rest[0], rest[i] = rest[i], rest[0]
 	}
 	left := v.absorb(ctx, rest)
-	if !keepMain && (len(left) == 0 || !v.site.cookies.isMain(left[0])) {
+	if !mainNeeded && (len(left) == 0 || !v.site.cookies.isMain(left[0])) {
 		v.who.sendToken()
 		if !keepsProvisional(oldest, now) || oldest.ID != v.who.guest.ID {
 			v.who.clearProvisional(v.site.cookies.provisionalNameOf(oldest))
@@ -145,7 +145,7 @@ func (v *Visitor) confirm(
 	claimer := v.site.claimer
 	for range mostHops {
 		g, known := claimer.claimedGuests.Get(v.who.guest.ID)
-		if !known || g == (claimedGuest{}) {
+		if !known || g == (claimedGuest{}) { // the caller needs to know when it was claimed
 			if !v.mayAsk() {
 				return nil, errAskedEnough
 			}

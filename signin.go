@@ -210,7 +210,7 @@ func (v *Visitor) claimEach(
 		case i > 0 && claimer.isOver(cred.ID, brought.has):
 			v.release(cred)
 			continue
-		case !v.mayAsk() && i > 0:
+		case !v.mayAsk() && i > 0: // the first one counts, but is claimed in any case
 			continue
 		}
 		r, e := claimer.claim(ctx, v.storeBudget(), cred.ID, cred.inTicket, accountID, rules)

@@ -259,9 +259,9 @@ func TestOutOfMemory(t *testing.T) {
 	if err := rdb.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil { // noeviction
 		t.Fatal(err)
 	}
-	seal := guest.Update{Set: guest.Fields{".s": "sealed"}, Stamp: ".t", Once: true, TTL: 2 * time.Hour, ReturnAll: true}
+	freeze := guest.Update{Set: guest.Fields{".s": "frozen"}, Stamp: ".t", Once: true, TTL: 2 * time.Hour, ReturnAll: true}
 	for _, u := range []guest.Update{
-		seal,
+		freeze,
 		{Set: guest.Fields{"x": "1"}},
 		{Default: guest.Fields{"x": "1"}},
 		{Add: map[string]int64{"n": 1}, Once: true},
@@ -277,9 +277,9 @@ func TestOutOfMemory(t *testing.T) {
 		}
 	}
 
-	seal.Reserve = true
-	if res := apply(t, s, "a", seal); len(res.Fields) != 6 {
-		t.Errorf("sealed with %v", res.Fields)
+	freeze.Reserve = true
+	if res := apply(t, s, "a", freeze); len(res.Fields) != 6 {
+		t.Errorf("frozen with %v", res.Fields)
 	}
 	apply(t, s, "new", guest.Update{Set: guest.Fields{"a": "1"}, Add: map[string]int64{"n": 1}, Once: true, TTL: time.Hour, Reserve: true})
 	apply(t, s, "b", guest.Update{Unset: []string{"big"}, UnsetPrefix: []string{"cart/"}})

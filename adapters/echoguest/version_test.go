@@ -65,7 +65,7 @@ func TestAutoHandleHEAD(t *testing.T) {
 	s := serve(t, e)
 	for _, path := range []string{"/page", "/empty", "/error", "/public"} {
 		if res := s.browser().get("HEAD", path); len(res.Header["Set-Cookie"]) != 0 {
-			t.Errorf("HEAD %s mints: %v", path, res.Header)
+			t.Errorf("HEAD %s creates a guest: %v", path, res.Header)
 		}
 		created := s.browser().get("GET", "/page").Cookies()[0]
 		cookie := created.Name + "=" + created.Value
