@@ -64,9 +64,7 @@ func (g *claimedGuest) why() error {
 // claimedGuestOf reads the record of a claimed or forgotten guest.
 func claimedGuestOf(fields Fields) (g claimedGuest) {
 	state := fields[record.State]
-	if sibling, absorbed := record.HolderOf(state).Sibling(); absorbed {
-		g.sibling = sibling
-	}
+	g.sibling, _ = record.HolderOf(state).Sibling()
 	g.forgotten = state == record.Forgotten
 	g.at, _ = strconv.ParseInt(fields[record.ClaimedAt], 10, 64)
 	return g
@@ -82,17 +80,13 @@ func (c *claimer) isOver(id token.ID, isNamed func(token.ID) bool) bool {
 
 // newClaim returns a claim that has not begun, under the declared merge rules.
 func (c *claimer) newClaim(guest string, o record.Owner) claim {
-	ttl := c.lifetimes.account
-	if !o.IsAccount() {
-		ttl = c.lifetimes.guest
-	}
 	return claim{
 		guest:           guest,
 		owner:           o,
 		newIncarnation:  record.NewIncarnation(),
 		now:             time.Now().UnixMilli(),
 		tombstoneTTL:    c.lifetimes.tombstone,
-		targetTTL:       ttl,
+		guestTTL:        c.lifetimes.guest,
 		accountTTL:      c.lifetimes.account,
 		firstGeneration: record.FirstGeneration(),
 		mostMarkers:     mostMarkers,
@@ -242,13 +236,13 @@ func (c *claimer) absorb(
 // finish is called when a guest was met frozen. It finishes the claim if the caller is about to
 // read or write the record that gets the data, because a write must come after the merge.
 func (c *claimer) finish(
-	ctx context.Context, b *requestBudget, key, state string, writing bool,
+	ctx context.Context, b *requestBudget, id token.ID, state string, writing bool,
 ) error {
 	h := record.HolderOf(state)
 	if _, absorbed := h.Sibling(); !h.Frozen || !writing && !absorbed {
 		return nil
 	}
-	run := c.run(ctx, b, c.newClaim(key, h.Owner).finish())
+	run := c.run(ctx, b, c.newClaim(record.GuestKey(id), h.Owner).finish())
 	if !run.merged && run.outcome == failed {
 		return fmt.Errorf("%w: this guest's claim is not finished: %w", ErrUnavailable, run.err)
 	}
@@ -258,18 +252,16 @@ func (c *claimer) finish(
 // follow returns what became of a guest that was met frozen or claimed, and finishes its claim if
 // need be.
 func (c *claimer) follow(
-	ctx context.Context, b *requestBudget, key, state string, writing bool,
+	ctx context.Context, b *requestBudget, id token.ID, state string, writing bool,
 ) (claimedGuest, error) {
-	if err := c.finish(ctx, b, key, state, writing); err != nil {
+	if err := c.finish(ctx, b, id, state, writing); err != nil {
 		return claimedGuest{}, err
 	}
 	g := claimedGuestOf(Fields{record.State: state})
 	// A guest that is frozen for an account is not remembered as claimed, because the account's
 	// next request with this cookie must go on with the claim.
 	if g.isAbsorbed() || !record.HolderOf(state).Frozen {
-		if id, ok := token.ParseID(record.GuestID(key)); ok {
-			c.claimedGuests.Put(id, g)
-		}
+		c.claimedGuests.Put(id, g)
 	}
 	return g, nil
 }
@@ -285,10 +277,9 @@ func (c *claimer) renew(
 	if askFirst && c.report.hooks.Returned != nil {
 		u.markFirst(record.Returned)
 	}
-	key := record.GuestKey(t.ID)
-	res, err := c.records.update(ctx, b, key, u)
+	res, err := c.records.update(ctx, b, record.GuestKey(t.ID), u)
 	if err == nil && !res.Applied {
-		err = c.finish(ctx, b, key, res.Fields[record.State], true)
+		err = c.finish(ctx, b, t.ID, res.Fields[record.State], true)
 	}
 	if err != nil || res.Applied {
 		return nil, res.isFirst(&u, record.Returned), err
@@ -400,8 +391,7 @@ func (c *claimer) eraseFollowing(ctx context.Context, b *requestBudget, id token
 		if err := c.erase(ctx, b, id); err != ErrClaimed {
 			return err
 		}
-		key := record.GuestKey(id)
-		fields, err := c.records.get(ctx, b, key, record.State)
+		fields, err := c.records.get(ctx, b, record.GuestKey(id), record.State)
 		if err != nil {
 			return err
 		}
@@ -410,7 +400,7 @@ func (c *claimer) eraseFollowing(ctx context.Context, b *requestBudget, id token
 		if !absorbed {
 			return nil
 		}
-		if err := c.finish(ctx, b, key, state, false); err != nil {
+		if err := c.finish(ctx, b, id, state, false); err != nil {
 			return err
 		}
 		id = sibling.ID

@@ -269,7 +269,7 @@ func (f fieldOf[T]) get(ctx context.Context) (v T, err error) {
 	if err != nil {
 		return v, f.k.fault(err)
 	}
-	plain, err := f.k.decrypt(vis.site.kinds.keyring, key, name, fields[name])
+	plain, err := f.k.decrypt(vis.site.keyring, key, name, fields[name])
 	if err != nil {
 		return v, err
 	}
@@ -287,7 +287,7 @@ func (f fieldOf[T]) set(ctx context.Context, v T) error {
 	}
 	name := f.k.field(f.item)
 	_, _, err = vis.update(ctx, func(key string) Update {
-		return Update{Set: Fields{name: f.k.encrypt(vis.site.kinds.keyring, key, name, plain)}}
+		return Update{Set: Fields{name: f.k.encrypt(vis.site.keyring, key, name, plain)}}
 	})
 	return f.k.wrap(err)
 }
@@ -322,7 +322,7 @@ func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error
 	}
 	stored := fields[name]
 	for range updateTries {
-		plain, err := f.k.decrypt(vis.site.kinds.keyring, key, name, stored)
+		plain, err := f.k.decrypt(vis.site.keyring, key, name, stored)
 		if err != nil {
 			return err
 		}
@@ -346,7 +346,7 @@ func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error
 			}
 			return Update{
 				If:  Fields{name: stored},
-				Set: Fields{name: f.k.encrypt(vis.site.kinds.keyring, key, name, next)},
+				Set: Fields{name: f.k.encrypt(vis.site.keyring, key, name, next)},
 			}
 		})
 		if err != nil {
@@ -387,7 +387,7 @@ func (k *kind) all(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, k.fault(err)
 	}
-	return k.items(v.site.kinds.keyring, key, fields)
+	return k.items(v.site.keyring, key, fields)
 }
 
 func (k *kind) clear(ctx context.Context) error {

@@ -289,7 +289,7 @@ func (v *Visitor) get(
 		if !t.isGuest() || state == "" {
 			return t.key, fields, nil
 		}
-		if err := v.follow(ctx, t.key, state, false); err != nil {
+		if err := v.follow(ctx, t.guest, state, false); err != nil {
 			return t.key, nil, err
 		}
 	}
@@ -323,7 +323,7 @@ func (v *Visitor) update(
 			return t.key, res, err
 		}
 		if state := res.Fields[record.State]; !res.Applied && t.isGuest() && state != "" {
-			if err := v.follow(ctx, t.key, state, true); err != nil {
+			if err := v.follow(ctx, t.guest, state, true); err != nil {
 				return t.key, res, err
 			}
 			continue
@@ -380,15 +380,17 @@ func (v *Visitor) saved(guest token.ID) {
 // follow is called when the visitor's guest turns out to be frozen or claimed. The visitor becomes
 // the sibling that absorbed the guest, or a new guest; a visitor who has signed in meanwhile stays
 // a member.
-func (v *Visitor) follow(ctx context.Context, key, state string, writing bool) error {
-	claimed, err := v.site.claimer.follow(ctx, v.storeBudget(), key, state, writing)
+func (v *Visitor) follow(
+	ctx context.Context, guest token.ID, state string, writing bool,
+) error {
+	claimed, err := v.site.claimer.follow(ctx, v.storeBudget(), guest, state, writing)
 	if err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case v.who.guestKey() != key || v.who.account != "": // another call has changed it meanwhile
+	case !v.who.isGuest(guest) || v.who.account != "": // another call has changed it meanwhile
 	case claimed.isAbsorbed():
 		v.who.adoptSibling(claimed.sibling, v.site.lifetimes, time.Now())
 		if v.header.canAddToken() {
@@ -412,14 +414,14 @@ func (v *Visitor) extend(ctx context.Context, ttl time.Duration) (id token.ID, e
 		}
 		res, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), renewal(ttl))
 		if err != nil {
-			v.site.report.warn("a guest's life was not extended to its ticket's", err)
+			v.site.warn("a guest's life was not extended to its ticket's", err)
 			break
 		}
 		saved = res.Applied
 		if saved || who.account != "" { // the guest of a member may be frozen: the ticket names it
 			break
 		}
-		if err := v.follow(ctx, who.guestKey(), res.Fields[record.State], false); err != nil {
+		if err := v.follow(ctx, id, res.Fields[record.State], false); err != nil {
 			break
 		}
 	}
@@ -446,7 +448,7 @@ func (v *Visitor) saveNew(ctx context.Context) {
 	u.New = true
 	ctx = context.WithoutCancel(ctx)
 	if _, err := v.site.records.update(ctx, v.storeBudget(), who.guestKey(), u); err != nil {
-		v.site.report.warn("a new guest was not stored", err) // its first write stores it
+		v.site.warn("a new guest was not stored", err) // its first write stores it
 	}
 }
 
@@ -463,7 +465,7 @@ func (v *Visitor) reportCreated(ctx context.Context) {
 	v.who.reported = v.who.reported || unreported
 	v.mu.Unlock()
 	if unreported {
-		v.site.report.created(ctx)
+		v.site.report.hooks.Created(ctx)
 	}
 }
 

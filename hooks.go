@@ -140,12 +140,6 @@ type reporter struct {
 	warned atomic.Int64 // when the last line was logged, Unix nanoseconds
 }
 
-func (r *reporter) created(ctx context.Context) {
-	if r.hooks.Created != nil {
-		r.hooks.Created(ctx)
-	}
-}
-
 func (r *reporter) refused(ctx context.Context, reason string) {
 	if r.hooks.Refused != nil {
 		r.hooks.Refused(ctx, reason)

@@ -47,7 +47,7 @@ func (i Inspector) Token(name, value string) TokenInfo {
 		return info
 	}
 	issued := time.Unix(t.IssuedAt, 0)
-	keyring := i.site.kinds.keyring
+	keyring := i.site.keyring
 	info = TokenInfo{
 		Verdict:     TokenForged,
 		Secret:      keyring.SignedBy(name, value),
@@ -174,7 +174,7 @@ func (i Inspector) kinds(key string, fields record.Fields) []KindInfo {
 				info.Encrypted = info.Encrypted || token.IsEncrypted(stored)
 			}
 		}
-		shown, err := k.export(i.site.kinds.keyring, key, data)
+		shown, err := k.export(i.site.keyring, key, data)
 		if err == nil && json.Valid(shown) {
 			info.Data = shown
 		}
@@ -217,7 +217,7 @@ func (i Inspector) Pending(ctx context.Context) (pending []PendingClaim, err err
 			GuestID:   record.GuestID(e.Guest),
 			AccountID: e.Owner.Account(),
 			Started:   record.Time(e.added),
-			Age:       e.age,
+			Age:       e.age(),
 			entry:     e,
 		}
 		if absorbs {

@@ -69,7 +69,7 @@ func (m *Manager) Export(ctx context.Context) (map[string]json.RawMessage, error
 	all := map[string]json.RawMessage{}
 	var unreadable error
 	for _, k := range m.site.kinds.heldBy(record.DataOf(fields)) {
-		shown, err := k.export(m.site.kinds.keyring, key, fields)
+		shown, err := k.export(m.site.keyring, key, fields)
 		unreadable = errors.Join(unreadable, err)
 		if shown != nil {
 			all[k.name] = shown

@@ -63,7 +63,7 @@ type claim struct {
 	mostMarkers     int    // with more markers than this, a target's old ones are looked at
 
 	tombstoneTTL time.Duration
-	targetTTL    time.Duration // life of a target that is a guest
+	guestTTL     time.Duration // life of a target that is a guest
 	accountTTL   time.Duration // life of a target that is an account
 	merge        mergeStep
 
@@ -469,7 +469,7 @@ func (c claim) ready() claim {
 
 func (c claim) lifeOfTarget() time.Duration {
 	if record.IsGuest(c.target) {
-		return c.targetTTL
+		return c.guestTTL
 	}
 	return c.accountTTL
 }

@@ -57,12 +57,14 @@ func (m *Manager) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// An entryInOutbox is an outbox entry as it was read, with its age by the store's clock.
+// An entryInOutbox is an outbox entry as it was read.
 type entryInOutbox struct {
 	record.OutboxEntry
-	added string // when it was added, as stored
-	age   time.Duration
+	added string    // when it was added, as stored
+	now   time.Time // when it was read, by the store's clock
 }
+
+func (e *entryInOutbox) age() time.Duration { return e.now.Sub(record.Time(e.added)) }
 
 // A PendingClaim is a claim under way, or one that a crash, an outage or a failing OnClaim left
 // unfinished.
@@ -109,11 +111,7 @@ func (c *claimer) eachEntry(ctx context.Context, f func(entryInOutbox) error) (e
 		}
 		for field, added := range entries {
 			if entry, ok := record.ParseOutboxEntry(field); ok {
-				age := clock.Now.Sub(time.UnixMilli(0))
-				if at := record.Time(added); !at.IsZero() {
-					age = clock.Now.Sub(at)
-				}
-				err = errors.Join(err, f(entryInOutbox{entry, added, age}))
+				err = errors.Join(err, f(entryInOutbox{entry, added, clock.Now}))
 			}
 		}
 	}
@@ -127,13 +125,13 @@ func (c *claimer) settle(
 ) (finished bool, err error) {
 	run = c.run(ctx, nil, run)
 	if run.outcome == failed {
-		c.reportStuck(ctx, run, record.Time(e.added).Add(e.age))
+		c.reportStuck(ctx, run, e.now)
 		return false, run.err
 	}
 	if run.outcome == claimed && run.incarnation == e.Incarnation { // which removed the entry
 		return true, nil
 	}
-	if e.age < entryLife {
+	if e.age() < entryLife {
 		return false, nil
 	}
 	_, err = c.records.update(ctx, nil, record.OutboxOf(e.Guest), Update{
@@ -152,7 +150,7 @@ func (c *claimer) eraseAccount(ctx context.Context, accountID string) error {
 		}
 		run := c.newClaimToErase(e.Guest, e.Owner)
 		run.only, run.newIncarnation = e.Incarnation, e.Incarnation
-		run.finishOnly = e.age > freezeWithin // then no process can freeze the guest any more
+		run.finishOnly = e.age() > freezeWithin // then no process can freeze the guest any more
 		_, err := c.settle(ctx, run, e)
 		return err
 	})

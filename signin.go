@@ -236,7 +236,7 @@ func (v *Visitor) claimEach(
 func (v *Visitor) release(cred credential) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	own := v.who.state != noGuest && cred.ID == v.who.guest.ID
+	own := v.who.isGuest(cred.ID)
 	if own && v.who.isNew() {
 		v.who.discard()
 		v.brought.tokens = []credential{cred} // so that a repeated claim finds it

@@ -22,9 +22,11 @@ func GuestOwner(t token.Token) Owner {
 // Guest returns the guest, if the owner is one.
 func (o Owner) Guest() (t token.Token, ok bool) {
 	id, created, _ := strings.Cut(strings.TrimPrefix(string(o), "g:"), "@")
-	t.ID, ok = token.ParseID(id)
+	if t.ID, ok = token.ParseID(id); !ok || o.IsAccount() {
+		return token.Token{}, false
+	}
 	t.CreatedAt, _ = strconv.ParseInt(created, 36, 64)
-	return t, ok && !o.IsAccount()
+	return t, true
 }
 
 // Account returns the account's ID, "" if the owner is a guest.
