@@ -568,8 +568,8 @@ func TestASharedComputer(t *testing.T) {
 	}
 }
 
-// The import law: the root knows no store and no Redis, stores do not know each other, and nothing that
-// is only for tests is linked into users' programs. The packages of internal/ stand alone.
+// The import law: the root knows no store and no Redis, stores do not know each other, and nothing
+// that is only for tests is linked into users' programs. The packages of internal/ stand alone.
 func TestImportLaw(t *testing.T) {
 	const module = "github.com/guestkit/guest"
 	deps := func(pkg string) []string {
@@ -623,8 +623,8 @@ func TestImportLaw(t *testing.T) {
 	}
 }
 
-// In a clone go.work chooses the newest version that any module asks for, in CI each module its own: where they agree,
-// both test the same.
+// In a clone go.work chooses the newest version that any module asks for, in CI each module its
+// own: where they agree, both test the same.
 func TestModulesAgree(t *testing.T) {
 	direct := regexp.MustCompile(`(?m)^(?:require |\t)(\S+) (v\S+)$`) // an indirect one has a comment
 	asked, by, modules := map[string]string{}, map[string]string{}, 0
@@ -651,8 +651,9 @@ func TestModulesAgree(t *testing.T) {
 	}
 }
 
-// The files of the root can be read one after the other: hardly any two need each other, and each needs
-// few others. A file needs another one if it uses a name, a field or a method that stands there.
+// The files of the root can be read one after the other: hardly any two need each other, and each
+// needs few others. A file needs another one if it uses a name, a field or a method that stands
+// there.
 func TestFileGraph(t *testing.T) {
 	files, needs := fileGraph(t)
 	edges, mutual := 0, 0

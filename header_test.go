@@ -250,8 +250,8 @@ func fetch(t *testing.T, c *http.Client, url string, header ...string) (*http.Re
 	return res, string(body)
 }
 
-// No shared cache may keep a response with a guest's token; what the app made public stays public otherwise. What makes a
-// response public is tested in internal/cachecontrol.
+// No shared cache may keep a response with a guest's token; what the app made public stays public
+// otherwise. What makes a response public is tested in internal/cachecontrol.
 func TestNoTokenInASharedCache(t *testing.T) {
 	tests := []struct {
 		name, header, value string
@@ -328,7 +328,8 @@ func TestAWriteAfterAPublicPage(t *testing.T) {
 	}
 }
 
-// The handler's own ways with the response work as without us, and a new visitor gets exactly one cookie.
+// The handler's own ways with the response work as without us, and a new visitor gets exactly one
+// cookie.
 func TestResponsesAsWithoutUs(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -457,7 +458,8 @@ func TestAPanicGoesThrough(t *testing.T) {
 }
 
 func TestALineOfTheHandlerIsNotDoubled(t *testing.T) {
-	// The handler renders an error page through the outermost writer after the inner one was used, as Echo does.
+	// The handler renders an error page through the outermost writer after the inner one was used,
+	// as Echo does.
 	m, _ := guest.New(guest.Config{Store: memstore.New(memstore.Config{}), Secrets: [][]byte{secret}})
 	outer := httptest.NewRecorder()
 	m.Middleware(m.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -598,8 +600,9 @@ func informed(t *testing.T, c *http.Client, method, url string, header ...string
 	return infos, res
 }
 
-// A 1xx goes out before the handler has said whether the final response is public. Browsers take its cookies all the
-// same, and what a cache does with it is not known: none of our lines is in it, and all are in the final response.
+// A 1xx goes out before the handler has said whether the final response is public. Browsers take
+// its cookies all the same, and what a cache does with it is not known: none of our lines is in it,
+// and all are in the final response.
 func TestOurLinesAreInNo1xx(t *testing.T) {
 	const public = "public, max-age=60"
 	info := func(statuses ...int) func(w http.ResponseWriter) {
@@ -715,8 +718,9 @@ func TestAPanicAfterA1xxKeepsTheCookie(t *testing.T) {
 	}
 }
 
-// ReverseProxy clears the header after each 1xx that it forwards. What we watch is put right when the header is sent. A
-// known visitor's page is the server's own, so there the proxy says Vary itself, as docs/caching.md says.
+// ReverseProxy clears the header after each 1xx that it forwards. What we watch is put right when
+// the header is sent. A known visitor's page is the server's own, so there the proxy says Vary
+// itself, as docs/caching.md says.
 func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
@@ -759,8 +763,8 @@ func TestVaryBehindAReverseProxyThatForwards1xx(t *testing.T) {
 	})
 }
 
-// Caches on the way drop the Set-Cookie of a 304, or keep it with the page: a guest whose cookie came in one would be
-// created anew at every visit, or be shared with a stranger.
+// Caches on the way drop the Set-Cookie of a 304, or keep it with the page: a guest whose cookie
+// came in one would be created anew at every visit, or be shared with a stranger.
 func TestA304CreatesNoGuest(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "page.html")

@@ -965,7 +965,8 @@ func TestLimit_BoundsTheStore(t *testing.T) {
 	})
 }
 
-// A silent store answers as memstore does while it may; else a call ends by its context or by the store's own deadline.
+// A silent store answers as memstore does while it may; else a call ends by its context or by the
+// store's own deadline.
 type silent struct {
 	*memstore.Store
 	own   time.Duration
@@ -1063,7 +1064,8 @@ func TestStoreBudget(t *testing.T) {
 	}
 }
 
-// A slow store that answers uses up no patience, and a stream gets its patience back after a second.
+// A slow store that answers uses up no patience, and a stream gets its patience back after a
+// second.
 func TestStoreBudgetReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &silent{Store: memstore.New(memstore.Config{}), own: time.Second}

@@ -17,10 +17,10 @@ import (
 	"github.com/guestkit/guest/internal/token"
 )
 
-// The claim protocol, explored exhaustively: the step function of production, in every interleaving of claimers, a
-// writing tab, a member's other device and a recoverer, with lost requests and replies, retries, a delayed duplicate,
-// crashes, expiry and rebirth of the guest, and paused processes. The broken variants below show that the
-// exploration has teeth.
+// The claim protocol, explored exhaustively: the step function of production, in every interleaving
+// of claimers, a writing tab, a member's other device and a recoverer, with lost requests and
+// replies, retries, a delayed duplicate, crashes, expiry and rebirth of the guest, and paused
+// processes. The broken variants below show that the exploration has teeth.
 
 var (
 	fullModel  = flag.Bool("model", false, "explore the claim model with duplicated messages too: two million states, about a minute")
@@ -177,8 +177,8 @@ type applied struct {
 	before *modelRecord
 }
 
-// forget is a failover: of the node that has one record, which forgets the last write to it, or of the only server there is,
-// which forgets the last n writes to all of them.
+// forget is a failover: of the node that has one record, which forgets the last write to it, or of
+// the only server there is, which forgets the last n writes to all of them.
 func (w *world) forget(n int) {
 	lost := w.log[len(w.log)-n:]
 	for _, l := range slices.Backward(lost) {
@@ -803,7 +803,8 @@ var scenarios = []scenario{
 	{"one account twice, a tab of its owner", []process{{kind: claimant, owner: "A"}, {kind: claimant, owner: "A"}, {kind: writer, owner: "A", writes: 2}}, 1, 1, 1, 0, 0, 0},
 }
 
-// The model is one goroutine and has no store: the race detector only slows it down, and another store changes nothing.
+// The model is one goroutine and has no store: the race detector only slows it down, and another
+// store changes nothing.
 func skipModel(t *testing.T) {
 	if isRace() || flag.Lookup("store").Value.String() != "memory" {
 		t.Skip("of no use here")
@@ -850,8 +851,8 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 	}
 }
 
-// A failover to a replica that lacks the last write to one record, or a server that was rolled back to some earlier
-// moment, breaks promises: exactly these, in docs/claim.md.
+// A failover to a replica that lacks the last write to one record, or a server that was rolled back
+// to some earlier moment, breaks promises: exactly these, in docs/claim.md.
 func TestWhatFailoverBreaks(t *testing.T) {
 	skipModel(t)
 	const (
@@ -870,7 +871,8 @@ func TestWhatFailoverBreaks(t *testing.T) {
 		"a removed entry":   nil,
 
 		"the first generation": nil,
-		// of the only server there is; what visitors wrote meanwhile is forgotten too, and is not counted here
+		// of the only server there is; what visitors wrote meanwhile is forgotten too, and is not
+		// counted here
 		"a visitor's write and all after it":    {early, lost, frozenYet, twice},
 		"the first generation and all after it": {early, lost, frozenYet, older, twice},
 		"an outbox entry and all after it":      {early, lost, frozenYet, older, twice},
@@ -915,8 +917,8 @@ func isRace() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// A marker of a cart and a theme, in a field of its own, leaves a record in Redis's compact encoding:
-// names and values of at most 64 bytes.
+// A marker of a cart and a theme, in a field of its own, leaves a record in Redis's compact
+// encoding: names and values of at most 64 bytes.
 func TestMarkersAreShort(t *testing.T) {
 	for _, kinds := range [][]KindReceipt{
 		{
