@@ -102,7 +102,7 @@ type Config struct {
 	AccountTTL time.Duration
 
 	// ClaimTimeout is how long a request waits for a claim. A claim that takes longer is Pending
-	// and goes on later. 0: 2 seconds.
+	// and goes on later. 0: 5 seconds.
 	ClaimTimeout time.Duration
 
 	// StoreBudget is how long a request waits in total for store calls that fail. The first such
@@ -247,7 +247,7 @@ func (c *Config) completeTimes(fault func(field, format string, args ...any)) {
 		{"ProvisionalTTL", &c.ProvisionalTTL, 0},
 		{"TombstoneTTL", &c.TombstoneTTL, 0},
 		{"AccountTTL", &c.AccountTTL, 0},
-		{"ClaimTimeout", &c.ClaimTimeout, 2 * time.Second},
+		{"ClaimTimeout", &c.ClaimTimeout, 5 * time.Second},
 		{"StoreBudget", &c.StoreBudget, 240 * time.Millisecond},
 	} {
 		if *t.d < 0 {

@@ -81,8 +81,7 @@ const mostAsked = 8
 // mayAsk reports whether the request may ask the store about one more guest, and counts that guest.
 func (b *requestBudget) mayAsk() bool { return b.guests.Add(1) <= mostAsked }
 
-// budgetReturns is how long after the last failed call the budget is whole again. The breaker of
-// redisstore stays open for the same time.
+// budgetReturns is how long after the last failed call the budget is whole again.
 const budgetReturns = time.Second
 
 var errBudgetSpent = errors.New("earlier calls of this request failed, so the store is not asked " +

@@ -29,8 +29,7 @@ func TestAdditions(t *testing.T) {
 		&redis.Options{Addr: srv.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true})
 	defer rdb.Close()
 	store := redisstore.New(
-		rdb, redisstore.Config{Prefix: "p", ReadTimeout: longDeadlines.ReadTimeout,
-			WriteTimeout: longDeadlines.WriteTimeout})
+		rdb, redisstore.Config{Prefix: "p", MinTimeout: longDeadlines.MinTimeout})
 
 	var mu sync.Mutex
 	var acked, unsure, failed [records]int

@@ -146,7 +146,7 @@ func TestCutOff(t *testing.T) {
 			})
 			rdb := master.Client()
 			store := redisstore.New(
-				rdb, redisstore.Config{Prefix: "p", WriteTimeout: longDeadlines.WriteTimeout,
+				rdb, redisstore.Config{Prefix: "p", MinTimeout: longDeadlines.MinTimeout,
 					WaitReplicas: wait, WaitTimeout: 10 * time.Millisecond})
 			add := func(field string) error {
 				_, err := store.Update(ctx, "k",

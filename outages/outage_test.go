@@ -42,7 +42,7 @@ type fault struct {
 }
 
 // longDeadlines are for faults that need no deadline, so that a busy machine does not matter.
-var longDeadlines = redisstore.Config{ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}
+var longDeadlines = redisstore.Config{MinTimeout: 20 * time.Second}
 
 // In each fault pages keep their status, visitors keep their cookies, guests and themes, and carts
 // hold each acknowledged addition once. While the circuit breaker is open, no command is sent. When

@@ -30,7 +30,7 @@ func TestNodesAnHourApart(t *testing.T) {
 			defer rdb.Close()
 			m, err := guest.New(guest.Config{
 				Store: redisstore.New(
-					rdb, redisstore.Config{ReadTimeout: time.Hour, WriteTimeout: time.Hour}),
+					rdb, redisstore.Config{MinTimeout: time.Hour}),
 				Secrets: [][]byte{make([]byte, 32)}, Data: []guest.Kind{cart},
 				Cookie: guest.Cookie{Insecure: true}, ClaimTimeout: time.Hour,
 			})

@@ -49,8 +49,7 @@ func TestFlood(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			served := 0
 			m, err := guest.New(guest.Config{
-				Store: redisstore.New(rdb, redisstore.Config{ReadTimeout: 20 * time.Second,
-					WriteTimeout: 20 * time.Second}),
+				Store:   redisstore.New(rdb, redisstore.Config{MinTimeout: 20 * time.Second}),
 				Secrets: [][]byte{make([]byte, 32)}, Create: tt.create, ProvisionalTTL: time.Hour,
 				Admit: guest.All(guest.Browsers, guest.Limit(24*time.Hour, burst, nil)),
 			})

@@ -22,7 +22,7 @@ func TestMiniredis(t *testing.T) {
 	defer rdb.Close()
 	rdb.AddHook(&aging{mini: mini, last: time.Now()})
 	s := redisstore.New(rdb, redisstore.Config{
-		ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second,
+		MinTimeout: 20 * time.Second,
 	})
 	storetest.Run(t, func(t *testing.T) guest.Store {
 		if strings.HasSuffix(t.Name(), "/keys_by_pattern") {

@@ -39,8 +39,7 @@ func TestQuotas(t *testing.T) {
 		"memory": func() guest.Store { return memstore.New(memstore.Config{}) },
 		"redis": func() guest.Store {
 			return redisstore.New(
-				rdb, redisstore.Config{Prefix: rand.Text(), ReadTimeout: 20 * time.Second,
-					WriteTimeout: 20 * time.Second})
+				rdb, redisstore.Config{Prefix: rand.Text(), MinTimeout: 20 * time.Second})
 		},
 	} {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) { quotaHolds(t, open()) }))

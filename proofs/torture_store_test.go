@@ -82,7 +82,7 @@ func storeConfig() redisstore.Config {
 	return redisstore.Config{
 		Prefix: fmt.Sprint("torture", prefixes.Add(1)),
 		// generous, as a busy machine is not what we test
-		ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second,
+		MinTimeout: 2 * time.Second,
 	}
 }
 

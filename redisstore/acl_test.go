@@ -54,7 +54,7 @@ func TestACL(t *testing.T) {
 		t.Cleanup(func() { rdb.Close() })
 		return redisstore.New(rdb, cfg)
 	}
-	with := waiting(t, 1, patient(t).WriteTimeout)
+	with := waiting(t, 1, patient(t).MinTimeout)
 	with.Prefix = "guest"
 	without := with
 	without.WaitReplicas = 0

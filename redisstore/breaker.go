@@ -2,53 +2,32 @@ package redisstore
 
 import (
 	"errors"
-	"sync"
 	"time"
 )
 
-// ErrCircuitOpen is in the error of a call that was not sent because Redis seems to be away: after
-// 5 calls in a row that found no connection or got no answer none is sent for 1 second, then one to
-// see whether Redis is back.
-var ErrCircuitOpen = errors.New("redis did not answer several times in a row, " +
-	"so it is not asked again for a second")
+// ErrCircuitOpen is in the error of a call that was not sent, or that waited in line in vain,
+// because Redis has fallen silent: a call got no answer in time, and no other call was answered in
+// the last half of that time. A probe in the background asks Redis again and again. As soon as it
+// answers, calls are sent again.
+var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at once until it " +
+	"answers again")
 
-const (
-	breakAfter = 5
-	breakFor   = time.Second
-)
-
-// A breaker keeps calls from waiting for a Redis that does not answer. Its zero value lets them
-// pass.
+// A breaker knows whether a server has fallen silent. That some of many calls are slow does not
+// open it. Its zero value is closed.
 type breaker struct {
-	mu       sync.Mutex
-	failures int       // in a row
-	until    time.Time // if there are breakAfter: no call before
-	probing  bool      // the one call that sees whether Redis is back
+	open     bool
+	answered time.Time // the last answer
 }
 
-func (b *breaker) allow() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failures < breakAfter {
-		return true
-	}
-	if b.probing || time.Now().Before(b.until) {
-		return false
-	}
-	b.probing = true
-	return true
-}
+// answer says that the server answered a call.
+func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 
-// report says how an allowed call ended; a call whose caller did not wait for its end says nothing
-// unless it was answered.
-func (b *breaker) report(answered, callerDone bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.probing = false
-	if answered {
-		b.failures = 0
-	} else if !callerDone {
-		b.failures++
-		b.until = time.Now().Add(breakFor)
+// noAnswer says that a call ended without an answer, for which it would have waited for timeout.
+//
+// Half of that time: a call that was sent just before the last answer came ends sooner than timeout
+// after it, and calls that wait in line behind it must not be sent any more.
+func (b *breaker) noAnswer(now time.Time, timeout time.Duration) {
+	if now.Sub(b.answered) >= timeout/2 {
+		b.open = true
 	}
 }

@@ -42,7 +42,7 @@ func (s *Store) Check(ctx context.Context) error {
 		found.add("the Ring looks elsewhere for the records of a server that does not answer, " +
 			"finds none and begins new ones (set a HeartbeatFn that always returns true)")
 	}
-	nodes, err := s.masters(ctx)
+	nodes, err := s.servers(ctx)
 	if err != nil {
 		found.add("no list of nodes: %w", err)
 	}
@@ -79,7 +79,7 @@ func (s *Store) checkScripts(ctx context.Context, found *findings) {
 	record := "check:" + rand.Text()
 	key := s.key(record)
 	eval := redis.NewStringSliceCmd(ctx, "eval", commandsOfScripts, "1", key)
-	if err := s.ask(ctx, s.readsFrom(key), eval); err != nil {
+	if err := s.read(ctx, key, eval); err != nil {
 		found.add("scripts do not run %s: %w", allow, err)
 		return
 	}

@@ -22,8 +22,7 @@ func (s *Store) now(ctx context.Context, key string) (milliseconds string, err e
 	now := time.Now()
 	if s.timeSource.Load() != timeOfProcesses { // Check may have reset it meanwhile
 		var to processor = s.rdb
-		switch s.rdb.(type) {
-		case *redis.ClusterClient, *redis.Ring:
+		if sharded(s.rdb) {
 			to = master{s.rdb, key} // the clock of the server that has the key
 		}
 		cmd := redis.NewTimeCmd(ctx, "time")

@@ -23,14 +23,20 @@ func (once) NoRetry() bool { return true }
 // send sends cmd and waits for its reply until ctx ends. After that cmd must not be touched: a
 // client that does not keep deadlines is still at work on it.
 func (s *Store) send(ctx context.Context, to processor, cmd redis.Cmder) error {
+	return redact(s.within(ctx, func() error { return process(ctx, to, cmd) }))
+}
+
+// within returns what do returns, or the error of ctx when that ends, if the client does not keep
+// deadlines by itself.
+func (s *Store) within(ctx context.Context, do func() error) error {
 	if s.deadlines {
-		return redact(process(ctx, to, cmd))
+		return do()
 	}
 	done := make(chan error, 1)
-	go func() { done <- process(ctx, to, cmd) }()
+	go func() { done <- do() }()
 	select {
 	case err := <-done:
-		return redact(err)
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -49,29 +49,35 @@ func TestFrozen(t *testing.T) {
 				if connected {
 					apply(t, calm, "k", add)
 				}
-				cfg.ReadTimeout, cfg.WriteTimeout = 60*time.Millisecond, 90*time.Millisecond
-				s := redisstore.New(rdb, cfg)
+				// A new store each time: its breaker is closed.
+				cfg.MinTimeout, cfg.MaxTimeout = 60*time.Millisecond, 60*time.Millisecond
+				fresh := func() *redisstore.Store { return redisstore.New(rdb, cfg) }
 				srv.Stop()
 				defer srv.Cont()
 
 				start := time.Now()
-				_, err := s.Get(ctx, "k")
-				if took := time.Since(start); err == nil || took < cfg.ReadTimeout-5*time.Millisecond || took > cfg.ReadTimeout+slack {
-					t.Errorf("Get took %v, with a deadline of %v: %v", took, cfg.ReadTimeout, err)
+				_, err := fresh().Get(ctx, "k")
+				inTime := func(call string) {
+					t.Helper()
+					took := time.Since(start)
+					if err == nil || took < cfg.MinTimeout-5*time.Millisecond ||
+						took > cfg.MaxTimeout+slack {
+						t.Errorf("%s took %v, with a deadline of %v: %v", call, took, cfg.MinTimeout, err)
+					}
 				}
+				inTime("Get")
 				start = time.Now()
-				_, err = s.Update(ctx, "k", add)
-				if took := time.Since(start); took < cfg.WriteTimeout-5*time.Millisecond || took > cfg.WriteTimeout+slack {
-					t.Errorf("Update took %v, with a deadline of %v: %v", took, cfg.WriteTimeout, err)
-				}
+				_, err = fresh().Update(ctx, "k", add)
+				inTime("Update")
 				// The connection that Get gave up is gone: the update waited for a new one, and was
 				// not sent.
-				if err == nil || errors.Is(err, guest.ErrUncertain) {
+				if errors.Is(err, guest.ErrUncertain) {
 					t.Errorf("an update that was never sent answers %v", err)
 				}
 				short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 				defer cancel()
 				start = time.Now()
+				s := fresh()
 				_, err = s.Get(short, "k")
 				if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > 20*time.Millisecond+slack {
 					t.Errorf("with the caller's deadline Get took %v: %v", took, err)
@@ -101,14 +107,17 @@ func TestFrozenAfterSending(t *testing.T) {
 			cfg := patient(t)
 			add := guest.Update{Add: map[string]int64{"n": 1}}
 			apply(t, redisstore.New(rdb, cfg), "k", add)
-			cfg.WriteTimeout = 90 * time.Millisecond
+			cfg.MinTimeout, cfg.MaxTimeout = 90*time.Millisecond, 90*time.Millisecond
 			s := redisstore.New(rdb, cfg)
 			srv.Stop()
 			if _, err := s.Update(ctx, "k", add); !errors.Is(err, guest.ErrUncertain) {
 				t.Errorf("got %v, want ErrUncertain", err)
 			}
 			srv.Cont()
-			eventually(t, "the update arrives", func() bool { return get(t, s, "k", "n")["n"] == "2" })
+			eventually(t, "the update arrives", func() bool {
+				fields, err := s.Get(ctx, "k", "n")
+				return err == nil && fields["n"] == "2"
+			})
 		})
 	}
 }
@@ -124,7 +133,7 @@ func TestRevoked(t *testing.T) {
 			ended <- err
 		}
 	}))
-	s := redisstore.New(rdb, redisstore.Config{WriteTimeout: 50 * time.Millisecond})
+	s := redisstore.New(rdb, redisstore.Config{MinTimeout: 50 * time.Millisecond, MaxTimeout: 50 * time.Millisecond})
 	srv.Stop()
 	_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
 	if err == nil || errors.Is(err, guest.ErrUncertain) {
@@ -183,7 +192,8 @@ func TestRefused(t *testing.T) {
 				row.refuse(t, srv, srv.Client())
 			}
 			before := wire.Counts().Names["EVALSHA"]
-			for range redisstore.BreakAfter + 1 { // the breaker does not count them
+			const calls = 6
+			for range calls { // they do not open the breaker
 				_, err := s.Update(ctx, "g:secret", set)
 				if err == nil || errors.Is(err, guest.ErrUncertain) || !strings.Contains(err.Error(), row.want) {
 					t.Fatalf("got %v, want %s", err, row.want)
@@ -192,7 +202,7 @@ func TestRefused(t *testing.T) {
 					t.Errorf("the error gives away a key or a value: %v", err)
 				}
 			}
-			if n := (wire.Counts().Names["EVALSHA"] - before) / (redisstore.BreakAfter + 1); n != row.tries {
+			if n := (wire.Counts().Names["EVALSHA"] - before) / calls; n != row.tries {
 				t.Errorf("sent %d times, want %d", n, row.tries)
 			}
 			if have := srv.Client().HGet(ctx, "guest:g:secret", "name").Val(); have == "private" {
@@ -242,6 +252,7 @@ func TestRefusedForAMoment(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		admin.ConfigSet(ctx, "maxclients", "100")
+		eventually(t, "a connection", s.Closed)
 		apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
 	})
 }
@@ -300,68 +311,48 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-func TestBreaker(t *testing.T) {
+// A silent Redis is asked by the probe alone, whose answer closes the breaker.
+func TestSilence(t *testing.T) {
 	srv := redistest.Single(t)
 	wire := &redistest.Faults{}
-	cfg := patient(t)
 	rdb := tuned(t, srv.Addr, wire)
-	get(t, redisstore.New(rdb, cfg), "k")
-	cfg.ReadTimeout, cfg.WriteTimeout = 30*time.Millisecond, 30*time.Millisecond
-	s := redisstore.New(rdb, cfg)
+	s := redisstore.New(rdb, redisstore.Config{})
+	get(t, s, "k")
 	srv.Stop()
 	defer srv.Cont()
 
-	fail := func(want bool) {
-		t.Helper()
-		if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) != want {
-			t.Fatalf("got %v, want ErrCircuitOpen: %t", err, want)
-		}
-	}
-	for range redisstore.BreakAfter - 1 {
-		fail(false)
-	}
 	hurried, cancel := context.WithTimeout(ctx, time.Millisecond)
 	defer cancel()
-	s.Get(hurried, "k") // says nothing about Redis
-	fail(false)
-	opened := time.Now()
-	before := wire.Counts()
+	for range 10 { // such callers say nothing about Redis
+		if _, err := s.Get(hurried, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) {
+		t.Fatalf("got %v", err)
+	}
+	before := wire.Counts().Names
+	start := time.Now()
 	for range 1000 {
-		fail(true)
-		if _, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}}); !errors.Is(err, redisstore.ErrCircuitOpen) || errors.Is(err, guest.ErrUncertain) {
+		_, err := s.Get(ctx, "k")
+		if !errors.Is(err, redisstore.ErrCircuitOpen) {
+			t.Fatalf("got %v, want ErrCircuitOpen", err)
+		}
+		_, err = s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+		if !errors.Is(err, redisstore.ErrCircuitOpen) || errors.Is(err, guest.ErrUncertain) {
 			t.Fatalf("got %v, want ErrCircuitOpen", err)
 		}
 	}
-	if after := wire.Counts(); after.Commands != before.Commands || after.Conns != before.Conns {
-		t.Error("while the breaker is open, Redis is asked")
-	}
-	t.Logf("2000 calls took %v", time.Since(opened))
-
-	// Then one call at a time looks whether Redis is back.
-	var asked int
-	eventually(t, "a probe", func() bool {
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		for range 8 {
-			wg.Go(func() {
-				if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrCircuitOpen) {
-					mu.Lock()
-					asked++
-					mu.Unlock()
-				}
-			})
+	t.Logf("2000 calls took %v", time.Since(start))
+	for name, n := range wire.Counts().Names {
+		if name != "PING" && name != "HELLO" && name != "CLIENT" && n != before[name] {
+			t.Errorf("while the breaker is open, %d times %s", n-before[name], name)
 		}
-		wg.Wait()
-		return asked > 0
-	})
-	if asked != 1 {
-		t.Errorf("%d calls asked at once", asked)
-	}
-	if open := time.Since(opened); open < redisstore.BreakFor {
-		t.Errorf("asked after %v", open)
 	}
 	srv.Cont()
-	eventually(t, "Redis is back", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
+	// No call is needed for it, and none that is made then fails.
+	eventually(t, "the probe is answered", s.Closed)
+	get(t, s, "k")
 }
 
 // No server listens: each call ends by its deadline, and nothing is uncertain.
@@ -376,8 +367,8 @@ func TestRefusedPort(t *testing.T) {
 		"plain":   redis.NewClient(&redis.Options{Addr: l.Addr().String()}),
 		"cluster": redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{l.Addr().String()}}),
 	} {
-		s := redisstore.New(rdb, redisstore.Config{WriteTimeout: 60 * time.Millisecond})
-		for range redisstore.BreakAfter + 2 {
+		s := redisstore.New(rdb, redisstore.Config{MinTimeout: 60 * time.Millisecond, MaxTimeout: 60 * time.Millisecond})
+		for range 7 {
 			start := time.Now()
 			_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
 			if took := time.Since(start); err == nil || errors.Is(err, guest.ErrUncertain) || took > 60*time.Millisecond+slack {
@@ -396,7 +387,7 @@ func TestPoolExhausted(t *testing.T) {
 		busy := rdb.Conn()
 		busy.Ping(ctx)
 		cfg := patient(t)
-		cfg.WriteTimeout = 50 * time.Millisecond
+		cfg.MinTimeout, cfg.MaxTimeout = 50*time.Millisecond, 50*time.Millisecond
 		s := redisstore.New(rdb, cfg)
 		start := time.Now()
 		_, err := s.Update(ctx, "k", guest.Update{Set: guest.Fields{"a": "1"}})
@@ -404,6 +395,7 @@ func TestPoolExhausted(t *testing.T) {
 			t.Errorf("after %v: %v", took, err)
 		}
 		busy.Close()
+		eventually(t, "a connection", s.Closed)
 		if have := get(t, s, "k"); len(have) != 0 {
 			t.Errorf("the record holds %v", have)
 		}
@@ -571,7 +563,7 @@ func TestRingWithoutAServer(t *testing.T) {
 	defer rdb.Close()
 	cfg := patient(t)
 	s := redisstore.New(rdb, cfg)
-	cfg.ReadTimeout, cfg.WriteTimeout = 20*time.Millisecond, 20*time.Millisecond
+	cfg.MinTimeout, cfg.MaxTimeout = 20*time.Millisecond, 20*time.Millisecond
 	hasty := redisstore.New(rdb, cfg)
 	const records = 40
 	for i := range records {

@@ -103,7 +103,7 @@ func FuzzReplies(f *testing.F) {
 		}
 		liar.answer.Store(answer)
 		rdb := clients[len(answer)%2]
-		s := redisstore.New(rdb, redisstore.Config{ReadTimeout: 2 * time.Millisecond, WriteTimeout: 2 * time.Millisecond})
+		s := redisstore.New(rdb, redisstore.Config{MinTimeout: 2 * time.Millisecond, MaxTimeout: 2 * time.Millisecond})
 		check := func(fields guest.Fields, err error) {
 			if err != nil && len(fields) > 0 {
 				t.Errorf("%v, and %v", fields, err)
@@ -187,7 +187,7 @@ func TestDamagedReplies(t *testing.T) {
 	for range 50 {
 		// A store of its own: the breaker of one would open. Some of the damage is a longer length,
 		// to be waited for.
-		s := redisstore.New(rdb, redisstore.Config{Prefix: prefix, ReadTimeout: 10 * time.Millisecond, WriteTimeout: 10 * time.Millisecond})
+		s := redisstore.New(rdb, redisstore.Config{Prefix: prefix, MinTimeout: 10 * time.Millisecond, MaxTimeout: 10 * time.Millisecond})
 		if _, err := s.Update(ctx, "g:1", guest.Update{Once: true, Add: map[string]int64{"n": 1}, Return: []string{"n"}}); err != nil {
 			failed++
 		}

@@ -18,7 +18,7 @@ const scanCount = 512
 // Keys implements [guest.Store]. It looks at all keys of all masters, one after the other.
 func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		nodes, err := s.masters(ctx)
+		nodes, err := s.servers(ctx)
 		if err != nil {
 			yield("", fmt.Errorf("redisstore: keys: %w", err))
 			return
@@ -47,33 +47,44 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 
 var escapeGlob = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
 
-// masters returns the clients of all nodes that hold keys.
-func (s *Store) masters(ctx context.Context) ([]processor, error) {
+// servers returns what asks each server that has records of its own.
+func (s *Store) servers(ctx context.Context) ([]processor, error) {
+	if !sharded(s.rdb) {
+		return []processor{s.rdb}, nil
+	}
+	var servers []processor
+	err := s.line.call(ctx, func(ctx context.Context) error {
+		nodes, err := s.masters(ctx)
+		servers = make([]processor, len(nodes))
+		for i, node := range nodes {
+			servers[i] = node
+		}
+		return err
+	})
+	return servers, err
+}
+
+// masters returns the clients of all masters of a Cluster or servers of a Ring, by address.
+func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 	var mu sync.Mutex
 	var nodes []*redis.Client
-	collect := func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		nodes = append(nodes, node)
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.readTimeout)
-	defer cancel()
-	var err error
-	switch c := s.rdb.(type) {
-	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, collect)
-	case *redis.Ring:
-		err = c.ForEachShard(ctx, collect)
-	default:
-		return []processor{s.rdb}, nil
+	err := s.within(ctx, func() error {
+		collect := func(_ context.Context, node *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			nodes = append(nodes, node)
+			return nil
+		}
+		if ring, ok := s.rdb.(*redis.Ring); ok {
+			return ring.ForEachShard(ctx, collect)
+		}
+		return s.rdb.(*redis.ClusterClient).ForEachMaster(ctx, collect)
+	})
+	if err != nil {
+		return nil, err // the client may still be at work
 	}
 	slices.SortFunc(nodes, func(a, b *redis.Client) int {
 		return strings.Compare(a.Options().Addr, b.Options().Addr)
 	})
-	var all []processor
-	for _, node := range nodes {
-		all = append(all, node)
-	}
-	return all, err
+	return nodes, nil
 }

@@ -105,8 +105,8 @@ var prefixes atomic.Int64
 // patient configures a store whose deadlines do not matter to a test.
 func patient(t testing.TB) redisstore.Config {
 	return redisstore.Config{
-		Prefix:      fmt.Sprint("test", prefixes.Add(1)),
-		ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second,
+		Prefix:     fmt.Sprint("test", prefixes.Add(1)),
+		MinTimeout: 20 * time.Second,
 	}
 }
 

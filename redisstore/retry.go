@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -15,35 +14,26 @@ import (
 // attempts is how often a call is sent at most.
 const attempts = 3
 
-// call calls try until it succeeds or it makes no sense to go on, at most for timeout.
-func (s *Store) call(
-	ctx context.Context, timeout time.Duration, try func(context.Context) error,
-) error {
-	if err := ctx.Err(); err != nil {
+// call makes a call about a record: it calls try until it succeeds or it makes no sense to go on.
+func (s *Store) call(ctx context.Context, key string, try func(context.Context) error) error {
+	l, err := s.lineOf(ctx, key)
+	if err != nil {
 		return err
 	}
-	if !s.breaker.allow() {
-		return ErrCircuitOpen
-	}
-	own, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	err := repeat(own, try)
-	answered := err == nil || isReply(err)
-	callerDone := ended(ctx) // the caller was: that says nothing about Redis
-	s.breaker.report(answered, callerDone != nil)
-	switch {
-	case answered || ended(own) == nil:
-		return err
-	case callerDone != nil:
-		return fmt.Errorf("%w: %w", callerDone, err)
-	}
-	return fmt.Errorf("no answer within %v: %w", timeout, err)
+	return l.call(ctx, try)
 }
 
-// ask sends a command that changes nothing, and waits for its answer.
-func (s *Store) ask(ctx context.Context, to processor, cmd redis.Cmder) error {
-	return s.call(ctx, s.readTimeout, func(ctx context.Context) error {
-		return s.send(ctx, to, cmd)
+// read sends a command that changes nothing, about a record, and waits for its answer.
+func (s *Store) read(ctx context.Context, key string, cmd redis.Cmder) error {
+	return s.call(ctx, key, func(ctx context.Context) error {
+		return s.send(ctx, s.readsFrom(key), cmd)
+	})
+}
+
+// ask sends a command to a server, and waits for its answer.
+func (s *Store) ask(ctx context.Context, node processor, cmd redis.Cmder) error {
+	return s.lineAt(node).call(ctx, func(ctx context.Context) error {
+		return s.send(ctx, node, cmd)
 	})
 }
 

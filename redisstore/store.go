@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,12 +28,14 @@ type Config struct {
 	// "guest".
 	Prefix string
 
-	// ReadTimeout bounds one call of Get, retries included, and one step of Keys. 0 or less: 150
-	// ms.
-	ReadTimeout time.Duration
+	// MinTimeout is the least time that Redis gets for its answer to a call, retries included. It
+	// gets more if its answers take longer or vary: see docs/redis.md. 0 or less: 250 ms.
+	MinTimeout time.Duration
 
-	// WriteTimeout bounds one call of Update, retries included. 0 or less: 240 ms.
-	WriteTimeout time.Duration
+	// MaxTimeout is the most time that Redis gets for its answer. It is also the most time that a
+	// call waits before, until one of the client's connections is free. 0 or less: 2 s. At least
+	// MinTimeout.
+	MaxTimeout time.Duration
 
 	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT
 	// along with it, still in one round trip. If fewer have it in time, the error wraps
@@ -41,27 +44,29 @@ type Config struct {
 	// than go-redis's own.
 	WaitReplicas int
 
-	// WaitTimeout bounds the wait for replicas, within WriteTimeout. 0 or less: 100 ms.
+	// WaitTimeout bounds the wait for replicas. It should be well below MinTimeout, which bounds it
+	// as well. 0 or less: 100 ms.
 	WaitTimeout time.Duration
 }
 
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
 //
-// Each call ends by its timeout, or its context's deadline, even if Redis is frozen. After some
-// failures in a row the store stops asking for a second: calls fail at once with an error that
-// wraps [ErrCircuitOpen].
+// A busy or distant Redis is waited for, and a silent one is noticed: a call whose answer is overdue
+// ends, also if Redis is frozen, and when Redis has fallen silent, calls fail at once with an error
+// that wraps [ErrCircuitOpen] until it answers again.
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
-	readTimeout  time.Duration
-	writeTimeout time.Duration
+	minTimeout   time.Duration
+	maxTimeout   time.Duration
 	waitReplicas int
 	waitTimeout  time.Duration
 	deadlines    bool // rdb ends a command at the deadline of its context
 	fromReplicas bool // rdb reads from replicas
 	updateOnly   bool // lua/update.lua makes all updates, as it alone gets its answers confirmed
 	timeSource   atomic.Int32
-	breaker      breaker
+	line         *line    // of the client as a whole
+	lines        sync.Map // the *line of each server of a Cluster or Ring, by its address
 	ids          operationIDs
 }
 
@@ -74,26 +79,28 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "guest"
 	}
-	if cfg.ReadTimeout <= 0 {
-		cfg.ReadTimeout = 150 * time.Millisecond
+	if cfg.MinTimeout <= 0 {
+		cfg.MinTimeout = 250 * time.Millisecond
 	}
-	if cfg.WriteTimeout <= 0 {
-		cfg.WriteTimeout = 240 * time.Millisecond
+	if cfg.MaxTimeout <= 0 {
+		cfg.MaxTimeout = 2 * time.Second
 	}
+	cfg.MaxTimeout = max(cfg.MinTimeout, cfg.MaxTimeout)
 	if cfg.WaitTimeout <= 0 {
 		cfg.WaitTimeout = 100 * time.Millisecond
 	}
 	s := &Store{
 		rdb:          rdb,
 		prefix:       cfg.Prefix + ":",
-		readTimeout:  cfg.ReadTimeout,
-		writeTimeout: cfg.WriteTimeout,
+		minTimeout:   cfg.MinTimeout,
+		maxTimeout:   cfg.MaxTimeout,
 		waitReplicas: cfg.WaitReplicas,
 		waitTimeout:  cfg.WaitTimeout,
 		deadlines:    keepsDeadlines(rdb),
 		fromReplicas: readsReplicas(rdb),
 		updateOnly:   cfg.WaitReplicas > 0,
 	}
+	s.line = s.clientLine()
 	rand.Read(s.ids.process[:])
 	return s
 }
@@ -104,10 +111,9 @@ func (s *Store) key(record string) string { return s.prefix + record }
 func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fields, error) {
 	fields := make(guest.Fields, len(names))
 	key = s.key(key)
-	from := s.readsFrom(key)
 	if len(names) == 0 {
 		all := redis.NewMapStringStringCmd(ctx, "hgetall", key)
-		if err := s.ask(ctx, from, all); err != nil {
+		if err := s.read(ctx, key, all); err != nil {
 			return nil, fmt.Errorf("redisstore: read: %w", err)
 		}
 		for name, value := range all.Val() {
@@ -120,7 +126,7 @@ func (s *Store) Get(ctx context.Context, key string, names ...string) (guest.Fie
 	names = append(make([]string, 0, len(names)), names...)
 	args := append(make([]any, 0, 2+len(names)), "hmget", key)
 	some := redis.NewSliceCmd(ctx, appendPointers(args, names)...)
-	if err := s.ask(ctx, from, some); err != nil {
+	if err := s.read(ctx, key, some); err != nil {
 		return nil, fmt.Errorf("redisstore: read: %w", err)
 	}
 	if len(some.Val()) != len(names) {

@@ -25,7 +25,7 @@ func (s *Store) Update(ctx context.Context, key string, u guest.Update) (guest.R
 		maybeCreated bool // create may have run
 		maybeApplied bool // change may have been applied, or be undone
 	)
-	err := s.call(ctx, s.writeTimeout, func(ctx context.Context) error {
+	err := s.call(ctx, name, func(ctx context.Context) error {
 		if create != nil {
 			r, sent, err := s.run(ctx, s.writesTo(name), create)
 			if err != nil {

@@ -48,7 +48,7 @@ func (s *session) open() (redis.UniversalClient, guest.Store, error) {
 		return nil, nil, fmt.Errorf("the store cannot be reached: %w", err)
 	}
 	return rdb, redisstore.New(
-		rdb, redisstore.Config{Prefix: s.Prefix, ReadTimeout: timeout, WriteTimeout: timeout}), nil
+		rdb, redisstore.Config{Prefix: s.Prefix, MinTimeout: timeout, MaxTimeout: timeout}), nil
 }
 
 // client takes the username and password of the environment if the URL has none.

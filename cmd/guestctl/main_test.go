@@ -127,7 +127,7 @@ func deployAs(t *testing.T, prefix string, rdb redis.UniversalClient, url string
 	rand.Read(d.secret)
 	d.store = &crashing{
 		Store: redisstore.New(
-			rdb, redisstore.Config{Prefix: prefix, ReadTimeout: timeout, WriteTimeout: timeout})}
+			rdb, redisstore.Config{Prefix: prefix, MinTimeout: timeout, MaxTimeout: timeout})}
 	d.onDuty = map[string]string{"GUEST_REDIS": url, "GUEST_PREFIX": prefix,
 		"GUEST_SECRETS": base64.StdEncoding.EncodeToString(d.secret)}
 	var err error

@@ -1,0 +1,446 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	ms    = time.Millisecond
+	least = 250 * ms
+	most  = 2 * time.Second
+)
+
+func TestEstimator(t *testing.T) {
+	repeat := func(n int, d time.Duration) (all []time.Duration) {
+		for range n {
+			all = append(all, d)
+		}
+		return all
+	}
+	for _, row := range []struct {
+		name    string
+		samples []time.Duration
+		want    time.Duration // rounded to milliseconds
+	}{
+		{"before the first answer", nil, most},
+		{"near by", repeat(50, ms/5), 250 * ms},
+		{"50 ms away", repeat(50, 50*ms), 300 * ms},
+		{"far away: a new connection takes five times as long", repeat(50, 300*ms), 1500 * ms},
+		{"too far away", repeat(50, 700*ms), most},
+		{"the first answer is slow", repeat(1, 100*ms), 500 * ms},
+		{"one answer of many is slow", append(repeat(50, ms/5), 160*ms), 270 * ms},
+		{"then it is forgotten", append(append(repeat(50, ms/5), 160*ms), repeat(60, ms/5)...),
+			250 * ms},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := estimator{least: least, most: most}
+			for _, d := range row.samples {
+				e.sample(d)
+			}
+			if got := e.timeout().Round(ms); got != row.want {
+				t.Errorf("%v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+// Answers that vary, as they do on a busy server or a distant one, are waited for.
+func TestEstimator_Jitter(t *testing.T) {
+	for _, row := range []struct{ from, to time.Duration }{
+		{0, 10 * ms}, {0, 100 * ms}, {0, 250 * ms}, {5 * ms, 155 * ms}, {50 * ms, 350 * ms},
+		{300 * ms, 600 * ms}, {300 * ms, 900 * ms},
+	} {
+		t.Run(fmt.Sprint(row.from, " to ", row.to), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(1, 2))
+			e := estimator{least: least, most: most}
+			late := 0
+			for range 100_000 {
+				d := row.from + time.Duration(random.Int64N(int64(row.to-row.from)))
+				if d > e.timeout() {
+					late++
+					continue
+				}
+				e.sample(d)
+			}
+			if late > 0 {
+				t.Errorf("of 100,000 calls %d were given up", late)
+			}
+		})
+	}
+}
+
+// The same silence is noticed from any state that is healthy.
+func TestEstimator_NoticesSilence(t *testing.T) {
+	for _, answer := range []time.Duration{ms / 10, ms, 5 * ms, 50 * ms} {
+		e := estimator{least: least, most: most}
+		for range 1000 {
+			e.sample(answer)
+		}
+		if got := e.timeout(); got < least || got > 301*ms {
+			t.Errorf("with answers after %v: %v", answer, got)
+		}
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	var b breaker
+	at := func(d time.Duration) time.Time { return time.Unix(1e9, 0).Add(d) }
+	const timeout = 300 * ms
+	for _, step := range []struct {
+		at     time.Duration
+		answer bool
+		open   bool // afterwards
+	}{
+		{0, true, false},
+		{149 * ms, false, false}, // others were answered meanwhile
+		{150 * ms, false, true},
+		{151 * ms, false, true},
+		{152 * ms, true, false},
+		{153 * ms, false, false},
+		{10 * time.Second, false, true},
+	} {
+		if step.answer {
+			b.answer(at(step.at))
+		} else {
+			b.noAnswer(at(step.at), timeout)
+		}
+		if b.open != step.open {
+			t.Errorf("after %v: open %t, want %t", step.at, b.open, step.open)
+		}
+	}
+	var fresh breaker
+	if fresh.noAnswer(at(0), timeout); !fresh.open {
+		t.Error("a server that never answered keeps the breaker closed")
+	}
+}
+
+// A server answers each call after a while, unless it is silent.
+type server struct {
+	delay  func() time.Duration
+	silent atomic.Bool
+
+	under, mostUnder, pings atomic.Int64
+}
+
+func (s *server) call(ctx context.Context) error {
+	for n := s.under.Add(1); ; {
+		most := s.mostUnder.Load()
+		if n <= most || s.mostUnder.CompareAndSwap(most, n) {
+			break
+		}
+	}
+	defer s.under.Add(-1)
+	return s.after(ctx, s.delay())
+}
+
+func (s *server) ping(ctx context.Context) error {
+	s.pings.Add(1)
+	return s.after(ctx, ms)
+}
+
+func (s *server) after(ctx context.Context, d time.Duration) error {
+	answer := time.NewTimer(d)
+	defer answer.Stop()
+	select {
+	case <-answer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.silent.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func always(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
+var background = context.Background()
+
+// A crowd that is far larger than the number of connections waits in line, and all are answered.
+func TestLine_Moves(t *testing.T) {
+	for _, answer := range []time.Duration{5 * ms, 50 * ms, 300 * ms} {
+		t.Run(answer.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := &server{delay: always(answer)}
+				const places = 10
+				l := newLine(places, least, most, srv.ping)
+				crowd := int(places * most / answer) // the last has waited for nearly 2 s
+				var wg sync.WaitGroup
+				for range crowd {
+					wg.Go(func() {
+						if err := l.call(background, srv.call); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				if n := srv.mostUnder.Load(); n != places {
+					t.Errorf("%d calls were under way at once, want %d", n, places)
+				}
+			})
+		})
+	}
+}
+
+func TestLine_TooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{delay: always(1500 * ms)}
+		l := newLine(1, least, most, srv.ping)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if err := l.call(background, srv.call); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		start := time.Now()
+		err := l.call(background, srv.call)
+		if took := time.Since(start); took != most || !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "PoolSize") {
+			t.Errorf("after %v: %v", took, err)
+		}
+		wg.Wait()
+		if srv.pings.Load() > 0 {
+			t.Error("the breaker opened")
+		}
+	})
+}
+
+// A caller in line goes away.
+func TestLine_CallerDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{delay: always(time.Second)}
+		l := newLine(1, least, most, srv.ping)
+		var wg sync.WaitGroup
+		wg.Go(func() { l.call(background, srv.call) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(background, 30*ms)
+		defer cancel()
+		start := time.Now()
+		if err := l.call(ctx, srv.call); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(start) != 30*ms {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		wg.Wait()
+		if srv.mostUnder.Load() != 1 {
+			t.Error("its call was made")
+		}
+
+		// And one whose call is under way: that says nothing about the server.
+		time.Sleep(10 * time.Second)
+		hurried, cancel := context.WithTimeout(background, 30*ms)
+		defer cancel()
+		if err := l.call(hurried, srv.call); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if err := l.call(background, srv.call); err != nil {
+			t.Errorf("the next call: %v", err)
+		}
+	})
+}
+
+// A crowd is in line when the server falls silent. All leave within a moment; later calls fail at
+// once; the probe notices the end of it, and nothing was sent meanwhile but its own questions.
+func TestLine_Silence(t *testing.T) {
+	for _, answer := range []time.Duration{ms, 5 * ms, 50 * ms} {
+		t.Run(answer.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := &server{delay: always(answer)}
+				l := newLine(20, least, most, srv.ping)
+				var silence atomic.Int64
+				var wg sync.WaitGroup
+				stop := make(chan struct{})
+				for range 200 {
+					wg.Go(func() {
+						for {
+							select {
+							case <-stop:
+								return
+							default:
+							}
+							began := time.Now()
+							err := l.call(background, srv.call)
+							if err == nil {
+								continue
+							}
+							since := time.Unix(0, silence.Load())
+							if began.Before(since) {
+								began = since
+							}
+							if took := time.Since(began); took > 301*ms {
+								t.Errorf("waited for %v", took)
+							}
+							return // its visitor has got the page without a cart
+						}
+					})
+				}
+				time.Sleep(1500*ms + answer/3)
+				silence.Store(time.Now().UnixNano())
+				srv.silent.Store(true)
+				time.Sleep(301 * ms)
+				close(stop)
+				wg.Wait()
+				if srv.under.Load() != 0 {
+					t.Error("calls are still under way")
+				}
+				srv.mostUnder.Store(0)
+				for range 1000 {
+					start := time.Now()
+					if err := l.call(background, srv.call); err != ErrCircuitOpen || time.Since(start) > 0 {
+						t.Fatalf("after %v: %v", time.Since(start), err)
+					}
+				}
+				time.Sleep(4700 * ms)
+				if n := srv.mostUnder.Load(); n != 0 {
+					t.Errorf("%d calls were sent", n)
+				}
+				if n := srv.pings.Load(); n < 1 || n > 4 {
+					t.Errorf("%d probes in 5 s", n)
+				}
+				srv.silent.Store(false)
+				// The probe that waits now is lost with the silence; the next is answered.
+				time.Sleep(most + probePause + answer)
+				synctest.Wait()
+				if err := l.call(background, srv.call); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Minute)
+				if n := srv.pings.Load(); n > 5 {
+					t.Errorf("%d probes, the last after the end of the silence", n)
+				}
+			})
+		})
+	}
+}
+
+// Some of many calls are slow: they fail, and the breaker stays closed.
+func TestLine_SlowTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		srv := &server{delay: func() time.Duration {
+			if n.Add(1)%50 == 0 {
+				return time.Hour
+			}
+			return 5 * ms
+		}}
+		l := newLine(20, least, most, srv.ping)
+		var calls, failed atomic.Int64
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				for calls.Add(1) <= 10_000 {
+					switch err := l.call(background, srv.call); {
+					case errors.Is(err, ErrCircuitOpen):
+						t.Error("the breaker opened")
+					case err != nil:
+						failed.Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(time.Second) // as the last calls were slow ones, it may be open now
+		if f := failed.Load(); f != 200 {
+			t.Errorf("%d of 10,000 calls failed, want 200", f)
+		}
+	})
+}
+
+// A server is suddenly further away than any call is waited for. The probe finds out.
+func TestLine_FurtherAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delay atomic.Int64
+		delay.Store(int64(ms))
+		srv := &server{delay: func() time.Duration { return time.Duration(delay.Load()) }}
+		l := newLine(20, least, most, srv.ping)
+		for range 100 {
+			l.call(background, srv.call)
+		}
+		delay.Store(int64(400 * ms))
+		l.ping = srv.call // as far away as all else
+		if err := l.call(background, srv.call); err == nil {
+			t.Fatal("the first call did not fail")
+		}
+		time.Sleep(time.Second)
+		for range 100 {
+			if err := l.call(background, srv.call); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// What ends a call without an answer, and what that says about the server.
+func TestLine_Outcomes(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		err   error
+		opens bool
+	}{
+		{"an answer", nil, false},
+		{"an error reply", replyError("OOM"), false},
+		{"a refusal, three times", replyError("LOADING"), false},
+		{"a broken connection, three times", io.EOF, true},
+		{"no free connection", redis.ErrPoolTimeout, true},
+		{"a client that was closed", redis.ErrClosed, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLine(1, least, most, func(context.Context) error { return io.EOF })
+				if err := l.call(background, func(context.Context) error { return row.err }); err != row.err {
+					t.Errorf("got %v", err)
+				}
+				time.Sleep(50 * ms)
+				next := l.call(background, func(context.Context) error { return nil })
+				if opened := next == ErrCircuitOpen; opened != row.opens {
+					t.Errorf("opened: %t, want %t", opened, row.opens)
+				}
+				if row.opens { // so that the probe ends
+					l.answer(time.Now())
+					time.Sleep(2 * probePause)
+					l.mu.Lock()
+					defer l.mu.Unlock()
+				}
+			})
+		})
+	}
+}
+
+// The probe ends with what it asks for, and calls then say what the client says.
+func TestLine_ProbeEnds(t *testing.T) {
+	for _, end := range []error{nil, replyError("NOPERM"), redis.ErrClosed, errGone} {
+		t.Run(fmt.Sprint(end), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
+				var ended atomic.Bool
+				l := newLine(1, least, most, func(context.Context) error {
+					if ended.Load() {
+						return end
+					}
+					return io.EOF
+				})
+				l.call(background, func(context.Context) error { return io.EOF })
+				time.Sleep(time.Second)
+				ended.Store(true)
+				time.Sleep(time.Second)
+				if err := l.call(background, func(context.Context) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,40 @@
+package redisstore
+
+import "time"
+
+// An estimator says how long to wait for an answer, as TCP does for an acknowledgement (RFC 6298):
+// for the smoothed time that answers take, and four times its variation. A call that was not
+// answered is no sample.
+//
+// In addition it leaves time for what answers in the past do not show: a connection that has to be
+// made first, which takes some round trips, and a pause of the server, such as a fork.
+type estimator struct {
+	least, most time.Duration
+
+	sampled   bool
+	smoothed  time.Duration
+	variation time.Duration
+}
+
+// connecting is how many times an answer's time a call may take that has to connect first: TCP,
+// TLS, HELLO, CLIENT SETINFO, and the command itself.
+const connecting = 5
+
+// sample says that an answer took d.
+func (e *estimator) sample(d time.Duration) {
+	if !e.sampled {
+		e.sampled, e.smoothed, e.variation = true, d, d/2
+		return
+	}
+	e.variation += ((e.smoothed - d).Abs() - e.variation) / 4
+	e.smoothed += (d - e.smoothed) / 8
+}
+
+// timeout returns how long to wait for an answer.
+func (e *estimator) timeout() time.Duration {
+	if !e.sampled {
+		return e.most
+	}
+	d := max(connecting*e.smoothed, e.smoothed+max(4*e.variation, e.least))
+	return min(d, e.most)
+}
