@@ -18,6 +18,7 @@ var faults = []fault{
 	{name: "down", place: down(0), opens: true, probe: true},
 	{name: "down, with DialerRetries 1", place: down(1), opens: true, probe: true},
 	{name: "frozen", place: frozen, opens: true},
+	{name: "frozen again and again", place: flapping},
 	{name: "requests swallowed", place: through(`{"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}}`), opens: true},
 	{name: "replies swallowed", place: through(`{"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`), opens: true},
 	{name: "connections reset", place: through(`{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`), opens: true, probe: true},
@@ -116,6 +117,29 @@ func frozen(t testing.TB) *place {
 	srv := redistest.Single(t)
 	p := newPlace(t, srv.Addr, redisstore.Config{})
 	p.breaks, p.mends = srv.Stop, srv.Cont
+	return p
+}
+
+// flapping freezes Redis for longer than calls wait, and lets it go for a moment.
+func flapping(t testing.TB) *place {
+	p := frozen(t)
+	stop, cont := p.breaks, p.mends
+	over := make(chan struct{})
+	p.breaks = func() {
+		go func() {
+			defer close(over)
+			tick := time.NewTicker(400 * time.Millisecond)
+			defer tick.Stop()
+			for range 4 {
+				stop()
+				<-tick.C
+				cont()
+				<-tick.C
+			}
+		}()
+	}
+	p.enough = closed(over)
+	p.mends = func() { <-over }
 	return p
 }
 

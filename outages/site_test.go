@@ -29,8 +29,9 @@ var (
 // A site is an app that keeps a theme and a cart, and serves pages even if they cannot be read or
 // written.
 type site struct {
-	t   testing.TB
-	url string
+	t         testing.TB
+	url       string
+	transport *http.Transport // of all visitors, with a connection for each
 
 	mu   sync.Mutex
 	seen map[string]int // errors of the store, without addresses
@@ -61,7 +62,8 @@ func (s *site) errors() string {
 }
 
 func newSite(t testing.TB, store guest.Store) *site {
-	s := &site{t: t, seen: map[string]int{}}
+	s := &site{t: t, seen: map[string]int{},
+		transport: &http.Transport{MaxIdleConnsPerHost: 10_000}}
 	guests, err := guest.New(guest.Config{
 		Store:   store,
 		Secrets: [][]byte{[]byte("a secret of the tests, 32 bytes+")},
@@ -103,6 +105,7 @@ func newSite(t testing.TB, store guest.Store) *site {
 		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callsKey{}, &calls{})))
 	}))
 	t.Cleanup(srv.Close)
+	t.Cleanup(s.transport.CloseIdleConnections)
 	s.url = srv.URL
 	return s
 }
@@ -205,7 +208,7 @@ type visitor struct {
 
 func (s *site) newVisitor() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &visitor{site: s, client: &http.Client{Jar: jar, Timeout: time.Minute}}
+	return &visitor{site: s, client: &http.Client{Transport: s.transport, Jar: jar, Timeout: time.Minute}}
 }
 
 // fetch fetches a page, which must arrive complete, with status 200, and without a cookie if the
