@@ -123,7 +123,8 @@ func (m *Map[T]) Set(ctx context.Context, item string, value T) error {
 }
 
 // SetAll stores these items in one step: all of them or, if it returns an error, none. Other items
-// stay as they are. It may name twice as many items as Config.Quota has fields.
+// stay as they are. It may name twice as many items as Config.Quota has fields: more are
+// [ErrQuota].
 func (m *Map[T]) SetAll(ctx context.Context, items map[string]T) error {
 	vis, err := m.visitorOf(ctx, len(items))
 	if err != nil || len(items) == 0 {
@@ -213,16 +214,18 @@ func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error)
 		return 0, err
 	}
 	field := c.field(item)
-	sums, err := c.add(ctx, v, map[string]int64{field: n}, field)
+	_, res, err := v.update(ctx, func(string) Update {
+		return Update{Add: map[string]int64{field: n}, Return: []string{field}}
+	})
 	if err != nil {
-		return 0, err
+		return 0, c.fault(err)
 	}
-	return decodeAmount(c.kind, sums[field])
+	return decodeAmount(c.kind, res.Fields[field])
 }
 
 // AddAll adds to these items in one step: to all of them or, if it returns an error, to none. It
-// returns the new amount of each, as [Counters.Add] does. An item with 0 is only read. AddAll may
-// name twice as many items as Config.Quota has fields.
+// returns the new amount of each. An amount of 0 adds nothing, so that item is only read. See
+// [Counters.Add] for the rest, and [Map.SetAll] for how many items it may name.
 func (c *Counters) AddAll(
 	ctx context.Context, amounts map[string]int64,
 ) (map[string]int64, error) {
@@ -238,38 +241,31 @@ func (c *Counters) AddAll(
 			return nil, err
 		}
 		field := c.field(item)
-		add[field] = n // also 0: the store then refuses the whole if what it holds is no number
+		add[field] = n // also 0: if what is stored is no number, the store refuses the whole
 		fields = append(fields, field)
 		writes = writes || n != 0
 	}
-	var sums Fields
+	var stored Fields
 	switch {
 	case writes:
-		sums, err = c.add(ctx, v, add, fields...)
+		var res Result
+		_, res, err = v.update(ctx, func(string) Update {
+			return Update{Add: add, Return: fields}
+		})
+		stored = res.Fields
 	case len(fields) > 0:
-		_, sums, err = read(ctx, v, fields...)
-		err = c.wrap(err)
+		_, stored, err = read(ctx, v, fields...)
 	}
 	if err != nil {
-		return nil, err
+		return nil, c.fault(err)
 	}
-	all := make(map[string]int64, len(amounts))
+	sums := make(map[string]int64, len(amounts))
 	for item := range amounts {
-		if all[item], err = decodeAmount(c.kind, sums[c.field(item)]); err != nil {
+		if sums[item], err = decodeAmount(c.kind, stored[c.field(item)]); err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
-}
-
-// add adds to these fields in one step, and returns their sums.
-func (c *Counters) add(
-	ctx context.Context, v *Visitor, amounts map[string]int64, fields ...string,
-) (sums Fields, err error) {
-	_, res, err := v.update(ctx, func(string) Update {
-		return Update{Add: amounts, Return: fields}
-	})
-	return res.Fields, c.wrap(err)
+	return sums, nil
 }
 
 // Set sets the item to n; 0 removes it.

@@ -455,65 +455,8 @@ func TestManyItemsInOneStep(t *testing.T) {
 	// claim had not begun, else with the new guest that the tab's visitor has become.
 	t.Run("during a claim", func(t *testing.T) {
 		t.Parallel()
-		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
-		amounts := map[string]int64{"tea": 1, "cup": 2, "pot": 3}
-		texts := map[string]string{"tea": "green", "cup": "small", "pot": "blue"}
-		for step := 1; ; step++ {
-			store := &spy{Store: newStore()}
-			m := newManager(t, guest.Config{
-				Store: store, Data: []guest.Kind{Cart, notes}, StoreBudget: time.Hour,
-			})
-			cookie := at(m, "", adds("tea"))
-			cookie = at(m, cookie, adds("tea"))
-			done, calls := false, 0
-			var late map[string]int64 // what the old tab has after its call; nil: it has not called
-			var lateID string
-			store.on(func(op, _ string, _ guest.Update) error {
-				if calls++; calls != step || done {
-					return nil
-				}
-				store.on(nil)
-				done = true
-				r := httptest.NewRequest("POST", "/", nil)
-				r.Header.Set("Cookie", cookie)
-				m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-					sums, err := Cart.AddAll(r.Context(), amounts)
-					if err2 := notes.SetAll(r.Context(), texts); err != nil || err2 != nil {
-						t.Fatalf("step %d: %v, %v", step, err, err2)
-					}
-					late, lateID = sums, guest.FromContext(r.Context()).GuestID()
-				})).ServeHTTP(httptest.NewRecorder(), r)
-				return nil
-			})
-			if _, err := claimBy(m, cookie, "ann"); err != nil {
-				t.Fatalf("step %d: %v", step, err)
-			}
-			store.on(nil)
-			if !done { // the claim has fewer steps
-				if step < 7 {
-					t.Errorf("a claim of %d steps", step-1)
-				}
-				break
-			}
-			ann := m.As(t.Context(), "ann")
-			cart, err := Cart.All(ann)
-			read, err2 := notes.All(ann)
-			if late["tea"] == 1 { // a new guest
-				of := m.AsGuest(t.Context(), lateID)
-				if !maps.Equal(cart, map[string]int64{"tea": 2}) || len(read) != 0 {
-					t.Errorf("step %d: ann has %v and %v of another guest", step, cart, read)
-				}
-				cart, err = Cart.All(of)
-				read, err2 = notes.All(of)
-				if !maps.Equal(cart, amounts) {
-					t.Errorf("step %d: the new guest has %v", step, cart)
-				}
-			} else if !maps.Equal(cart, map[string]int64{"tea": 3, "cup": 2, "pot": 3}) {
-				t.Errorf("step %d: ann has %v after %v", step, cart, late)
-			}
-			if !maps.Equal(read, texts) || err != nil || err2 != nil {
-				t.Errorf("step %d: the notes are %v, %v, %v", step, read, err, err2)
-			}
+		for _, setFirst := range []bool{false, true} {
+			duringAClaim(t, setFirst)
 		}
 	})
 
@@ -600,6 +543,78 @@ func TestManyItemsInOneStep(t *testing.T) {
 			t.Errorf("after SetAll the prefetched %v is served, %v", w, err)
 		}
 	})
+}
+
+// duringAClaim claims a guest again and again. Before each claim's next step an old tab writes many
+// items.
+func duringAClaim(t *testing.T, setFirst bool) {
+	notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+	amounts := map[string]int64{"tea": 1, "cup": 2, "pot": 3}
+	texts := map[string]string{"tea": "green", "cup": "small", "pot": "blue"}
+	for step := 1; ; step++ {
+		store := &spy{Store: newStore()}
+		m := newManager(t, guest.Config{
+			Store: store, Data: []guest.Kind{Cart, notes}, StoreBudget: time.Hour,
+		})
+		cookie := at(m, "", adds("tea"))
+		cookie = at(m, cookie, adds("tea"))
+		done, calls := false, 0
+		var late map[string]int64 // what AddAll returns to the old tab
+		var lateID string
+		store.on(func(op, _ string, _ guest.Update) error {
+			if calls++; calls != step || done {
+				return nil
+			}
+			store.on(nil)
+			done = true
+			r := httptest.NewRequest("POST", "/", nil)
+			r.Header.Set("Cookie", cookie)
+			m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				var err, err2 error
+				if setFirst {
+					err = notes.SetAll(r.Context(), texts)
+				}
+				late, err2 = Cart.AddAll(r.Context(), amounts)
+				if !setFirst {
+					err = notes.SetAll(r.Context(), texts)
+				}
+				if err != nil || err2 != nil {
+					t.Fatalf("step %d: %v, %v", step, err, err2)
+				}
+				lateID = guest.FromContext(r.Context()).GuestID()
+			})).ServeHTTP(httptest.NewRecorder(), r)
+			return nil
+		})
+		if _, err := claimBy(m, cookie, "ann"); err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		store.on(nil)
+		if !done { // the claim has fewer steps
+			if step < 7 {
+				t.Errorf("a claim of %d steps", step-1)
+			}
+			break
+		}
+		ann := m.As(t.Context(), "ann")
+		cart, err := Cart.All(ann)
+		read, err2 := notes.All(ann)
+		if late["tea"] == 1 { // a new guest
+			of := m.AsGuest(t.Context(), lateID)
+			if !maps.Equal(cart, map[string]int64{"tea": 2}) || len(read) != 0 {
+				t.Errorf("step %d: ann has %v and %v of another guest", step, cart, read)
+			}
+			cart, err = Cart.All(of)
+			read, err2 = notes.All(of)
+			if !maps.Equal(cart, amounts) {
+				t.Errorf("step %d: the new guest has %v", step, cart)
+			}
+		} else if !maps.Equal(cart, map[string]int64{"tea": 3, "cup": 2, "pot": 3}) {
+			t.Errorf("step %d: ann has %v after %v", step, cart, late)
+		}
+		if !maps.Equal(read, texts) || err != nil || err2 != nil {
+			t.Errorf("step %d: the notes are %v, %v, %v", step, read, err, err2)
+		}
+	}
 }
 
 // The names of items are the app's, for example paths: removing "/garden/" leaves "/garden/fern".
