@@ -375,40 +375,35 @@ func TestManyItemsInOneStep(t *testing.T) {
 		})
 	})
 
-	// As many items as a quota allows.
-	t.Run("thousands of items", func(t *testing.T) {
+	// With a quota that allows them. storetest writes ten thousand.
+	t.Run("a thousand items", func(t *testing.T) {
 		t.Parallel()
-		for _, n := range []int{1_000, 10_000} {
-			s := newSite(t, func(c *guest.Config) {
-				c.Quota = guest.Quota{Fields: 2 * n, Bytes: 64 << 20}
-			})
-			amounts, notes := map[string]int64{}, map[string]wish{}
-			for i := range n {
-				item := fmt.Sprint("item", i)
-				amounts[item], notes[item] = 1, wish{item}
+		s := newSite(t, func(c *guest.Config) {
+			c.Quota = guest.Quota{Fields: 2000, Bytes: 1 << 20}
+		})
+		amounts, notes := map[string]int64{}, map[string]wish{}
+		for i := range 1000 {
+			item := fmt.Sprint("item", i)
+			amounts[item], notes[item] = 1, wish{item}
+		}
+		write := func(ctx context.Context, who string) {
+			for times := range int64(2) {
+				sums, err := Cart.AddAll(ctx, amounts)
+				if err != nil || len(sums) != 1000 || sums["item7"] != times+1 {
+					t.Errorf("%s: AddAll returns %d, %v", who, len(sums), err)
+				}
 			}
-			for _, who := range []string{"an account", "a new guest"} {
-				write := func(ctx context.Context) {
-					for times := range int64(2) {
-						sums, err := Cart.AddAll(ctx, amounts)
-						if err != nil || len(sums) != n || sums["item7"] != times+1 {
-							t.Fatalf("%s: AddAll of %d returns %d, %v", who, n, len(sums), err)
-						}
-					}
-					if err := Wishes.SetAll(ctx, notes); err != nil {
-						t.Fatalf("%s: SetAll of %d: %v", who, n, err)
-					}
-					if all, err := Wishes.All(ctx); !maps.Equal(all, notes) || err != nil {
-						t.Errorf("%s: SetAll of %d leaves %d, %v", who, n, len(all), err)
-					}
-				}
-				if who == "an account" {
-					write(s.guests.As(t.Context(), "ann"))
-				} else {
-					at(s.guests, "", func(_ http.ResponseWriter, r *http.Request) { write(r.Context()) })
-				}
+			if err := Wishes.SetAll(ctx, notes); err != nil {
+				t.Errorf("%s: SetAll: %v", who, err)
+			}
+			if all, err := Wishes.All(ctx); !maps.Equal(all, notes) || err != nil {
+				t.Errorf("%s: SetAll leaves %d, %v", who, len(all), err)
 			}
 		}
+		write(s.guests.As(t.Context(), "ann"), "an account")
+		at(s.guests, "", func(_ http.ResponseWriter, r *http.Request) {
+			write(r.Context(), "a new guest")
+		})
 	})
 
 	t.Run("sixteen tabs abreast lose nothing", func(t *testing.T) {

@@ -86,7 +86,7 @@ var reading = []testCase{
 	{"many", duty11, func(t *tester) { // more than fits on some stacks
 		k := t.key("k")
 		all, names := guest.Fields{}, []string(nil)
-		for i := range 5000 {
+		for i := range 10_000 {
 			name := "f" + strconv.Itoa(i)
 			all[name] = strconv.Itoa(i)
 			names = append(names, name)
