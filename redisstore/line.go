@@ -47,6 +47,16 @@ func (l *line) call(ctx context.Context, try func(context.Context) error) error 
 		return err
 	}
 	defer l.leave()
+	for start := time.Now(); ; {
+		err := l.ask(ctx, try)
+		if err != errRetryNow || time.Since(start) > l.most {
+			return err
+		}
+	}
+}
+
+// ask calls try, also several times, and waits for one answer.
+func (l *line) ask(ctx context.Context, try func(context.Context) error) error {
 	start, timeout := time.Now(), l.timeout()
 	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

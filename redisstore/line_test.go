@@ -421,6 +421,40 @@ func TestLine_Outcomes(t *testing.T) {
 	}
 }
 
+// Redis may answer that it needs an update in another form, on a record with many writers several
+// times. Each time is an answer, and the next has a deadline of its own; but not for ever.
+func TestLine_AnotherForm(t *testing.T) {
+	for _, row := range []struct {
+		forms int
+		want  error
+		took  time.Duration
+	}{
+		{10, nil, 11 * 50 * ms},
+		{1000, errRetryNow, most + 50*ms},
+	} {
+		t.Run(fmt.Sprint(row.forms), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := &server{delay: always(50 * ms)}
+				l := newLine(1, least, most, srv.ping)
+				for range 50 {
+					l.call(background, srv.call)
+				}
+				start, forms := time.Now(), 0
+				err := l.call(background, func(ctx context.Context) error {
+					if err := srv.call(ctx); err != nil || forms == row.forms {
+						return err
+					}
+					forms++
+					return errRetryNow
+				})
+				if took := time.Since(start); err != row.want || took != row.took {
+					t.Errorf("after %v: %v, want %v after %v", took, err, row.want, row.took)
+				}
+			})
+		})
+	}
+}
+
 // The probe ends with what it asks for, and calls then say what the client says.
 func TestLine_ProbeEnds(t *testing.T) {
 	for _, end := range []error{nil, replyError("NOPERM"), redis.ErrClosed, errGone} {

@@ -42,9 +42,6 @@ func (s *Store) ask(ctx context.Context, node processor, cmd redis.Cmder) error 
 func repeat(ctx context.Context, try func(context.Context) error) error {
 	for n := 1; ; n++ {
 		err := try(ctx)
-		for err == errRetryNow && ctx.Err() == nil {
-			err = try(ctx)
-		}
 		broken := isBroken(err)
 		if n == attempts || !broken && !isRefusal(err) {
 			return err
@@ -75,7 +72,7 @@ type replyError string
 func (e replyError) Error() string { return string(e) }
 func (replyError) RedisError()     {}
 
-// errRetryNow asks for another try at once, which does not count.
+// errRetryNow asks for another try at once: Redis has answered that the update needs another form.
 const errRetryNow = replyError("there was no time left to send the update in another form")
 
 // isReply reports whether err is an answer of Redis.
