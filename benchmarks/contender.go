@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -88,20 +89,25 @@ var (
 	blob  = strings.Repeat("b", 32<<10)
 )
 
-const (
-	cookieLife = 30 * 24 * time.Hour
-	poolSize   = 20 // connections to Redis; go-redis's default on two processors
-)
+const cookieLife = 30 * 24 * time.Hour
+
+// 20 is go-redis's default on two processors.
+var poolSize = flag.Int("pool-size", 20, "connections to Redis that a contender may have")
 
 var secret = []byte("a secret of the benchmarks, 32 B")
 
 // An App serves the works of one contender.
 type App interface {
-	// Prepare returns a request to serve in this process, any number of times one after the other.
-	Prepare(w Work, query, cookies string) Call
+	Site
 	// Serve serves over TCP until the listener is closed.
 	Serve(net.Listener) error
 	Close()
+}
+
+// A Site answers requests: an App in this process, or another process over a connection.
+type Site interface {
+	// Prepare returns a request to serve any number of times, one after the other.
+	Prepare(w Work, query, cookies string) Call
 }
 
 // A Call is a request that can be served again and again.
@@ -186,8 +192,8 @@ func (b *browser) header() string {
 }
 
 // visit sends a request and keeps the cookies of the answer.
-func (b *browser) visit(app App, w Work, query string) (string, error) {
-	status, lines, body := app.Prepare(w, query, b.header()).Do()
+func (b *browser) visit(site Site, w Work, query string) (string, error) {
+	status, lines, body := site.Prepare(w, query, b.header()).Do()
 	if status != http.StatusOK {
 		return "", fmt.Errorf("%s: status %d: %s", w, status, body)
 	}
@@ -211,14 +217,14 @@ func (b *browser) visit(app App, w Work, query string) (string, error) {
 }
 
 // newKnown returns a visitor with a record whose cookie has come back.
-func newKnown(app App, r Record) (*browser, error) {
+func newKnown(site Site, r Record) (*browser, error) {
 	b := &browser{}
 	works := []Work{First, None, None}
 	if r == Large {
 		works = []Work{First, Blob, None}
 	}
 	for _, w := range works {
-		if _, err := b.visit(app, w, ""); err != nil {
+		if _, err := b.visit(site, w, ""); err != nil {
 			return nil, err
 		}
 	}

@@ -53,7 +53,7 @@ var limitRueidis = Contender{
 // newClient returns the go-redis client of all contenders that use go-redis.
 func newClient(addr string) *redis.Client {
 	return redis.NewClient(
-		&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
+		&redis.Options{Addr: addr, PoolSize: *poolSize, ContextTimeoutEnabled: true})
 }
 
 // limitStore has the commands of the limit: one for each work.

@@ -82,7 +82,7 @@ var gorillaRedis = Contender{
 	Name:  "gorilla/sessions on Redis",
 	Setup: "boj/redistore v1.4.1 on redigo, `NewRediStore` (it sends `PING` each time it takes a connection), gob, `SetMaxLength(0)` for the large record",
 	Open: func(addr string) (App, error) {
-		store, err := redistore.NewRediStore(poolSize, "tcp", addr, "", "", secret)
+		store, err := redistore.NewRediStore(*poolSize, "tcp", addr, "", "", secret)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +160,7 @@ var ginRedis = Contender{
 	Name:  "gin-contrib/sessions on Redis",
 	Setup: "`sessions.Sessions` with its `redis.NewStore`, which is boj/redistore, on `gin.New()`",
 	Open: func(addr string) (App, error) {
-		store, err := ginredis.NewStore(poolSize, "tcp", addr, "", "", secret)
+		store, err := ginredis.NewStore(*poolSize, "tcp", addr, "", "", secret)
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ is the median of a contender's ratios to the limit in the same round, with the q
 takes a millisecond for *time*, whose quartiles are those of ten parts of the measurement, and ten
 milliseconds for the rest. Round trips, commands and bytes are counted on the wire, allocations in
 the process. The set-ups are [at the end](#set-ups).
-`, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.load, loadAverage())
+`, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.began, loadAverage())
 	return append(head, s.budgets()...)
 }
 
@@ -230,7 +230,7 @@ func thousands(n int) string {
 
 func (s *sheet) setups() error {
 	s.printf("\n## Set-ups\n\nEach as its documentation recommends, with a pool of %d connections to the one Redis and a cookie that is Secure, HttpOnly, SameSite=Lax and lives 30 days. The record is one "+
-		"session: `theme`, 100 B; `cart/tea`, a number; in the large one `blob`, 32 KiB.\n\n", poolSize)
+		"session: `theme`, 100 B; `cart/tea`, a number; in the large one `blob`, 32 KiB.\n\n", *poolSize)
 	for _, c := range contenders {
 		s.printf("- **%s**: %s.\n", c.Name, c.Setup)
 	}

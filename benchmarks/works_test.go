@@ -72,7 +72,7 @@ func TestSurvivors(t *testing.T) {
 // because data are stored as fields.
 func TestTraffic(t *testing.T) {
 	server := redistest.Single(t)
-	w, err := newWire(server.Addr)
+	w, err := newWire(server.Addr, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestAllocations(t *testing.T) {
 // The wire counts round trips, commands and bytes correctly, for a client of which they are known.
 func TestWire(t *testing.T) {
 	server := redistest.Single(t)
-	w, err := newWire(server.Addr)
+	w, err := newWire(server.Addr, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
