@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"strconv"
 	"time"
@@ -121,6 +122,32 @@ func (m *Map[T]) Set(ctx context.Context, item string, value T) error {
 	return m.item(item).set(ctx, value)
 }
 
+// SetAll stores these items in one step: all of them or, if it returns an error, none. Other items
+// stay as they are. It may name twice as many items as Config.Quota has fields.
+func (m *Map[T]) SetAll(ctx context.Context, items map[string]T) error {
+	vis, err := m.visitorOf(ctx, len(items))
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	encoded := make(Fields, len(items))
+	for item, value := range items {
+		if err := m.checkItem(item); err != nil {
+			return err
+		}
+		if encoded[m.field(item)], err = encode(m.kind, value); err != nil {
+			return err
+		}
+	}
+	_, _, err = vis.update(ctx, func(key string) Update {
+		set := make(Fields, len(encoded))
+		for name, plain := range encoded {
+			set[name] = m.encrypt(vis.site.keyring, key, name, plain)
+		}
+		return Update{Set: set}
+	})
+	return m.wrap(err)
+}
+
 // Update stores what change returns for the item, as [Value.Update] does.
 func (m *Map[T]) Update(ctx context.Context, item string, change func(T) (T, error)) error {
 	if err := m.checkItem(item); err != nil {
@@ -186,13 +213,63 @@ func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error)
 		return 0, err
 	}
 	field := c.field(item)
-	_, res, err := v.update(ctx, func(string) Update {
-		return Update{Add: map[string]int64{field: n}, Return: []string{field}}
-	})
+	sums, err := c.add(ctx, v, map[string]int64{field: n}, field)
 	if err != nil {
-		return 0, c.fault(err)
+		return 0, err
 	}
-	return decodeAmount(c.kind, res.Fields[field])
+	return decodeAmount(c.kind, sums[field])
+}
+
+// AddAll adds to these items in one step: to all of them or, if it returns an error, to none. It
+// returns the new amount of each, as [Counters.Add] does. An item with 0 is only read. AddAll may
+// name twice as many items as Config.Quota has fields.
+func (c *Counters) AddAll(
+	ctx context.Context, amounts map[string]int64,
+) (map[string]int64, error) {
+	v, err := c.visitorOf(ctx, len(amounts))
+	if err != nil {
+		return nil, err
+	}
+	add := make(map[string]int64, len(amounts))
+	fields := make([]string, 0, len(amounts))
+	writes := false
+	for item, n := range amounts {
+		if err := c.checkAmount(item, n); err != nil {
+			return nil, err
+		}
+		field := c.field(item)
+		add[field] = n // also 0: the store then refuses the whole if what it holds is no number
+		fields = append(fields, field)
+		writes = writes || n != 0
+	}
+	var sums Fields
+	switch {
+	case writes:
+		sums, err = c.add(ctx, v, add, fields...)
+	case len(fields) > 0:
+		_, sums, err = read(ctx, v, fields...)
+		err = c.wrap(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]int64, len(amounts))
+	for item := range amounts {
+		if all[item], err = decodeAmount(c.kind, sums[c.field(item)]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// add adds to these fields in one step, and returns their sums.
+func (c *Counters) add(
+	ctx context.Context, v *Visitor, amounts map[string]int64, fields ...string,
+) (sums Fields, err error) {
+	_, res, err := v.update(ctx, func(string) Update {
+		return Update{Add: amounts, Return: fields}
+	})
+	return res.Fields, c.wrap(err)
 }
 
 // Set sets the item to n; 0 removes it.
@@ -243,13 +320,17 @@ func (c *Counters) Clear(ctx context.Context) error { return c.clear(ctx) }
 
 // check checks the arguments of a call, and returns its visitor.
 func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, error) {
-	if err := c.checkItem(item); err != nil {
+	if err := c.checkAmount(item, n); err != nil {
 		return nil, err
 	}
-	if n > maxAmount || n < -maxAmount {
-		return nil, c.invalid("an amount is a whole number from -2^53 to 2^53")
-	}
 	return c.visitor(ctx)
+}
+
+func (c *Counters) checkAmount(item string, n int64) error {
+	if n > maxAmount || n < -maxAmount {
+		return c.invalid("an amount is a whole number from -2^53 to 2^53")
+	}
+	return c.checkItem(item)
 }
 
 // A fieldOf is one field of the visitor's record, with a value of type T: a Value, or an item of a
@@ -373,6 +454,21 @@ func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 		}
 		return nil, k.invalid("this very value is not in Config.Data (list it there; Encrypted " +
 			"and InsecureAcceptPlaintext return another value)")
+	}
+	return v, nil
+}
+
+// visitorOf is visitor for a call that names this many items. More than twice the quota are refused
+// before anything is sent: no record has so many, as a claim may bring an account up to there, and
+// Redis would do nothing else for about 10 µs per item.
+func (k *kind) visitorOf(ctx context.Context, items int) (*Visitor, error) {
+	v, err := k.visitor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if most := 2 * v.site.quota.Fields; items > most {
+		return nil, k.fault(fmt.Errorf("%w: %d items in one call, of at most %d", ErrQuota, items,
+			most))
 	}
 	return v, nil
 }

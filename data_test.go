@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -99,6 +100,506 @@ func TestCounters(t *testing.T) {
 	if all, _ := Cart.All(ctx); len(all) != 0 {
 		t.Errorf("%v", all)
 	}
+}
+
+// AddAll and SetAll write many items in one step, all or none.
+func TestManyItemsInOneStep(t *testing.T) {
+	t.Parallel()
+
+	t.Run("AddAll", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Set(ctx, "tea", 2)
+		Cart.Set(ctx, "cup", 1)
+		Cart.Set(ctx, "jar", 7)
+		Cart.Set(ctx, "lid", 5)
+		amounts := map[string]int64{"tea": 3, "cup": -1, "pot": 4, "bag": -2, "jar": 0, "none": 0}
+		given := maps.Clone(amounts)
+		want := map[string]int64{"tea": 5, "cup": 0, "pot": 4, "bag": -2, "jar": 7, "none": 0}
+		if got, err := Cart.AddAll(ctx, amounts); !maps.Equal(got, want) || err != nil {
+			t.Errorf("AddAll = %v, %v; want %v", got, err, want)
+		}
+		if !maps.Equal(amounts, given) {
+			t.Errorf("the caller's map became %v", amounts)
+		}
+		clear(amounts) // it is the caller's
+		held := map[string]int64{"tea": 5, "pot": 4, "bag": -2, "jar": 7, "lid": 5}
+		if all, err := Cart.All(ctx); !maps.Equal(all, held) || err != nil {
+			t.Errorf("the cart is %v, %v; want %v", all, err, held)
+		}
+
+		// Only zeros: a read. No items: nothing at all.
+		updates := 0
+		s.store.on(func(op, _ string, _ guest.Update) error {
+			if op == "update" {
+				updates++
+			}
+			return nil
+		})
+		if got, err := Cart.AddAll(ctx, map[string]int64{"tea": 0, "none": 0}); err != nil ||
+			!maps.Equal(got, map[string]int64{"tea": 5, "none": 0}) {
+			t.Errorf("zeros: %v, %v", got, err)
+		}
+		if n := s.store.took(func() {
+			if got, err := Cart.AddAll(ctx, nil); got == nil || len(got) != 0 || err != nil {
+				t.Errorf("no items: %v, %v", got, err)
+			}
+		}); n != 0 || updates != 0 {
+			t.Errorf("%d round trips for no items, %d writes of nothing", n, updates)
+		}
+	})
+
+	t.Run("SetAll", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Wishes.Set(ctx, "tea", wish{"green"})
+		Wishes.Set(ctx, "jar", wish{"large"})
+		items := map[string]wish{"tea": {"black"}, "pot": {"blue"}}
+		if err := Wishes.SetAll(ctx, items); err != nil {
+			t.Error(err)
+		}
+		if !maps.Equal(items, map[string]wish{"tea": {"black"}, "pot": {"blue"}}) {
+			t.Errorf("the caller's map became %v", items)
+		}
+		clear(items)
+		want := map[string]wish{"tea": {"black"}, "pot": {"blue"}, "jar": {"large"}}
+		if all, err := Wishes.All(ctx); !maps.Equal(all, want) || err != nil {
+			t.Errorf("%v, %v; want %v", all, err, want)
+		}
+		if n := s.store.took(func() {
+			if err := Wishes.SetAll(ctx, nil); err != nil {
+				t.Error(err)
+			}
+		}); n != 0 {
+			t.Errorf("%d round trips for no items", n)
+		}
+	})
+
+	// One item that is refused refuses all, whatever the order in which Go visits the map.
+	t.Run("one bad item refuses all", func(t *testing.T) {
+		t.Parallel()
+		scores := guest.NewMap("scores", guest.EachItem(guest.PreferGuest[float64]))
+		s := newSite(t, func(c *guest.Config) { c.Data = append(c.Data, scores) })
+		ctx := s.guests.As(t.Context(), "ann")
+		const most = 1 << 53
+		Cart.Set(ctx, "full", most)
+		var key string
+		for _, key = range s.store.keys(t, "a:") {
+			broken := guest.Update{Set: guest.Fields{"cart/text": "x"}}
+			if _, err := s.store.Store.Update(ctx, key, broken); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, _ := s.store.Get(ctx, key)
+		for name, bad := range map[string]struct {
+			item  string
+			n     int64
+			trips int
+		}{
+			"no name":                 {"", 1, 0},
+			"a long name":             {strings.Repeat("secret", 22), 1, 0},
+			"a name that is no UTF-8": {"secret\xff", 1, 0},
+			"too large an amount":     {"secret", most + 1, 0},
+			"too small an amount":     {"secret", -most - 1, 0},
+			"a sum that is too large": {"full", 1, 1},
+			"not a number":            {"text", 1, 1},
+			"not a number, only read": {"text", 0, 1},
+		} {
+			amounts := map[string]int64{"a": 1, "b": 2, "c": 3, bad.item: bad.n}
+			var got map[string]int64
+			var err error
+			n := s.store.took(func() { got, err = Cart.AddAll(ctx, amounts) })
+			if !errors.Is(err, guest.ErrInvalid) || got != nil || n != bad.trips ||
+				strings.Contains(err.Error(), "secret") {
+				t.Errorf("AddAll, %s: %v, %v, %d round trips", name, got, err, n)
+			}
+			if bad.trips == 0 && bad.n == 1 {
+				items := map[string]wish{"a": {}, "b": {}, "c": {}, bad.item: {}}
+				n := s.store.took(func() { err = Wishes.SetAll(ctx, items) })
+				if !errors.Is(err, guest.ErrInvalid) || n != 0 ||
+					strings.Contains(err.Error(), "secret") {
+					t.Errorf("SetAll, %s: %v, %d round trips", name, err, n)
+				}
+			}
+		}
+		err := scores.SetAll(ctx, map[string]float64{"a": 1, "b": math.NaN(), "c": 3})
+		if !errors.Is(err, guest.ErrInvalid) {
+			t.Errorf("a value that JSON cannot encode: %v", err)
+		}
+		if after, _ := s.store.Get(ctx, key); !maps.Equal(after, before) {
+			t.Errorf("refused calls made %v of %v", after, before)
+		}
+	})
+
+	t.Run("the quota refuses all", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 4, Bytes: 200} })
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Set(ctx, "tea", 1)
+		Wishes.Set(ctx, "pot", wish{"blue"})
+		refused := func(what string, trips int, call func() error) {
+			t.Helper()
+			var err error
+			if n := s.store.took(func() { err = call() }); n != trips || !errors.Is(err, guest.ErrQuota) {
+				t.Errorf("%s: %v after %d round trips, want %d", what, err, n, trips)
+			}
+		}
+		add := func(ctx context.Context, items ...string) error {
+			amounts := map[string]int64{}
+			for _, item := range items {
+				amounts[item] = 1
+			}
+			_, err := Cart.AddAll(ctx, amounts)
+			return err
+		}
+		set := func(ctx context.Context, items ...string) error {
+			notes := map[string]wish{}
+			for _, item := range items {
+				notes[item] = wish{"x"}
+			}
+			return Wishes.SetAll(ctx, notes)
+		}
+		refused("AddAll", 1, func() error { return add(ctx, "tea", "a", "b", "c") })
+		refused("SetAll", 1, func() error { return set(ctx, "pot", "a", "b", "c") })
+		refused("SetAll of too many bytes", 1, func() error {
+			return Wishes.SetAll(ctx, map[string]wish{"pot": {}, "a": {strings.Repeat("x", 200)}})
+		})
+		// More than any record holds is not even sent.
+		nine := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"}
+		refused("AddAll of nine items", 0, func() error { return add(ctx, nine...) })
+		refused("SetAll of nine items", 0, func() error { return set(ctx, nine...) })
+		cart, err := Cart.All(ctx)
+		wishes, err2 := Wishes.All(ctx)
+		if !maps.Equal(cart, map[string]int64{"tea": 1}) ||
+			!maps.Equal(wishes, map[string]wish{"pot": {"blue"}}) || err != nil || err2 != nil {
+			t.Errorf("after refused calls: %v, %v, %v, %v", cart, err, wishes, err2)
+		}
+		if err := errors.Join(add(ctx, "tea", "a"), set(ctx, "pot", "b")); err != nil {
+			t.Errorf("what fits is refused: %v", err)
+		}
+		// a new guest, whose first write is another script of redisstore
+		s.mux.HandleFunc("POST /five", func(w http.ResponseWriter, r *http.Request) {
+			refused("AddAll by a new guest", 1, func() error {
+				return add(r.Context(), "1", "2", "3", "4", "5")
+			})
+		})
+		b := s.browser()
+		b.request("POST", "/five")
+		if p := b.page(); len(p.Cart) != 0 {
+			t.Errorf("the new guest has %v", p.Cart)
+		}
+	})
+
+	t.Run("no visitor", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		other := guest.NewCounters("other", guest.EachItem(guest.Sum[int64]))
+		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string]))
+		ann := s.guests.As(t.Context(), "ann")
+		for _, n := range []int64{1, 0} {
+			_, err := Cart.AddAll(t.Context(), map[string]int64{"tea": n})
+			if !errors.Is(err, guest.ErrNoVisitor) {
+				t.Errorf("AddAll of %d: %v", n, err)
+			}
+		}
+		_, none := Cart.AddAll(t.Context(), nil)
+		for i, err := range []error{
+			none, Wishes.SetAll(t.Context(), nil), Wishes.SetAll(t.Context(), map[string]wish{"a": {}}),
+		} {
+			if !errors.Is(err, guest.ErrNoVisitor) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		_, undeclared := other.AddAll(ann, nil)
+		for i, err := range []error{undeclared, notes.SetAll(ann, nil)} {
+			if !errors.Is(err, guest.ErrInvalid) {
+				t.Errorf("a kind that is not declared, %d: %v", i, err)
+			}
+		}
+	})
+
+	// Two hundred items, whoever the visitor is: one round trip.
+	t.Run("200 items, one round trip", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 1000} })
+		amounts, notes, want := map[string]int64{}, map[string]wish{}, map[string]int64{}
+		for i := range 200 {
+			item := fmt.Sprint("item", i)
+			amounts[item], notes[item] = int64(i+1), wish{item}
+		}
+		call := func(ctx context.Context, who string, times int64) {
+			t.Helper()
+			for item, n := range amounts {
+				want[item] = n * times
+			}
+			if n := s.store.took(func() {
+				if got, err := Cart.AddAll(ctx, amounts); !maps.Equal(got, want) || err != nil {
+					t.Errorf("%s: AddAll = %v, %v", who, got, err)
+				}
+			}); n != 1 {
+				t.Errorf("%s: AddAll of 200 items takes %d round trips", who, n)
+			}
+			if n := s.store.took(func() {
+				if err := Wishes.SetAll(ctx, notes); err != nil {
+					t.Errorf("%s: %v", who, err)
+				}
+			}); n != 1 {
+				t.Errorf("%s: SetAll of 200 items takes %d round trips", who, n)
+			}
+			if all, err := Wishes.All(ctx); !maps.Equal(all, notes) || err != nil {
+				t.Errorf("%s: All = %v, %v", who, all, err)
+			}
+		}
+		var id string
+		first := at(s.guests, "", func(w http.ResponseWriter, r *http.Request) {
+			call(r.Context(), "a new guest", 1)
+			id = guest.FromContext(r.Context()).GuestID()
+		})
+		at(s.guests, first, func(w http.ResponseWriter, r *http.Request) {
+			call(r.Context(), "a guest that comes back", 2)
+		})
+		call(s.guests.AsGuest(t.Context(), id), "a job for the guest", 3)
+		call(s.guests.As(t.Context(), "ann"), "an account", 1)
+		call(s.guests.As(t.Context(), "ann"), "an account with data", 2)
+		// SetAll as the first write of a new guest
+		at(s.guests, "", func(w http.ResponseWriter, r *http.Request) {
+			if n := s.store.took(func() {
+				if err := Wishes.SetAll(r.Context(), notes); err != nil {
+					t.Error(err)
+				}
+			}); n != 1 {
+				t.Errorf("a new guest's SetAll takes %d round trips", n)
+			}
+		})
+	})
+
+	// As many items as a quota allows.
+	t.Run("thousands of items", func(t *testing.T) {
+		t.Parallel()
+		for _, n := range []int{1_000, 10_000} {
+			s := newSite(t, func(c *guest.Config) {
+				c.Quota = guest.Quota{Fields: 2 * n, Bytes: 64 << 20}
+			})
+			amounts, notes := map[string]int64{}, map[string]wish{}
+			for i := range n {
+				item := fmt.Sprint("item", i)
+				amounts[item], notes[item] = 1, wish{item}
+			}
+			for _, who := range []string{"an account", "a new guest"} {
+				write := func(ctx context.Context) {
+					for times := range int64(2) {
+						sums, err := Cart.AddAll(ctx, amounts)
+						if err != nil || len(sums) != n || sums["item7"] != times+1 {
+							t.Fatalf("%s: AddAll of %d returns %d, %v", who, n, len(sums), err)
+						}
+					}
+					if err := Wishes.SetAll(ctx, notes); err != nil {
+						t.Fatalf("%s: SetAll of %d: %v", who, n, err)
+					}
+					if all, err := Wishes.All(ctx); !maps.Equal(all, notes) || err != nil {
+						t.Errorf("%s: SetAll of %d leaves %d, %v", who, n, len(all), err)
+					}
+				}
+				if who == "an account" {
+					write(s.guests.As(t.Context(), "ann"))
+				} else {
+					at(s.guests, "", func(_ http.ResponseWriter, r *http.Request) { write(r.Context()) })
+				}
+			}
+		}
+	})
+
+	t.Run("sixteen tabs abreast lose nothing", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		amounts := map[string]int64{}
+		for i := range 20 {
+			amounts[fmt.Sprint("item", i)] = int64(i + 1)
+		}
+		s.mux.HandleFunc("POST /add", func(w http.ResponseWriter, r *http.Request) {
+			sums, err := Cart.AddAll(r.Context(), amounts)
+			for item, n := range sums {
+				if n*amounts["item0"] != sums["item0"]*amounts[item] { // of one moment
+					t.Errorf("AddAll returns %v, a part of which is older", sums)
+				}
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			}
+		})
+		b := s.browser()
+		b.page()
+		b.page()
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for range 25 {
+					if res, body := b.request("POST", "/add"); res.StatusCode != 200 {
+						t.Errorf("%s: %s", res.Status, body)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		p := b.page()
+		for item, n := range amounts {
+			if p.Cart[item] != 400*n {
+				t.Errorf("%s: 400 additions of %d make %d", item, n, p.Cart[item])
+			}
+		}
+	})
+
+	// Wherever a claim stops, an old tab's items arrive once and together: with the account if the
+	// claim had not begun, else with the new guest that the tab's visitor has become.
+	t.Run("during a claim", func(t *testing.T) {
+		t.Parallel()
+		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+		amounts := map[string]int64{"tea": 1, "cup": 2, "pot": 3}
+		texts := map[string]string{"tea": "green", "cup": "small", "pot": "blue"}
+		for step := 1; ; step++ {
+			store := &spy{Store: newStore()}
+			m := newManager(t, guest.Config{
+				Store: store, Data: []guest.Kind{Cart, notes}, StoreBudget: time.Hour,
+			})
+			cookie := at(m, "", adds("tea"))
+			cookie = at(m, cookie, adds("tea"))
+			done, calls := false, 0
+			var late map[string]int64 // what the old tab has after its call; nil: it has not called
+			var lateID string
+			store.on(func(op, _ string, _ guest.Update) error {
+				if calls++; calls != step || done {
+					return nil
+				}
+				store.on(nil)
+				done = true
+				r := httptest.NewRequest("POST", "/", nil)
+				r.Header.Set("Cookie", cookie)
+				m.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					sums, err := Cart.AddAll(r.Context(), amounts)
+					if err2 := notes.SetAll(r.Context(), texts); err != nil || err2 != nil {
+						t.Fatalf("step %d: %v, %v", step, err, err2)
+					}
+					late, lateID = sums, guest.FromContext(r.Context()).GuestID()
+				})).ServeHTTP(httptest.NewRecorder(), r)
+				return nil
+			})
+			if _, err := claimBy(m, cookie, "ann"); err != nil {
+				t.Fatalf("step %d: %v", step, err)
+			}
+			store.on(nil)
+			if !done { // the claim has fewer steps
+				if step < 7 {
+					t.Errorf("a claim of %d steps", step-1)
+				}
+				break
+			}
+			ann := m.As(t.Context(), "ann")
+			cart, err := Cart.All(ann)
+			read, err2 := notes.All(ann)
+			if late["tea"] == 1 { // a new guest
+				of := m.AsGuest(t.Context(), lateID)
+				if !maps.Equal(cart, map[string]int64{"tea": 2}) || len(read) != 0 {
+					t.Errorf("step %d: ann has %v and %v of another guest", step, cart, read)
+				}
+				cart, err = Cart.All(of)
+				read, err2 = notes.All(of)
+				if !maps.Equal(cart, amounts) {
+					t.Errorf("step %d: the new guest has %v", step, cart)
+				}
+			} else if !maps.Equal(cart, map[string]int64{"tea": 3, "cup": 2, "pot": 3}) {
+				t.Errorf("step %d: ann has %v after %v", step, cart, late)
+			}
+			if !maps.Equal(read, texts) || err != nil || err2 != nil {
+				t.Errorf("step %d: the notes are %v, %v, %v", step, read, err, err2)
+			}
+		}
+	})
+
+	// AsGuest is for jobs, which learn that the guest is no longer there.
+	t.Run("of a guest that was claimed", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		b := s.browser()
+		b.add("tea")
+		ctx := s.guests.AsGuest(t.Context(), b.page().Guest)
+		if sums, err := Cart.AddAll(ctx, map[string]int64{"tea": 1, "cup": 1}); sums["tea"] != 2 ||
+			err != nil {
+			t.Errorf("%v, %v", sums, err)
+		}
+		b.login("ann")
+		_, err := Cart.AddAll(ctx, map[string]int64{"tea": 1, "cup": 1})
+		_, err2 := Cart.AddAll(ctx, map[string]int64{"tea": 0, "cup": 0})
+		err3 := Wishes.SetAll(ctx, map[string]wish{"tea": {}, "cup": {}})
+		for i, err := range []error{err, err2, err3} {
+			if !errors.Is(err, guest.ErrClaimed) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if got := s.account("ann"); !maps.Equal(got, map[string]int64{"tea": 2, "cup": 1}) {
+			t.Errorf("ann has %v", got)
+		}
+	})
+
+	// Each item is encrypted for its own field.
+	t.Run("encrypted", func(t *testing.T) {
+		t.Parallel()
+		notes := guest.NewMap("notes", guest.EachItem(guest.PreferGuest[string])).Encrypted()
+		store := newStore()
+		m := newManager(t, guest.Config{Store: store, Data: []guest.Kind{notes}})
+		ctx := m.As(t.Context(), "ann")
+		texts := map[string]string{"home": "1 Main Street", "work": "2 High Street"}
+		if err := notes.SetAll(ctx, texts); err != nil {
+			t.Fatal(err)
+		}
+		stored := record(t, store, "a:")
+		if shown := fmt.Sprint(stored); strings.Contains(shown, "Street") ||
+			len(stored["notes/home"]) < len(texts["home"]) {
+			t.Errorf("stored %q", stored)
+		}
+		if all, err := notes.All(ctx); !maps.Equal(all, texts) || err != nil {
+			t.Errorf("%v, %v", all, err)
+		}
+		for key := range store.Keys(ctx, "a:") {
+			store.Update(ctx, key, guest.Update{Set: guest.Fields{"notes/work": stored["notes/home"]}})
+		}
+		if text, err := notes.Get(ctx, "work"); !errors.Is(err, guest.ErrUnreadable) {
+			t.Errorf("one item's value opens as another's: %q, %v", text, err)
+		}
+	})
+
+	t.Run("after Prefetch", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Set(ctx, "tea", 1)
+		fetch := func() context.Context {
+			fetched, err := guest.Prefetch(ctx, Cart, Wishes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fetched
+		}
+		fetched := fetch()
+		if n := s.store.took(func() { // what was prefetched answers a call that only reads
+			if sums, err := Cart.AddAll(fetched, map[string]int64{"tea": 0, "cup": 0}); sums["tea"] != 1 ||
+				err != nil {
+				t.Errorf("%v, %v", sums, err)
+			}
+		}); n != 0 {
+			t.Errorf("%d round trips", n)
+		}
+		Cart.AddAll(fetched, map[string]int64{"tea": 1, "cup": 1})
+		if n, err := Cart.Get(fetched, "tea"); n != 2 || err != nil {
+			t.Errorf("after AddAll the prefetched %d is served, %v", n, err)
+		}
+		fetched = fetch()
+		Wishes.SetAll(fetched, map[string]wish{"tea": {"green"}, "cup": {"small"}})
+		if w, err := Wishes.Get(fetched, "cup"); w.Note != "small" || err != nil {
+			t.Errorf("after SetAll the prefetched %v is served, %v", w, err)
+		}
+	})
 }
 
 // The names of items are the app's, for example paths: removing "/garden/" leaves "/garden/fern".

@@ -343,6 +343,16 @@ func ExampleMap_Set() {
 	// 400
 }
 
+func ExampleMap_SetAll() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Wishes.Set(ctx, "jar", wish{Note: "large"})
+	fmt.Println(Wishes.SetAll(ctx, map[string]wish{"pot": {Note: "blue"}, "cup": {Note: "small"}}))
+	fmt.Println(Wishes.All(ctx))
+	// Output:
+	// <nil>
+	// map[cup:{small} jar:{large} pot:{blue}] <nil>
+}
+
 func ExampleMap_Update() {
 	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
 	large := func(w wish) (wish, error) {                  // may be called again, so it only computes
@@ -496,6 +506,18 @@ func ExampleCounters_Add() {
 	clicks.Wait()
 	fmt.Println(Cart.Add(ctx, "tea", -1))
 	// Output: 15 <nil>
+}
+
+// "Order this again": all of it gets into the cart, or nothing.
+func ExampleCounters_AddAll() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	Cart.Set(ctx, "tea", 1)
+	order := map[string]int64{"tea": 2, "cup": 6}
+	fmt.Println(Cart.AddAll(ctx, order))
+	fmt.Println(Cart.All(ctx))
+	// Output:
+	// map[cup:6 tea:3] <nil>
+	// map[cup:6 tea:3] <nil>
 }
 
 func ExampleCounters_Delete() {

@@ -35,7 +35,7 @@ var (
 // Whatever happens:
 //
 //   - what was acknowledged to a person is found in the end, once: in the cart of that browser,
-//     or in an account that was signed in at it;
+//     or in an account that was signed in at it; of items added in one step all or none;
 //   - no page shows what another person put in, nor what an account took or Forget erased before;
 //   - no request makes more than 64 calls of the store, a login twice as many;
 //   - every browser ends with one cookie at most.
@@ -59,6 +59,7 @@ type walk struct {
 	processes []*walkProcess
 	people    []*person // one for each browser
 	items     map[string]*walkItem
+	together  [][]string // names of items that were added in one step
 	flaky     bool
 	nested    int
 	log       []string
@@ -123,6 +124,14 @@ func (w *walk) process(seed uint64, older bool) *walkProcess {
 	mux.HandleFunc("/nothing", func(rw http.ResponseWriter, r *http.Request) {})
 	mux.HandleFunc("POST /add/{item}", func(rw http.ResponseWriter, r *http.Request) {
 		_, err := Cart.Add(r.Context(), r.PathValue("item"), 1)
+		answer(rw, nil, err)
+	})
+	mux.HandleFunc("POST /addall/{items}", func(rw http.ResponseWriter, r *http.Request) {
+		amounts := map[string]int64{}
+		for _, item := range strings.Split(r.PathValue("items"), "+") {
+			amounts[item] = 1
+		}
+		_, err := Cart.AddAll(r.Context(), amounts)
 		answer(rw, nil, err)
 	})
 	mux.HandleFunc("POST /login/{user}", func(rw http.ResponseWriter, r *http.Request) {
@@ -280,23 +289,35 @@ func setNames(res *httptest.ResponseRecorder) (names []string) {
 	return names
 }
 
-// abreast adds n items at once: no request knows of another's response.
+// abreast adds an item, or three in one step, by each of n requests at once: no request knows of
+// another's response.
 func (w *walk) abreast(p *person, n int) {
 	cookies, user := w.cookies(p), p.user
-	responses := map[*walkItem]*httptest.ResponseRecorder{}
-	var order []*walkItem
+	type addition struct {
+		items    []string
+		response *httptest.ResponseRecorder
+	}
+	var additions []addition
 	for range n {
-		name := fmt.Sprint(p.name, len(w.items))
-		it := &walkItem{by: p, owners: map[string]bool{}}
-		w.items[name] = it
-		it.owners[user], it.owners[p.to] = true, true
-		responses[it] = w.send(p, cookies, "add/"+name, user)
-		order = append(order, it)
+		path, items := "add/", make([]string, 1)
+		if w.rnd.IntN(4) == 0 {
+			path, items = "addall/", make([]string, 3)
+		}
+		for i := range items {
+			items[i] = fmt.Sprint(p.name, len(w.items))
+			w.items[items[i]] = &walkItem{by: p, owners: map[string]bool{user: true, p.to: true}}
+		}
+		w.together = append(w.together, items)
+		res := w.send(p, cookies, path+strings.Join(items, "+"), user)
+		additions = append(additions, addition{items, res})
 		time.Sleep(time.Millisecond)
 	}
-	w.rnd.Shuffle(n, func(i, j int) { order[i], order[j] = order[j], order[i] })
-	for _, it := range order {
-		it.acked = w.take(p, responses[it]) && responses[it].Code == 200
+	w.rnd.Shuffle(n, func(i, j int) { additions[i], additions[j] = additions[j], additions[i] })
+	for _, a := range additions {
+		acked := w.take(p, a.response) && a.response.Code == 200
+		for _, name := range a.items {
+			w.items[name].acked = acked
+		}
 	}
 }
 
@@ -420,6 +441,13 @@ func (w *walk) quiet() {
 		switch it, n := w.items[name], found[name]; {
 		case n > 1 || n == 0 && it.acked && !it.maybe:
 			w.fail("%s is found %d times", name, n)
+		}
+	}
+	for _, items := range w.together {
+		for _, name := range items {
+			if found[name] != found[items[0]] {
+				w.fail("of %v, added in one step, a part is found: %v", items, found)
+			}
 		}
 	}
 }

@@ -35,20 +35,18 @@ type register struct {
 }
 
 type input struct {
-	op      string // add, amount, choose, read, claim, merge or account
-	item    int
+	op      string   // add, amount, choose, read, claim, merge or account
+	add     [2]int64 // to each item; 0: the operation does not name that item
 	choice  string
 	account string
 }
 
-// unread: if a reply was lost, Add reads the amount again, and others may have added to it
-// meanwhile, or a claim moved it. So where replies are lost, that read is an operation of its own.
-const unread = -1
-
 type output struct {
 	unknown bool // applied once or not at all
 	fresh   bool // the guest was claimed: a write went to its successor, a read saw it
-	amount  int64
+	// If a reply was lost, Add reads the amounts again, and others may have added to them meanwhile,
+	// or a claim moved them. So where replies are lost, that read is an operation of its own.
+	unread  bool
 	refused bool // the guest is another account's
 	content
 }
@@ -66,14 +64,15 @@ func (r register) step(in input, out output) (legal bool, next register) {
 	switch in.op {
 	case "add":
 		if out.unknown && claimed || out.fresh {
-			return out.unknown || claimed && out.amount == 1, r
+			return out.unknown || claimed && out.items == in.add, r
 		}
-		r.items[in.item]++
-		return out.unknown ||
-			!claimed && (out.amount == r.items[in.item] || out.amount == unread), r
+		for i, n := range in.add {
+			r.items[i] += n
+		}
+		return out.unknown || !claimed && (out.unread || in.named(r.items) == out.items), r
 
 	case "amount":
-		return out.amount == r.items[in.item] || claimed && out.amount == 0, r
+		return out.items == in.named(r.items) || claimed && out.content == content{}, r
 
 	case "choose":
 		if out.unknown && claimed || out.fresh {
@@ -116,6 +115,16 @@ func (r register) step(in input, out output) (legal bool, next register) {
 	panic(in.op)
 }
 
+// named returns the amounts of the items that the operation names, and 0 for the others.
+func (in input) named(items [2]int64) [2]int64 {
+	for i, n := range in.add {
+		if n == 0 {
+			items[i] = 0
+		}
+	}
+	return items
+}
+
 // A recorder records the history of one guest.
 type recorder struct {
 	r       *torture
@@ -143,8 +152,8 @@ func (h *recorder) record(client int, in input, do func() (output, error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if in.op == "add" && h.r.net.replies && !out.fresh && !out.unknown {
-		h.add(client, input{op: "amount", item: in.item}, out, call, end)
-		out.amount = unread
+		h.add(client, input{op: "amount", add: in.add}, out, call, end)
+		out = output{unread: true}
 	}
 	// two steps, and another client may read between them
 	if in.op == "claim" && !out.refused && !out.unknown {
@@ -208,12 +217,22 @@ func (h *recorder) readAccount(client int, p *process, account string) {
 func (h *recorder) tab(client int, rnd *rand.Rand) {
 	for i := range 8 {
 		p := h.r.pick(rnd)
-		switch in := (input{}); rnd.IntN(4) {
+		switch in := (input{}); rnd.IntN(5) {
 		case 0, 1:
-			in.op, in.item = "add", rnd.IntN(2)
+			item := rnd.IntN(2)
+			in.op, in.add[item] = "add", 1
 			h.record(client, in, func() (output, error) {
 				return h.request(p, "POST", func(ctx context.Context, out *output) (err error) {
-					out.amount, err = basket.Add(ctx, itemName(in.item), 1)
+					out.items[item], err = basket.Add(ctx, itemName(item), 1)
+					return err
+				})
+			})
+		case 4:
+			in.op, in.add = "add", [2]int64{1, 2}
+			h.record(client, in, func() (output, error) {
+				return h.request(p, "POST", func(ctx context.Context, out *output) error {
+					sums, err := basket.AddAll(ctx, map[string]int64{itemName(0): 1, itemName(1): 2})
+					out.items = [2]int64{sums[itemName(0)], sums[itemName(1)]}
 					return err
 				})
 			})
@@ -367,20 +386,24 @@ func linearizable(t *testing.T, server *redistest.Server, replies bool) {
 // The check finds a register that miscounts once.
 func TestLinearizableFindsAWrongAmount(t *testing.T) {
 	r := newTorture(t, seedOf(), 0, memoryBackend, nil)
+	r.net.replies = false // so additions return the amounts
 	tried := 0
 	for _, h := range r.histories(t.Context(), 20) {
 		for i, o := range h.history {
 			out := o.Output.(output)
-			if o.Input.(input).op != "add" {
-				continue
+			for item, n := range o.Input.(input).add {
+				if n == 0 {
+					continue
+				}
+				tried++
+				wrong := out
+				wrong.items[item]++
+				h.history[i].Output = wrong
+				if porcupine.CheckOperations(registerModel, h.history) {
+					t.Errorf("operation %d is wrong:\n%v", i, h)
+				}
+				h.history[i] = o
 			}
-			tried++
-			out.amount++
-			h.history[i].Output = out
-			if porcupine.CheckOperations(registerModel, h.history) {
-				t.Errorf("operation %d is wrong:\n%v", i, h)
-			}
-			h.history[i] = o
 		}
 	}
 	t.Logf("%d wrong amounts found out", tried)

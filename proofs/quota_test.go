@@ -76,7 +76,7 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 			rapid.Int64Range(-20, 20).Draw(t, "n")*rapid.SampledFrom([]int64{1, 1e9}).Draw(t, "×")
 		var err error
 		switch op := rapid.SampledFrom([]string{"value", "item", "add", "set", "delete", "clear",
-			"no value", "update"}).Draw(t, "op"); op {
+			"no value", "update", "items", "additions"}).Draw(t, "op"); op {
 		case "value":
 			next["theme"] = quoted(value)
 			err = theme.Set(ctx, value)
@@ -105,6 +105,30 @@ func quotaHolds(t *rapid.T, store guest.Store) {
 				_, err = cart.Add(ctx, name, n)
 			} else {
 				err = cart.Set(ctx, name, n)
+			}
+		case "items":
+			items := rapid.MapOfN(item, text, 0, 4).Draw(t, "items")
+			for name, value := range items {
+				next["notes/"+name] = quoted(value)
+			}
+			err = notes.SetAll(ctx, items)
+		case "additions":
+			amounts := rapid.MapOfN(item, rapid.Int64Range(-20, 20), 0, 4).Draw(t, "amounts")
+			sums := map[string]int64{}
+			for name, n := range amounts {
+				had, _ := strconv.ParseInt(held["cart/"+name], 10, 64)
+				sums[name] = had + n
+				if next["cart/"+name] = fmt.Sprint(had + n); had+n == 0 {
+					delete(next, "cart/"+name)
+				}
+			}
+			var got map[string]int64
+			got, err = cart.AddAll(ctx, amounts)
+			if err == nil && !maps.Equal(got, sums) {
+				t.Fatalf("AddAll(%v) = %v, want %v", amounts, got, sums)
+			}
+			if errors.Is(err, guest.ErrQuota) && len(amounts) > 2*quota.Fields {
+				continue // more items than any record has
 			}
 		case "delete":
 			delete(next, "notes/"+name)

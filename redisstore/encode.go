@@ -3,6 +3,7 @@ package redisstore
 import (
 	"encoding/binary"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -200,12 +201,18 @@ func count(n int) string { return strconv.Itoa(max(0, n)) }
 // createdResult is the result of an update that has created a record.
 func createdResult(u guest.Update) guest.Result {
 	res := guest.Result{Applied: true}
-	if len(u.Return) > 0 || u.ReturnAll {
-		res.Fields = make(guest.Fields, len(u.Return))
-		for name, value := range created(u) {
-			if u.ReturnAll || slices.Contains(u.Return, name) {
-				res.Fields[name] = value
-			}
+	if len(u.Return) == 0 && !u.ReturnAll {
+		return res
+	}
+	all := maps.Collect(created(u))
+	if u.ReturnAll {
+		res.Fields = all
+		return res
+	}
+	res.Fields = make(guest.Fields, len(u.Return))
+	for _, name := range u.Return {
+		if value, ok := all[name]; ok {
+			res.Fields[name] = value
 		}
 	}
 	return res

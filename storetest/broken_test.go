@@ -462,6 +462,12 @@ var brokenStores = []struct {
 		}
 		return s.Update(ctx, key, u)
 	})},
+	{"a thousand sums", duty11, updating(func(s guest.Store, ctx context.Context, key string, u guest.Update) (guest.Result, error) {
+		if len(u.Add) > 1000 {
+			u.Return = u.Return[:1000]
+		}
+		return s.Update(ctx, key, u)
+	})},
 
 	{"default overwrites", defaultSays, altered(func(u *guest.Update) {
 		u.Set = maps.Clone(u.Set)

@@ -100,6 +100,23 @@ var reading = []testCase{
 		}
 		t.apply(k, guest.Update{If: all, Unset: names[1:]})
 		t.holds(k, guest.Fields{names[0]: "0"})
+
+		k = t.key("sums") // created, and then added to
+		add := map[string]int64{}
+		for i, name := range names {
+			add[name] = int64(i + 1)
+		}
+		for times := range 2 {
+			sums := guest.Fields{}
+			for name, n := range add {
+				sums[name] = strconv.FormatInt(n*int64(times+1), 10)
+			}
+			have := t.apply(k, guest.Update{Default: guest.Fields{".created": strconv.Itoa(times)},
+				Add: add, New: times == 0, Once: true, Return: names})
+			if !maps.Equal(have, sums) {
+				t.failf("%d sums are returned of %d, or are wrong", len(have), len(sums))
+			}
+		}
 	}},
 	{"own names", duty11, func(t *tester) {
 		k := t.key("k")
