@@ -37,6 +37,7 @@ type Work string
 const (
 	Visit Work = "/visit" // a first visit, nothing saved
 	First Work = "/first" // a first visit, 100 B saved
+	Many  Work = "/many"  // a first visit, 20 items put into a cart
 	None  Work = "/none"  // a known visitor, data untouched
 	ID    Work = "/id"    // responds with the visitor's ID
 	Read  Work = "/read"  // responds with the 100 B that First saved
@@ -45,12 +46,13 @@ const (
 )
 
 // measured are the works of the tables; Blob only prepares.
-var measured = []Work{Visit, First, None, ID, Read, Add}
+var measured = []Work{Visit, First, Many, None, ID, Read, Add}
 
 func (w Work) title() string {
 	return map[Work]string{
 		Visit: "First visit, nothing saved",
 		First: "First visit, 100 B saved",
+		Many:  "First visit, 20 items put into a cart",
 		None:  "Known visitor, data untouched",
 		ID:    "Known visitor, only the ID",
 		Read:  "Read one key of 100 B",
@@ -59,10 +61,10 @@ func (w Work) title() string {
 }
 
 // known reports whether the work is that of a returning visitor with a record.
-func (w Work) known() bool { return w != Visit && w != First }
+func (w Work) known() bool { return w != Visit && w != First && w != Many }
 
 func (w Work) method() string {
-	if w == Add || w == First || w == Blob {
+	if w == Add || w == First || w == Many || w == Blob {
 		return http.MethodPost
 	}
 	return http.MethodGet
@@ -87,7 +89,16 @@ func (w Work) records() []Record {
 var (
 	theme = strings.Repeat("t", 100)
 	blob  = strings.Repeat("b", 32<<10)
+
+	// The 20 items of Many, and how many of each.
+	items = map[string]int64{"tea": 1}
 )
+
+func init() {
+	for i := range 19 {
+		items[fmt.Sprint("item-", i)] = 1
+	}
+}
 
 const cookieLife = 30 * 24 * time.Hour
 

@@ -107,6 +107,11 @@ func (s *sheet) budgets() string {
 		count(first.traffic.trips))
 	add("first visit, 100 B saved: time", "≤ 1.25", first.alone.time.median, 1.25,
 		first.alone.time.String())
+	many := on(Many, Small)
+	add("first visit, 20 items put into a cart: round trips", "1", many.traffic.trips, 1,
+		count(many.traffic.trips))
+	add("first visit, 20 items put into a cart: time", "≤ 2", many.alone.time.median, 2,
+		many.alone.time.String())
 	most := map[Work]float64{Read: 1.15, Add: 1.40}
 	for _, w := range []Work{Read, Add} {
 		for _, r := range w.records() {
@@ -130,6 +135,17 @@ func (s *sheet) budgets() string {
 	add("200 additions, 16 abreast: lost", "0", float64(additions-s.survivors), 0,
 		fmt.Sprint(additions-s.survivors))
 	add("a claim: round trips", "≤ 7", s.claimTrips, 7, count(s.claimTrips))
+	for _, t := range []struct {
+		setting
+		least float64
+	}{{manyVisitors, 1.3}, {farRedis, 1.5}} {
+		ours, scs := s.loads[t.setting][0], s.loads[t.setting][1]
+		share, text := ours.failed()
+		add(t.title()+" that add: failed answers", "0", share, 0, text)
+		more := ours.over(scs, rate) // at least, so both are negated
+		add(t.title()+" that add: rate, in units of scs's", fmt.Sprintf("≥ %v", t.least),
+			-more.median, -t.least, more.String())
+	}
 	for _, m := range []struct {
 		what string
 		footprint
