@@ -49,7 +49,7 @@ func (s *sheet) chart() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12" fill="#222">`+"\n", chartWidth, height, chartWidth, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", chartWidth, height)
 	fmt.Fprintf(&b, `<text x="16" y="26" font-size="17" font-weight="600">Time of a request, in units of the limit</text>`+"\n")
-	fmt.Fprintf(&b, `<text x="16" y="45" fill="#555">The limit, 1, is a handler written by hand that does the least the work needs: right of it is slower, left of it faster. Logarithmic scale.</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="16" y="45" fill="#555">1 is the limit: a handler that does the same by hand, with go-redis and nothing else. Right of it is slower, left of it faster. Logarithmic scale.</text>`+"\n")
 	for i, p := range panels {
 		left := 16 + namesWidth + i%2*(panelWidth+panelGap+80)
 		y := top + i/2*(panelHeight+panelGap)
@@ -115,7 +115,7 @@ func (s *sheet) panel(b *strings.Builder, c cell, title string, names []string, 
 // text large enough. Settings with the same latency have one scale.
 func (s *sheet) loadChart() []byte {
 	const (
-		width, left, longest = 480, 120, 230
+		width, left, longest = 480, 120, 200
 		titleHeight, bar     = 30, 18
 	)
 	var b strings.Builder

@@ -99,6 +99,10 @@ func loads(list []Contender, redisAddr string, pool int, w Work, visitors, round
 			if err != nil {
 				return nil, err
 			}
+			if a.Failed > 0 {
+				fmt.Fprintf(os.Stderr, "%s: %d of %d answers failed, one with %s\n", list[i].Name,
+					a.Failed, a.All, strings.TrimSpace(a.Fault))
+			}
 			results[i].name = list[i].Name
 			results[i].rounds = append(results[i].rounds, a)
 		}
@@ -137,6 +141,9 @@ func (l loaded) failed() (share float64, text string) {
 		return 0, "0"
 	}
 	share = float64(failed) / float64(all)
+	if share > 0.1 {
+		return share, fmt.Sprintf("%.0f %%", 100*share)
+	}
 	return share, fmt.Sprintf("%.2g %%", 100*share)
 }
 
@@ -257,7 +264,10 @@ later.
 }
 
 func milliseconds(d float64) string {
-	if d < 1e7 {
+	switch {
+	case d == 0: // no answer succeeded
+		return "–"
+	case d < 1e7:
 		return fmt.Sprintf("%.1f ms", d/1e6)
 	}
 	return fmt.Sprintf("%.0f ms", d/1e6)
@@ -270,17 +280,13 @@ func (s *sheet) pools() error {
 	if *quick {
 		rounds = 1
 	}
-	latencies := []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond}
 	s.printf("\n## How many connections to Redis\n\nThe additions a second of %s with %d visitors, by its `PoolSize`. "+
 		"A connection has one addition under way, so there are at most `PoolSize` in each round trip: "+
 		"100 connections and 50 ms give 100 / 0.05 s = 2,000 a second.\n\n", guestRedis.Name, visitors)
-	head, lines := table{"`PoolSize`"}, []table{}
-	for _, latency := range latencies {
-		head = append(head, fmt.Sprintf("Redis %d ms away", latency.Milliseconds()))
-	}
+	var lines []table
 	for _, pool := range []int{20, 50, 100, 200} {
 		line := table{strconv.Itoa(pool)}
-		for _, latency := range latencies {
+		for _, latency := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond} {
 			addr, err := s.redisAt(latency)
 			if err != nil {
 				return err
@@ -297,6 +303,6 @@ func (s *sheet) pools() error {
 		}
 		lines = append(lines, line)
 	}
-	s.print(head, lines)
+	s.print(table{"`PoolSize`", "Redis beside the app", "5 ms away", "50 ms away"}, lines)
 	return s.rdb.FlushAll(ctx).Err()
 }

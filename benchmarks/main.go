@@ -1,5 +1,5 @@
 // Command benchmarks compares package guest with the session libraries for Go, and with handlers
-// written by hand that do the least that the work needs. All take part in one run on one Redis,
+// that do the same by hand, with go-redis and nothing else. All take part in one run on one Redis,
 // which the command starts and stops itself.
 //
 //	go run .              # about twenty-five minutes; prints Markdown
@@ -158,7 +158,7 @@ func (s *sheet) close() {
 
 func (s *sheet) effort() effort {
 	if *quick {
-		return effort{bursts: 400, turn: 5 * time.Millisecond, rounds: 9}
+		return effort{bursts: 250, turn: 5 * time.Millisecond, rounds: 9}
 	}
 	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }

@@ -55,12 +55,13 @@ Printed by one run of
 
 on %s with %s, Redis %s, %d processors, which others use too: load %s at the start and %s at the end.
 
-Times are ratios, never milliseconds. The *limit* is a handler written by hand that does the least
-that the work needs. Contenders run in turns on one machine, in another order in each round. A figure
-is the median of a contender's ratios to the limit in the same round, with the quartiles. A turn
-takes a millisecond for *time*, whose quartiles are those of ten parts of the measurement, and ten
-milliseconds for the rest. Round trips, commands and bytes are counted on the wire, allocations in
-the process. The set-ups are [at the end](#set-ups).
+Times are ratios, except [under load](#under-load). The unit, 1, is the time of the *limit*: a
+handler that does the same work by hand, with go-redis and securecookie and nothing else. Contenders
+run in turns on one machine, in another order in each round. A figure is the median of a contender's ratios
+to the limit in the same round, with the quartiles. A turn takes a millisecond for *time*, whose
+quartiles are those of ten parts of the measurement, one to two seconds over TCP and under load, and
+ten milliseconds for the rest. Round trips, commands and bytes are counted on the wire, allocations
+in the process. The set-ups are [at the end](#set-ups).
 `, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.began, loadAverage())
 	return append(head, s.budgets()...)
 }
@@ -141,9 +142,9 @@ func (s *sheet) budgets() string {
 	}{{manyVisitors, 1.3}, {farRedis, 1.5}} {
 		ours, scs := s.loads[t.setting][0], s.loads[t.setting][1]
 		share, text := ours.failed()
-		add(t.title()+" that add: failed answers", "0", share, 0, text)
+		add("additions with "+t.title()+": failed answers", "0", share, 0, text)
 		more := ours.over(scs, rate) // at least, so both are negated
-		add(t.title()+" that add: rate, in units of scs's", fmt.Sprintf("≥ %v", t.least),
+		add("additions with "+t.title()+": rate, in units of scs's", fmt.Sprintf("≥ %v", t.least),
 			-more.median, -t.least, more.String())
 	}
 	for _, m := range []struct {

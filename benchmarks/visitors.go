@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 type Answers struct {
 	Rate        float64       // successful answers a second
 	P50, P99    time.Duration // how long these took
-	All, Failed int           // from the turn's begin to its end
+	All, Failed int           // in the whole turn
 	Fault       string        // one of the failed
 }
 
@@ -53,7 +54,7 @@ func visitFor(addr string, w Work, n int, turn time.Duration) (a Answers, err er
 		})
 	}
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := cmp.Or(errs...); err != nil {
 		return a, err
 	}
 	begin := time.Now().Add(turn / 4)
@@ -76,7 +77,7 @@ func visitFor(addr string, w Work, n int, turn time.Duration) (a Answers, err er
 	if slices.Sort(took); len(took) > 0 {
 		a.P50, a.P99 = took[len(took)/2], took[len(took)*99/100]
 	}
-	return a, errors.Join(errs...)
+	return a, cmp.Or(errs...)
 }
 
 // A visitor is a connection to an app in another process.
