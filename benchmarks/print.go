@@ -57,11 +57,11 @@ on %s with %s, Redis %s, %d processors, which others use too: load %s at the sta
 
 Times are ratios, except [under load](#under-load). The unit, 1, is the time of the *limit*: a
 handler that does the same work by hand, with go-redis and securecookie and nothing else. Contenders
-run in turns on one machine, in another order in each round. A figure is the median of a contender's ratios
-to the limit in the same round, with the quartiles. A turn takes a millisecond for *time*, whose
-quartiles are those of ten parts of the measurement, one to two seconds over TCP and under load, and
-ten milliseconds for the rest. Round trips, commands and bytes are counted on the wire, allocations
-in the process. The set-ups are [at the end](#set-ups).
+run in turns on one machine, in another order in each round. A figure is the median of a contender's
+ratios to the limit in the same round, with the quartiles. A turn takes a millisecond for *time*,
+whose quartiles are those of ten parts of the measurement, one to two seconds over TCP and under
+load, and ten milliseconds for the rest. Round trips, commands and bytes are counted on the wire,
+allocations in the process. The set-ups are [at the end](#set-ups).
 `, flags, *guests, *flood, time.Now().UTC().Format(time.DateOnly), runtime.Version(), strings.TrimPrefix(version, "v="), runtime.NumCPU(), s.began, loadAverage())
 	return append(head, s.budgets()...)
 }
