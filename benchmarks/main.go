@@ -92,11 +92,11 @@ type sheet struct {
 	dir    string
 	server *redistest.Server
 	rdb    *redis.Client
-	direct map[string]App // by the contender's name
-	wired  map[string]App // the same, each on a wire of its own: rueidis sends a PING now and then
-	wires  map[string]*wire
+	direct map[string]App   // by the contender's name
+	wired  map[string]App   // the same, each on a wire of its own: rueidis sends a PING now and then
+	wires  map[string]*wire // of these, and by latency
 	cells  map[cell][]row
-	loads  map[setting][]loaded // as underLoad has the contenders
+	loads  map[setting][]loaded // of ours, scs and Fiber, in this order
 
 	stranger          result    // ours
 	survivors         int       // of ours, the fewest
