@@ -126,29 +126,49 @@ func TestFiguresInTheReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(readme), "<!-- figures -->\n")
-	shown, _, _ := strings.Cut(rest, "<!-- /figures -->")
-	if !found || len(cells(shown)) != 5 { // a head and four figures
-		t.Fatalf("the README shows %q", shown)
+	shown := func(mark string, rows int) [][]string {
+		_, rest, _ := strings.Cut(string(readme), "<!-- "+mark+" -->\n")
+		text, _, found := strings.Cut(rest, "<!-- /"+mark+" -->")
+		if !found || len(cells(text)) != rows {
+			t.Fatalf("the README shows as %s %q", mark, text)
+		}
+		return cells(text)
 	}
-	for i, line := range cells(shown)[1:] {
-		_, section, found := strings.Cut(string(benchmarks), "# "+line[0])
-		section, _, _ = strings.Cut(section, "\n#")
+	// measured returns a column of the first table below a heading, by the names of the rows.
+	measured := func(heading, column string) map[string]string {
+		_, section, _ := strings.Cut(string(benchmarks), "# "+heading)
+		section, _, found := strings.Cut(section, "\n#")
 		if !found {
-			t.Errorf("no section %q", line[0])
+			t.Fatalf("no section %q", heading)
 		}
-		measured := map[string]string{}
-		for _, row := range cells(section) {
-			measured[row[0]], _, _ = strings.Cut(row[1], " ") // without the quartiles
+		rows, figures := cells(section), map[string]string{}
+		i := slices.Index(rows[0], column)
+		if i < 0 {
+			t.Fatalf("%s has no column %q", heading, column)
 		}
-		for column, name := range []string{
-			"**guest on Redis**", "scs on Redis",
-			"gorilla/sessions on Redis",
-		} {
-			if have, want := line[column+1], measured[name]; have != want || want == "" {
-				t.Errorf("row %d, %s: the README says %q, the benchmarks %q", i+1, name, have, want)
+		for _, row := range rows[1:] {
+			figures[row[0]] = row[i]
+		}
+		return figures
+	}
+	same := func(line []string, figures map[string]string, names ...string) {
+		for i, name := range names {
+			want, _, _ := strings.Cut(figures[name], " (") // without the quartiles
+			if have := line[i+1]; have != want || want == "" {
+				t.Errorf("%s, %s: the README says %q, the benchmarks %q", line[0], name, have, want)
 			}
 		}
+	}
+	figures := shown("figures", 5)
+	for i, column := range []string{"time", "time", "time", "of 200"} {
+		line := figures[i+1]
+		same(line, measured(line[0], column), "**guest on Redis**", "scs on Redis",
+			"gorilla/sessions on Redis")
+	}
+	load := shown("load", 3)
+	for _, line := range load[1:] {
+		same(line, measured(load[0][0], line[0]), "**guest on Redis**", "scs on Redis",
+			"Fiber's session on Redis")
 	}
 }
 

@@ -49,7 +49,7 @@ func (s *sheet) chart() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12" fill="#222">`+"\n", chartWidth, height, chartWidth, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", chartWidth, height)
 	fmt.Fprintf(&b, `<text x="16" y="26" font-size="17" font-weight="600">Time of a request, in units of the limit</text>`+"\n")
-	fmt.Fprintf(&b, `<text x="16" y="45" fill="#555">The limit, 1, is a handler written by hand that does the least the work needs: right of it is slower, left of it faster. Logarithmic scale.</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="16" y="45" fill="#555">1 is the limit: a handler that does the same by hand, with go-redis and nothing else. Right of it is slower, left of it faster. Logarithmic scale.</text>`+"\n")
 	for i, p := range panels {
 		left := 16 + namesWidth + i%2*(panelWidth+panelGap+80)
 		y := top + i/2*(panelHeight+panelGap)
@@ -109,4 +109,49 @@ func (s *sheet) panel(b *strings.Builder, c cell, title string, names []string, 
 		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/>`, from, y, max(2, to-from), barHeight, color)
 		fmt.Fprintf(b, `<text x="%d" y="%d" font-weight="%s">%s</text>`+"\n", max(to, from+2)+5, y+12, weight, text)
 	}
+}
+
+// loadChart draws the additions a second of each setting. It is narrow, so that a phone shows its
+// text large enough. Settings with the same latency have one scale.
+func (s *sheet) loadChart() []byte {
+	const (
+		width, left, longest = 480, 120, 200
+		titleHeight, bar     = 30, 18
+	)
+	var b strings.Builder
+	y := 60
+	for _, t := range settings {
+		scale := 1.0
+		for other, results := range s.loads {
+			for _, l := range results {
+				if other.latency == t.latency {
+					scale = max(scale, l.median(rate))
+				}
+			}
+		}
+		fmt.Fprintf(&b, `<text x="16" y="%d" font-size="14" font-weight="600">%s</text>`+"\n", y+20, t.title())
+		y += titleHeight
+		for _, l := range s.loads[t] {
+			weight, color := "normal", "#a9b4c0"
+			if l.name == guestRedis.Name {
+				weight, color = "600", "#1f6f8b"
+			}
+			text := thousands(int(l.median(rate)))
+			if share, failed := l.failed(); share > 0 {
+				text += ", " + failed + " failed"
+			}
+			length := max(2, int(l.median(rate)/scale*longest))
+			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end" font-weight="%s">%s</text>`, left-8, y+14, weight, html.EscapeString(strings.TrimSuffix(l.name, " on Redis")))
+			fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/>`, left, y, length, bar, color)
+			fmt.Fprintf(&b, `<text x="%d" y="%d" font-weight="%s">%s</text>`+"\n", left+length+6, y+14, weight, text)
+			y += bar + 4
+		}
+		y += 8
+	}
+	y += 8
+	head := fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="13" fill="#222">`+"\n", width, y, width, y) +
+		fmt.Sprintf(`<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, y) +
+		`<text x="16" y="28" font-size="17" font-weight="600">Additions to carts a second</text>` + "\n" +
+		`<text x="16" y="48" fill="#555">Those that succeeded. Longer bars are better.</text>` + "\n"
+	return []byte(head + b.String() + "</svg>\n")
 }

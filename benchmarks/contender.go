@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -36,6 +37,7 @@ type Work string
 const (
 	Visit Work = "/visit" // a first visit, nothing saved
 	First Work = "/first" // a first visit, 100 B saved
+	Many  Work = "/many"  // a first visit, 20 items put into a cart
 	None  Work = "/none"  // a known visitor, data untouched
 	ID    Work = "/id"    // responds with the visitor's ID
 	Read  Work = "/read"  // responds with the 100 B that First saved
@@ -44,12 +46,13 @@ const (
 )
 
 // measured are the works of the tables; Blob only prepares.
-var measured = []Work{Visit, First, None, ID, Read, Add}
+var measured = []Work{Visit, First, Many, None, ID, Read, Add}
 
 func (w Work) title() string {
 	return map[Work]string{
 		Visit: "First visit, nothing saved",
 		First: "First visit, 100 B saved",
+		Many:  "First visit, 20 items put into a cart",
 		None:  "Known visitor, data untouched",
 		ID:    "Known visitor, only the ID",
 		Read:  "Read one key of 100 B",
@@ -58,10 +61,10 @@ func (w Work) title() string {
 }
 
 // known reports whether the work is that of a returning visitor with a record.
-func (w Work) known() bool { return w != Visit && w != First }
+func (w Work) known() bool { return w != Visit && w != First && w != Many }
 
 func (w Work) method() string {
-	if w == Add || w == First || w == Blob {
+	if w == Add || w == First || w == Many || w == Blob {
 		return http.MethodPost
 	}
 	return http.MethodGet
@@ -86,22 +89,36 @@ func (w Work) records() []Record {
 var (
 	theme = strings.Repeat("t", 100)
 	blob  = strings.Repeat("b", 32<<10)
+
+	// The 20 items of Many, and how many of each.
+	items = map[string]int64{"tea": 1}
 )
 
-const (
-	cookieLife = 30 * 24 * time.Hour
-	poolSize   = 20 // connections to Redis; go-redis's default on two processors
-)
+func init() {
+	for i := range 19 {
+		items[fmt.Sprint("item-", i)] = 1
+	}
+}
+
+const cookieLife = 30 * 24 * time.Hour
+
+// 20 is go-redis's default on two processors.
+var poolSize = flag.Int("pool-size", 20, "connections to Redis that a contender may have")
 
 var secret = []byte("a secret of the benchmarks, 32 B")
 
 // An App serves the works of one contender.
 type App interface {
-	// Prepare returns a request to serve in this process, any number of times one after the other.
-	Prepare(w Work, query, cookies string) Call
+	Site
 	// Serve serves over TCP until the listener is closed.
 	Serve(net.Listener) error
 	Close()
+}
+
+// A Site answers requests: an App in this process, or another process over a connection.
+type Site interface {
+	// Prepare returns a request to serve any number of times, one after the other.
+	Prepare(w Work, query, cookies string) Call
 }
 
 // A Call is a request that can be served again and again.
@@ -186,8 +203,8 @@ func (b *browser) header() string {
 }
 
 // visit sends a request and keeps the cookies of the answer.
-func (b *browser) visit(app App, w Work, query string) (string, error) {
-	status, lines, body := app.Prepare(w, query, b.header()).Do()
+func (b *browser) visit(site Site, w Work, query string) (string, error) {
+	status, lines, body := site.Prepare(w, query, b.header()).Do()
 	if status != http.StatusOK {
 		return "", fmt.Errorf("%s: status %d: %s", w, status, body)
 	}
@@ -211,14 +228,14 @@ func (b *browser) visit(app App, w Work, query string) (string, error) {
 }
 
 // newKnown returns a visitor with a record whose cookie has come back.
-func newKnown(app App, r Record) (*browser, error) {
+func newKnown(site Site, r Record) (*browser, error) {
 	b := &browser{}
 	works := []Work{First, None, None}
 	if r == Large {
 		works = []Work{First, Blob, None}
 	}
 	for _, w := range works {
-		if _, err := b.visit(app, w, ""); err != nil {
+		if _, err := b.visit(site, w, ""); err != nil {
 			return nil, err
 		}
 	}

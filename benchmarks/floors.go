@@ -47,24 +47,26 @@ var limitRueidis = Contender{
 		}
 		return newLimit(rueidisHash{c}, c.Close), nil
 	},
-	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
+	Holds: func(w Work, r Record) bool {
+		return w == First || w == Many || w == Read || w == Add
+	},
 }
 
 // newClient returns the go-redis client of all contenders that use go-redis.
 func newClient(addr string) *redis.Client {
 	return redis.NewClient(
-		&redis.Options{Addr: addr, PoolSize: poolSize, ContextTimeoutEnabled: true})
+		&redis.Options{Addr: addr, PoolSize: *poolSize, ContextTimeoutEnabled: true})
 }
 
 // limitStore has the commands of the limit: one for each work.
 type limitStore interface {
 	get(ctx context.Context, key, field string) (string, error)
-	set(ctx context.Context, key, field, value string) error
+	set(ctx context.Context, key string, pairs ...string) error // fields and their values
 	add(ctx context.Context, key, field string) (int64, error)
 }
 
 const (
-	setSource = `redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('EXPIRE', KEYS[1], ARGV[3])`
+	setSource = `redis.call('HSET', KEYS[1], unpack(ARGV, 2)) redis.call('EXPIRE', KEYS[1], ARGV[1])`
 	addSource = `local n = redis.call('HINCRBY', KEYS[1], ARGV[1], 1) redis.call('EXPIRE', KEYS[1], ARGV[2]) return n`
 )
 
@@ -78,9 +80,13 @@ func (g goRedis) get(ctx context.Context, key, field string) (string, error) {
 	return g.rdb.HGet(ctx, key, field).Result()
 }
 
-func (g goRedis) set(ctx context.Context, key, field, value string) error {
-	if err := goSet.Run(ctx, g.rdb, []string{key}, field, value,
-		lifeSeconds).Err(); err != redis.Nil {
+func (g goRedis) set(ctx context.Context, key string, pairs ...string) error {
+	args := make([]any, 1, 1+len(pairs))
+	args[0] = lifeSeconds
+	for _, s := range pairs {
+		args = append(args, s)
+	}
+	if err := goSet.Run(ctx, g.rdb, []string{key}, args...).Err(); err != redis.Nil {
 		return err
 	}
 	return nil
@@ -98,8 +104,9 @@ func (h rueidisHash) get(ctx context.Context, key, field string) (string, error)
 	return h.c.Do(ctx, h.c.B().Hget().Key(key).Field(field).Build()).ToString()
 }
 
-func (h rueidisHash) set(ctx context.Context, key, field, value string) error {
-	err := rueidisSet.Exec(ctx, h.c, []string{key}, []string{field, value, lifeSeconds}).Error()
+func (h rueidisHash) set(ctx context.Context, key string, pairs ...string) error {
+	err := rueidisSet.Exec(ctx, h.c, []string{key},
+		append([]string{lifeSeconds}, pairs...)).Error()
 	if rueidis.IsRedisNil(err) {
 		return nil
 	}
@@ -154,6 +161,15 @@ func newLimit(store limitStore, close func()) App {
 		},
 		First: func(w http.ResponseWriter, r *http.Request) {
 			if err := store.set(r.Context(), "limit:"+newVisitor(w), "theme", theme); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			}
+		},
+		Many: func(w http.ResponseWriter, r *http.Request) {
+			var pairs []string
+			for item, n := range items {
+				pairs = append(pairs, "cart/"+item, strconv.FormatInt(n, 10))
+			}
+			if err := store.set(r.Context(), "limit:"+newVisitor(w), pairs...); err != nil {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			}
 		},

@@ -1,12 +1,13 @@
 // Command benchmarks compares package guest with the session libraries for Go, and with handlers
-// written by hand that do the least that the work needs. All take part in one run on one Redis,
+// that do the same by hand, with go-redis and nothing else. All take part in one run on one Redis,
 // which the command starts and stops itself.
 //
-//	go run .            # about twenty minutes; prints Markdown
-//	go run . -quick     # about three minutes
-//	go run . -write     # also writes ../docs/benchmarks.md and ../docs/benchmarks.svg
+//	go run .              # about twenty-five minutes; prints Markdown
+//	go run . -quick       # about five minutes
+//	go run . -only load   # one part
+//	go run . -write       # also writes docs/benchmarks.md, docs/benchmarks.svg and docs/load.svg
 //
-// It needs redis-server, and wrk for the part over TCP.
+// It needs redis-server.
 package main
 
 import (
@@ -14,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/guestkit/guest/internal/redistest"
@@ -22,16 +22,25 @@ import (
 )
 
 var (
-	quick = flag.Bool("quick", false, "measure for about three minutes, with wider spreads")
+	quick = flag.Bool("quick", false, "measure for about five minutes, with wider spreads")
+	only  = flag.String("only", "",
+		"measure one part: works, once, memory, tcp, load, pool or scale")
 	write = flag.Bool("write", false,
-		"write docs/benchmarks.md and docs/benchmarks.svg of this checkout")
+		"write docs/benchmarks.md, docs/benchmarks.svg and docs/load.svg of this checkout")
 	guests = flag.Int("guests", 100_000, "guests to fill Redis and memstore with")
 	flood  = flag.Int("flood", 1_000_000, "empty guests to flood memstore with")
 )
 
 func main() {
 	flag.Parse()
-	if err := run(); err != nil {
+	do := run
+	switch args := flag.Args(); {
+	case len(args) == 3 && args[0] == "serve":
+		do = func() error { return serve(args[1], args[2]) }
+	case len(args) == 5 && args[0] == "visit":
+		do = func() error { return visit(args[1], args[2], args[3], args[4]) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -47,13 +56,20 @@ func run() error {
 		name string
 		do   func() error
 	}{
-		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"over TCP", s.overTCP},
-		{"scale", s.scale}, {"set-ups", s.setups},
+		{"works", s.works}, {"once", s.once}, {"memory", s.memory}, {"tcp", s.overTCP},
+		{"load", s.underLoad}, {"pool", s.pools}, {"scale", s.scale}, {"set-ups", s.setups},
 	} {
+		if *only != "" && *only != part.name {
+			continue
+		}
 		fmt.Fprintln(os.Stderr, part.name, "…")
 		if err := part.do(); err != nil {
 			return err
 		}
+	}
+	if *only != "" {
+		_, err := s.body.WriteTo(os.Stdout)
+		return err
 	}
 	page := append(s.heading(), s.body.Bytes()...)
 	os.Stdout.Write(page)
@@ -63,20 +79,24 @@ func run() error {
 	if err := os.WriteFile("../docs/benchmarks.md", page, 0o644); err != nil {
 		return err
 	}
+	if err := os.WriteFile("../docs/load.svg", s.loadChart(), 0o644); err != nil {
+		return err
+	}
 	return os.WriteFile("../docs/benchmarks.svg", s.chart(), 0o644)
 }
 
 // A sheet is one run: its servers, its contenders, its results, and what it prints of them.
 type sheet struct {
 	body   bytes.Buffer
-	load   string // when it began
+	began  string // the load average then
 	dir    string
 	server *redistest.Server
 	rdb    *redis.Client
-	direct map[string]App // by the contender's name
-	wired  map[string]App // the same, each on a wire of its own: rueidis sends a PING now and then
-	wires  map[string]*wire
+	direct map[string]App   // by the contender's name
+	wired  map[string]App   // the same, each on a wire of its own: rueidis sends a PING now and then
+	wires  map[string]*wire // of these, and by latency
 	cells  map[cell][]row
+	loads  map[setting][]loaded // of ours, scs and Fiber, in this order
 
 	stranger          result    // ours
 	survivors         int       // of ours, the fewest
@@ -98,8 +118,9 @@ type row struct {
 }
 
 func newSheet() (*sheet, error) {
-	s := &sheet{load: loadAverage(), direct: map[string]App{}, wired: map[string]App{},
-		wires: map[string]*wire{}, cells: map[cell][]row{}}
+	s := &sheet{began: loadAverage(), direct: map[string]App{}, wired: map[string]App{},
+		wires: map[string]*wire{}, cells: map[cell][]row{},
+		loads: map[setting][]loaded{}}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "benchmarks"); err != nil {
 		return nil, err
@@ -112,7 +133,7 @@ func newSheet() (*sheet, error) {
 		if s.direct[c.Name], err = c.Open(s.server.Addr); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Name, err)
 		}
-		if s.wires[c.Name], err = newWire(s.server.Addr); err != nil {
+		if s.wires[c.Name], err = newWire(s.server.Addr, 0); err != nil {
 			return nil, err
 		}
 		if s.wired[c.Name], err = c.Open(s.wires[c.Name].addr()); err != nil {
@@ -137,7 +158,7 @@ func (s *sheet) close() {
 
 func (s *sheet) effort() effort {
 	if *quick {
-		return effort{bursts: 400, turn: 5 * time.Millisecond, rounds: 9}
+		return effort{bursts: 250, turn: 5 * time.Millisecond, rounds: 9}
 	}
 	return effort{bursts: 1000, turn: 10 * time.Millisecond, rounds: 21}
 }
@@ -365,55 +386,6 @@ func (s *sheet) memory() error {
 	}
 	s.print(table{"", "used_memory", "MEMORY USAGE"}, lines)
 	return s.rdb.FlushAll(ctx).Err()
-}
-
-func (s *sheet) overTCP() error {
-	s.printf("\n## Over TCP\n\n")
-	if _, err := exec.LookPath("wrk"); err != nil {
-		s.printf("Not measured in this run: wrk is not installed (`apt-get install wrk`).\n")
-		return nil
-	}
-	rounds, seconds := 5, 2
-	if *quick {
-		rounds, seconds = 1, 1
-	}
-	s.printf("wrk with 16 connections and 16 visitors with 100 B, on the machine of the server and of Redis: %d rounds of %d s, in turns. "+
-		"Rate and 99th percentile in units of the limit's.\n\n", rounds, seconds)
-	head := table{""}
-	columns := []map[string]loadResult{}
-	for _, w := range []Work{None, Read, Add} {
-		if *quick && w != Read {
-			continue
-		}
-		var names []string
-		for _, c := range contenders {
-			if c.holds(w, Small) {
-				names = append(names, c.Name)
-			}
-		}
-		results, err := loads(s.direct, names, limit.Name, w, rounds, seconds)
-		if err != nil {
-			return err
-		}
-		head = append(head, w.title()+": rate", "p99")
-		columns = append(columns, results)
-	}
-	var lines []table
-	for _, c := range contenders {
-		line, part := table{c.Name}, false
-		for _, column := range columns {
-			if one, measured := column[c.Name]; measured {
-				line, part = append(line, one.rate.String(), one.p99.String()), true
-			} else {
-				line = append(line, "–", "–")
-			}
-		}
-		if part {
-			lines = append(lines, line)
-		}
-	}
-	s.print(head, lines)
-	return nil
 }
 
 func (s *sheet) scale() error {

@@ -42,7 +42,9 @@ var guestAuto = Contender{
 			rdb.Close()
 		})
 	},
-	Holds: func(w Work, r Record) bool { return w == First || w == Read || w == Add },
+	Holds: func(w Work, r Record) bool {
+		return w == First || w == Many || w == Read || w == Add
+	},
 }
 
 var guestMemory = Contender{
@@ -117,6 +119,10 @@ func newGuest(store guest.Store, create guest.Create, close func()) (App, error)
 		}),
 		Blob: answer(func(w http.ResponseWriter, r *http.Request) (string, error) {
 			return "", Large.Set(r.Context(), blob)
+		}),
+		Many: answer(func(w http.ResponseWriter, r *http.Request) (string, error) {
+			_, err := Cart.AddAll(r.Context(), items)
+			return "", err
 		}),
 		ID: answer(func(w http.ResponseWriter, r *http.Request) (string, error) {
 			return guest.FromContext(r.Context()).GuestID(), nil

@@ -61,7 +61,12 @@ func newSCS(store scs.Store, close func()) App {
 		Visit: ok,
 		None:  ok,
 		First: func(w http.ResponseWriter, r *http.Request) { sm.Put(r.Context(), "theme", theme) },
-		Blob:  func(w http.ResponseWriter, r *http.Request) { sm.Put(r.Context(), "blob", blob) },
+		Many: func(w http.ResponseWriter, r *http.Request) {
+			for item, n := range items {
+				sm.Put(r.Context(), "cart/"+item, int(n))
+			}
+		},
+		Blob: func(w http.ResponseWriter, r *http.Request) { sm.Put(r.Context(), "blob", blob) },
 		ID: func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, sm.Token(r.Context()))
 		},
@@ -82,7 +87,7 @@ var gorillaRedis = Contender{
 	Name:  "gorilla/sessions on Redis",
 	Setup: "boj/redistore v1.4.1 on redigo, `NewRediStore` (it sends `PING` each time it takes a connection), gob, `SetMaxLength(0)` for the large record",
 	Open: func(addr string) (App, error) {
-		store, err := redistore.NewRediStore(poolSize, "tcp", addr, "", "", secret)
+		store, err := redistore.NewRediStore(*poolSize, "tcp", addr, "", "", secret)
 		if err != nil {
 			return nil, err
 		}
@@ -129,6 +134,12 @@ func newGorilla(store sessions.Store, id func(*sessions.Session) string, close f
 			s.Values["theme"] = theme
 			return s.Save(r, w)
 		}),
+		Many: session(func(w http.ResponseWriter, r *http.Request, s *sessions.Session) error {
+			for item, n := range items {
+				s.Values["cart/"+item] = int(n)
+			}
+			return s.Save(r, w)
+		}),
 		Blob: session(func(w http.ResponseWriter, r *http.Request, s *sessions.Session) error {
 			s.Values["blob"] = blob
 			return s.Save(r, w)
@@ -160,7 +171,7 @@ var ginRedis = Contender{
 	Name:  "gin-contrib/sessions on Redis",
 	Setup: "`sessions.Sessions` with its `redis.NewStore`, which is boj/redistore, on `gin.New()`",
 	Open: func(addr string) (App, error) {
-		store, err := ginredis.NewStore(poolSize, "tcp", addr, "", "", secret)
+		store, err := ginredis.NewStore(*poolSize, "tcp", addr, "", "", secret)
 		if err != nil {
 			return nil, err
 		}
@@ -199,8 +210,15 @@ func newGin(store ginsessions.Store) http.Handler {
 		Visit: okay,
 		None:  okay, // the library does no work
 		First: set("theme", theme),
-		Blob:  set("blob", blob),
-		ID:    func(c *gin.Context) { c.String(http.StatusOK, ginsessions.Default(c).ID()) },
+		Many: func(c *gin.Context) {
+			s := ginsessions.Default(c)
+			for item, n := range items {
+				s.Set("cart/"+item, int(n))
+			}
+			saved(c, s, "")
+		},
+		Blob: set("blob", blob),
+		ID:   func(c *gin.Context) { c.String(http.StatusOK, ginsessions.Default(c).ID()) },
 		Read: func(c *gin.Context) {
 			value, _ := ginsessions.Default(c).Get("theme").(string)
 			c.String(http.StatusOK, value)
@@ -249,8 +267,14 @@ func newFiber(storage fiber.Storage) *fiber.App {
 		Visit: okay,
 		None:  okay,
 		First: set("theme", theme),
-		Blob:  set("blob", blob),
-		ID:    func(c fiber.Ctx) error { return c.SendString(fibersession.FromContext(c).ID()) },
+		Many: func(c fiber.Ctx) error {
+			for item, n := range items {
+				fibersession.FromContext(c).Set("cart/"+item, int(n))
+			}
+			return nil
+		},
+		Blob: set("blob", blob),
+		ID:   func(c fiber.Ctx) error { return c.SendString(fibersession.FromContext(c).ID()) },
 		Read: func(c fiber.Ctx) error {
 			value, _ := fibersession.FromContext(c).Get("theme").(string)
 			return c.SendString(value)

@@ -34,7 +34,7 @@ func shards(n, guests int) (commands []int64, err error) {
 	for _, addr := range cluster.Addrs() {
 		wires[addr] = &redistest.Faults{}
 	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: poolSize,
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), PoolSize: *poolSize,
 		ContextTimeoutEnabled: true,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			w := wires[addr]

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/guestkit/guest/internal/redistest"
 )
 
-// A wire is a connection to a Redis on which everything is counted, for any client.
+// A wire is a connection to a Redis on which everything is counted, for any client. Replies arrive
+// later by its latency, as from a Redis that is far away.
 type wire struct {
 	redistest.Faults
 	listener net.Listener
@@ -17,7 +20,7 @@ type wire struct {
 	out, in  atomic.Int64 // bytes, counted before they are passed on
 }
 
-func newWire(redisAddr string) (*wire, error) {
+func newWire(redisAddr string, latency time.Duration) (*wire, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -35,22 +38,39 @@ func newWire(redisAddr string) (*wire, error) {
 				continue
 			}
 			w.conns.Store(client, server)
-			go pipe(server, client, &w.out)
-			go pipe(client, server, &w.in)
+			go pipe(server, client, &w.out, 0)
+			go pipe(client, server, &w.in, latency)
 		}
 	}()
 	return w, nil
 }
 
-func pipe(to, from net.Conn, bytes *atomic.Int64) {
+// pipe passes on each chunk by itself, later by the latency. The next one is read meanwhile, so that
+// latency does not limit how much passes.
+func pipe(to, from net.Conn, count *atomic.Int64, latency time.Duration) {
+	type chunk struct {
+		due  time.Time
+		data []byte
+	}
+	chunks := make(chan chunk, 1000)
+	go func() {
+		defer close(chunks)
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			count.Add(int64(n))
+			chunks <- chunk{time.Now().Add(latency), bytes.Clone(buf[:n])}
+		}
+	}()
 	defer to.Close()
 	defer from.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		bytes.Add(int64(n))
-		if _, failed := to.Write(buf[:n]); err != nil || failed != nil {
-			return
+	for c := range chunks {
+		time.Sleep(time.Until(c.due))
+		if _, err := to.Write(c.data); err != nil {
+			from.Close() // which ends the loop
 		}
 	}
 }

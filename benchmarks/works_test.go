@@ -51,6 +51,13 @@ func TestWorks(t *testing.T) {
 					t.Errorf("two visitors with the ID %q", id)
 				}
 			}
+			b := &browser{}
+			if _, err := b.visit(app, Many, ""); err != nil {
+				t.Error(err)
+			}
+			if text, err := b.visit(app, Add, ""); text != "2" || err != nil {
+				t.Errorf("after 20 items, 1 more tea: %q, %v", text, err)
+			}
 			if text, err := (&browser{}).visit(app, Visit, ""); text != "ok" || err != nil {
 				t.Errorf("a first visit answers %q, %v", text, err)
 			}
@@ -72,7 +79,7 @@ func TestSurvivors(t *testing.T) {
 // because data are stored as fields.
 func TestTraffic(t *testing.T) {
 	server := redistest.Single(t)
-	w, err := newWire(server.Addr)
+	w, err := newWire(server.Addr, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +94,8 @@ func TestTraffic(t *testing.T) {
 		{lazy, Visit, 0},
 		{eager, First, 1},
 		{lazy, First, 1},
+		{eager, Many, 1},
+		{lazy, Many, 1},
 		{eager, None, 0},
 		{eager, ID, 0},
 		{eager, Read, 1},
@@ -147,7 +156,7 @@ func TestAllocations(t *testing.T) {
 // The wire counts round trips, commands and bytes correctly, for a client of which they are known.
 func TestWire(t *testing.T) {
 	server := redistest.Single(t)
-	w, err := newWire(server.Addr)
+	w, err := newWire(server.Addr, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
