@@ -122,11 +122,11 @@ func (m *Map[T]) Set(ctx context.Context, item string, value T) error {
 	return m.item(item).set(ctx, value)
 }
 
-// SetAll stores these items in one step: all of them or, if it returns an error, none. Other items
-// stay as they are. It may name twice as many items as Config.Quota has fields: more are
-// [ErrQuota].
+// SetAll stores these items in one step: all of them or none. If it returns an error, none was
+// stored, except that after [ErrUncertain] it may have been all. Other items stay as they are. A
+// call may name at most twice as many items as Config.Quota allows fields; more are [ErrQuota].
 func (m *Map[T]) SetAll(ctx context.Context, items map[string]T) error {
-	vis, err := m.visitorOf(ctx, len(items))
+	vis, err := m.visitorFor(ctx, len(items))
 	if err != nil || len(items) == 0 {
 		return err
 	}
@@ -223,13 +223,13 @@ func (c *Counters) Add(ctx context.Context, item string, n int64) (int64, error)
 	return decodeAmount(c.kind, res.Fields[field])
 }
 
-// AddAll adds to these items in one step: to all of them or, if it returns an error, to none. It
-// returns the new amount of each. An amount of 0 adds nothing, so that item is only read. See
-// [Counters.Add] for the rest, and [Map.SetAll] for how many items it may name.
+// AddAll adds to these items in one step: to all of them or to none. It returns the new amount of
+// each. An item to which 0 is added is only read. See [Counters.Add] for the rest, and
+// [Map.SetAll] for errors and for how many items a call may name.
 func (c *Counters) AddAll(
 	ctx context.Context, amounts map[string]int64,
 ) (map[string]int64, error) {
-	v, err := c.visitorOf(ctx, len(amounts))
+	v, err := c.visitorFor(ctx, len(amounts))
 	if err != nil {
 		return nil, err
 	}
@@ -454,17 +454,17 @@ func (k *kind) visitor(ctx context.Context) (*Visitor, error) {
 	return v, nil
 }
 
-// visitorOf is visitor for a call that names this many items. More than twice the quota are refused
-// before anything is sent: no record has so many, as a claim may bring an account up to there, and
-// Redis would do nothing else for about 10 µs per item.
-func (k *kind) visitorOf(ctx context.Context, items int) (*Visitor, error) {
+// visitorFor is visitor for a call that names this many items. No record holds more fields than
+// twice the quota, up to which a claim may bring an account. A call that names more is refused
+// before it is sent, because Redis would do nothing else for about 10 µs per item.
+func (k *kind) visitorFor(ctx context.Context, items int) (*Visitor, error) {
 	v, err := k.visitor(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if most := 2 * v.site.quota.Fields; items > most {
-		return nil, k.fault(fmt.Errorf("%w: %d items in one call, of at most %d", ErrQuota, items,
-			most))
+		return nil, k.fault(fmt.Errorf("%w: one call names %d items, more than %d", ErrQuota,
+			items, most))
 	}
 	return v, nil
 }

@@ -27,8 +27,8 @@
 //
 // Data are fields, not a blob. Each call is one atomic step on the fields that it names, so two
 // requests of one visitor never overwrite each other, and nothing is left to commit at the end of
-// a request. When a write returns without an error, it is stored. To write many items, use
-// [Counters.AddAll] and [Map.SetAll]: one step and one round trip, whatever the number.
+// a request. When a write returns without an error, it is stored. [Counters.AddAll] and
+// [Map.SetAll] write many items in one step and one round trip.
 //
 // A claim is a small state machine on records: add an outbox entry, freeze, merge, call the app,
 // leave a tombstone, remove the entry. Each step is one conditional write of one record. So a claim

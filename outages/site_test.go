@@ -208,7 +208,8 @@ type visitor struct {
 
 func (s *site) newVisitor() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &visitor{site: s, client: &http.Client{Transport: s.transport, Jar: jar, Timeout: time.Minute}}
+	return &visitor{site: s,
+		client: &http.Client{Transport: s.transport, Jar: jar, Timeout: time.Minute}}
 }
 
 // fetch fetches a page, which must arrive complete, with status 200, and without a cookie if the

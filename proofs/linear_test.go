@@ -44,8 +44,9 @@ type input struct {
 type output struct {
 	unknown bool // applied once or not at all
 	fresh   bool // the guest was claimed: a write went to its successor, a read saw it
-	// If a reply was lost, Add reads the amounts again, and others may have added to them meanwhile,
-	// or a claim moved them. So where replies are lost, that read is an operation of its own.
+	// If a reply was lost, Add reads the amounts again, and others may have added to them
+	// meanwhile, or a claim moved them. So where replies are lost, that read is an operation of its
+	// own.
 	unread  bool
 	refused bool // the guest is another account's
 	content

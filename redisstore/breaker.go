@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// ErrCircuitOpen is in the error of a call that was not sent, or that waited in line in vain,
-// because Redis has fallen silent: a call got no answer in time, and no other call was answered in
-// the last half of that time. A probe in the background asks Redis again and again. As soon as it
-// answers, calls are sent again.
+// ErrCircuitOpen is in the error of a call that was not sent, because Redis has fallen silent: an
+// earlier call got no answer in time, and no other call was answered in the second half of that
+// time. Nothing has changed. A probe in the background asks Redis again and again, and as soon as
+// it is answered, calls are sent again. Data calls return it wrapped in [guest.ErrUnavailable].
 var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at once until it " +
 	"answers again")
 
@@ -19,13 +19,13 @@ type breaker struct {
 	answered time.Time // the last answer
 }
 
-// answer says that the server answered a call.
+// answer records that the server answered a call.
 func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 
-// noAnswer says that a call ended without an answer, for which it would have waited for timeout.
+// noAnswer records that a call ended without an answer, for which it would have waited for timeout.
 //
-// Half of that time: a call that was sent just before the last answer came ends sooner than timeout
-// after it, and calls that wait in line behind it must not be sent any more.
+// Half of timeout is enough: a call that was sent just before the last answer came ends less than
+// timeout after it. It must open the breaker all the same, so that calls in line are not sent.
 func (b *breaker) noAnswer(now time.Time, timeout time.Duration) {
 	if now.Sub(b.answered) >= timeout/2 {
 		b.open = true

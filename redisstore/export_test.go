@@ -15,7 +15,7 @@ func (s *Store) Advance(d time.Duration) { s.ids.catchUp(ticks(time.Since(idEpoc
 // Client is the store's.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
 
-// Closed reports whether the breaker is closed.
+// Closed reports whether the breaker of the client as a whole is closed.
 func (s *Store) Closed() bool {
 	s.line.mu.Lock()
 	defer s.line.mu.Unlock()

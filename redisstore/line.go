@@ -11,12 +11,12 @@ import (
 )
 
 // A line is where calls wait for one server. As many of them are under way as the client has
-// connections. The others stand in line as long as it moves, so that the time which a busy client
-// needs is not mistaken for the silence of a server: only what is under way has a deadline that
-// depends on how fast the server answers.
+// connections. The others stand in line, so that the time which a busy client needs is not mistaken
+// for the silence of the server: only a call under way has the deadline that depends on how fast
+// the server answers.
 type line struct {
 	places chan struct{}               // each call under way takes one; nil: there is no bound
-	most   time.Duration               // the longest wait for a place, and of a probe
+	most   time.Duration               // the longest wait for a place, and for a probe's answer
 	ping   func(context.Context) error // the probe
 
 	mu      sync.Mutex
@@ -26,7 +26,7 @@ type line struct {
 	probing bool
 }
 
-// newLine returns a line with so many places; 0: there is no bound.
+// newLine returns a line with this many places; 0: there is no bound.
 func newLine(places int, least, most time.Duration, ping func(context.Context) error) *line {
 	l := &line{
 		most: most, ping: ping, rtt: estimator{least: least, most: most},
@@ -38,7 +38,7 @@ func newLine(places int, least, most time.Duration, ping func(context.Context) e
 	return l
 }
 
-// call calls try until it succeeds or it makes no sense to go on.
+// call waits for a place, and calls try until it succeeds or it makes no sense to go on.
 func (l *line) call(ctx context.Context, try func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -55,13 +55,13 @@ func (l *line) call(ctx context.Context, try func(context.Context) error) error 
 	}
 }
 
-// ask calls try, also several times, and waits for one answer.
+// ask calls try, again if the connection breaks, and gives it one deadline for the answer.
 func (l *line) ask(ctx context.Context, try func(context.Context) error) error {
 	start, timeout := time.Now(), l.timeout()
 	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := repeat(own, try)
-	callerDone := ended(ctx) // the caller was: that says nothing about Redis
+	callerDone := ended(ctx) // the caller has given up: that says nothing about Redis
 	switch {
 	case err == nil || isReply(err):
 		l.answer(start)
@@ -78,7 +78,7 @@ func (l *line) ask(ctx context.Context, try func(context.Context) error) error {
 	return fmt.Errorf("no answer within %v: %w", timeout.Round(time.Millisecond), err)
 }
 
-// enter waits for a place while the line moves.
+// enter waits for a place.
 func (l *line) enter(ctx context.Context) error {
 	opened := l.whenOpened()
 	select {
@@ -127,7 +127,7 @@ func (l *line) timeout() time.Duration {
 	return l.rtt.timeout()
 }
 
-// answer says that a call was answered that began at start.
+// answer records that a call which began at start was answered.
 func (l *line) answer(start time.Time) {
 	now := time.Now()
 	l.mu.Lock()
@@ -143,7 +143,8 @@ func (l *line) closeBreaker(now time.Time) {
 	l.breaker.answer(now)
 }
 
-// noAnswer says that a call got no answer, for which it would have waited for timeout.
+// noAnswer records that a call got no answer, for which it would have waited for timeout. If that
+// opens the breaker, the calls in line leave, and the probe begins.
 func (l *line) noAnswer(timeout time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +164,7 @@ func (l *line) noAnswer(timeout time.Duration) {
 // probePause is the time between a probe that failed and the next.
 const probePause = 100 * time.Millisecond
 
-// errGone is the answer to a probe of a server that the client does not use any more.
+// errGone ends the probe of a server that the client does not use any more.
 var errGone = errors.New("the client does not use this server any more")
 
 // probe asks the server until the breaker is closed. No call waits for it.

@@ -23,7 +23,7 @@ func (s *Store) lineOf(ctx context.Context, key string) (*line, error) {
 		return s.line, nil
 	}
 	var node *redis.Client
-	err := s.line.call(ctx, func(ctx context.Context) error { // the client may have to ask for it
+	err := s.line.call(ctx, func(ctx context.Context) error { // the client may have to ask a server
 		return s.within(ctx, func() (err error) {
 			node, err = master{s.rdb, key}.owner(ctx)
 			return err
@@ -57,10 +57,10 @@ func (s *Store) lineAt(node processor) *line {
 	return l.(*line)
 }
 
-// clientLine returns the line of the client as a whole. For a Cluster or a Ring that only is where
-// calls learn which server has their record, so it has no bound.
+// clientLine returns the line of the client as a whole. In a Cluster or a Ring calls only learn
+// there which server has their record, so it has no bound.
 func (s *Store) clientLine() *line {
-	places := 0 // of a wrapper we cannot know
+	places := 0 // no bound: how many connections a wrapper has is not known
 	probe := func(ctx context.Context) error { return s.ping(ctx, s.rdb) }
 	if c, ok := s.rdb.(*redis.Client); ok {
 		places = connections(c)
@@ -88,9 +88,9 @@ func (s *Store) ping(ctx context.Context, node processor) error {
 	return s.send(ctx, node, redis.NewStatusCmd(ctx, "ping"))
 }
 
-// uses reports whether the client still takes the server at addr for a master. It makes the client
-// of a Cluster look: a failover may have replaced the server, and calls that are not sent do not
-// find out.
+// uses reports whether the server at addr is still a master as far as the client knows. It makes
+// the client of a Cluster look: a failover may have replaced the server, and as no calls are sent
+// to it, none finds out.
 func (s *Store) uses(ctx context.Context, addr string) bool {
 	nodes, err := s.masters(ctx)
 	return err != nil || slices.ContainsFunc(nodes, func(node *redis.Client) bool {

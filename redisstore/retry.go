@@ -14,7 +14,7 @@ import (
 // attempts is how often a call is sent at most.
 const attempts = 3
 
-// call makes a call about a record: it calls try until it succeeds or it makes no sense to go on.
+// call makes a call about a record, in the line of the server that has it.
 func (s *Store) call(ctx context.Context, key string, try func(context.Context) error) error {
 	l, err := s.lineOf(ctx, key)
 	if err != nil {

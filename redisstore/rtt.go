@@ -2,12 +2,12 @@ package redisstore
 
 import "time"
 
-// An estimator says how long to wait for an answer, as TCP does for an acknowledgement (RFC 6298):
-// for the smoothed time that answers take, and four times its variation. A call that was not
+// An estimator computes how long to wait for an answer, as TCP does for an acknowledgement (RFC
+// 6298): the smoothed time that answers take, plus four times its variation. A call that was not
 // answered is no sample.
 //
-// In addition it leaves time for what answers in the past do not show: a connection that has to be
-// made first, which takes some round trips, and a pause of the server, such as a fork.
+// In addition it leaves time for what past answers do not show: a connection that has to be made
+// first, which takes some round trips, and a pause of the server, such as a fork.
 type estimator struct {
 	least, most time.Duration
 
@@ -16,11 +16,11 @@ type estimator struct {
 	variation time.Duration
 }
 
-// connecting is how many times an answer's time a call may take that has to connect first: TCP,
-// TLS, HELLO, CLIENT SETINFO, and the command itself.
+// connecting is how many round trips a call takes that has to connect first: TCP, TLS, HELLO,
+// CLIENT SETINFO, and the command itself.
 const connecting = 5
 
-// sample says that an answer took d.
+// sample records that an answer took d.
 func (e *estimator) sample(d time.Duration) {
 	if !e.sampled {
 		e.sampled, e.smoothed, e.variation = true, d, d/2

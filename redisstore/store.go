@@ -33,8 +33,8 @@ type Config struct {
 	MinTimeout time.Duration
 
 	// MaxTimeout is the most time that Redis gets for its answer. It is also the most time that a
-	// call waits before, until one of the client's connections is free. 0 or less: 2 s. At least
-	// MinTimeout.
+	// call waits in line beforehand, until one of the client's connections is free. 0 or less: 2 s.
+	// If it is shorter than MinTimeout, MinTimeout counts.
 	MaxTimeout time.Duration
 
 	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT
@@ -51,9 +51,9 @@ type Config struct {
 
 // Store is a [guest.Store] in Redis. Its methods are safe for concurrent use.
 //
-// A busy or distant Redis is waited for, and a silent one is noticed: a call whose answer is overdue
-// ends, also if Redis is frozen, and when Redis has fallen silent, calls fail at once with an error
-// that wraps [ErrCircuitOpen] until it answers again.
+// Calls wait for a Redis that is busy or far away, and notice one that is silent: a call ends when
+// its answer is overdue, also if Redis is frozen. Once Redis has fallen silent, calls fail at once
+// with an error that wraps [ErrCircuitOpen], until it answers again.
 type Store struct {
 	rdb          redis.UniversalClient
 	prefix       string // of every key, with the colon
