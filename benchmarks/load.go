@@ -131,6 +131,15 @@ func (l loaded) over(base loaded, of func(Answers) float64) figure {
 	return figureOf(ratios)
 }
 
+// succeeded is the median rate, and the share of failed answers if any failed.
+func (l loaded) succeeded() string {
+	text := thousands(int(l.median(rate)))
+	if share, failed := l.failed(); share > 0 {
+		text += ", " + failed + " failed"
+	}
+	return text
+}
+
 // failed is the share of failed answers. It is never rounded to 0.
 func (l loaded) failed() (share float64, text string) {
 	all, failed := 0, 0
@@ -280,9 +289,14 @@ func (s *sheet) pools() error {
 	if *quick {
 		rounds = 1
 	}
-	s.printf("\n## How many connections to Redis\n\nThe additions a second of %s with %d visitors, by its `PoolSize`. "+
-		"A connection has one addition under way, so there are at most `PoolSize` in each round trip: "+
-		"100 connections and 50 ms give 100 / 0.05 s = 2,000 a second.\n\n", guestRedis.Name, visitors)
+	s.printf(`
+## How many connections to Redis
+
+The additions a second of %s with %d visitors, by its `+"`PoolSize`"+`. A connection has one
+addition under way at a time, so 100 connections and 50 ms give at most 100 / 0.05 s = 2,000 a
+second.
+
+`, guestRedis.Name, visitors)
 	var lines []table
 	for _, pool := range []int{20, 50, 100, 200} {
 		line := table{strconv.Itoa(pool)}
@@ -295,11 +309,7 @@ func (s *sheet) pools() error {
 			if err != nil {
 				return err
 			}
-			text := thousands(int(results[0].median(rate)))
-			if share, failed := results[0].failed(); share > 0 {
-				text += ", " + failed + " failed"
-			}
-			line = append(line, text)
+			line = append(line, results[0].succeeded())
 		}
 		lines = append(lines, line)
 	}

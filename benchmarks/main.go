@@ -1,6 +1,6 @@
 // Command benchmarks compares package guest with the session libraries for Go, and with handlers
-// that do the same by hand, with go-redis and nothing else. All take part in one run on one Redis,
-// which the command starts and stops itself.
+// that do the same by hand, with a Redis client and securecookie and nothing else. All take part in
+// one run on one Redis, which the command starts and stops itself.
 //
 //	go run .              # about twenty-five minutes; prints Markdown
 //	go run . -quick       # about five minutes
@@ -93,7 +93,7 @@ type sheet struct {
 	server *redistest.Server
 	rdb    *redis.Client
 	direct map[string]App   // by the contender's name
-	wired  map[string]App   // the same, each on a wire of its own: rueidis sends a PING now and then
+	wired  map[string]App   // the same, each on its own wire: rueidis sends a PING now and then
 	wires  map[string]*wire // of these, and by latency
 	cells  map[cell][]row
 	loads  map[setting][]loaded // of ours, scs and Fiber, in this order

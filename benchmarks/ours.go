@@ -74,8 +74,7 @@ var guestLazy = Contender{
 }
 
 func slowStore(rdb redis.UniversalClient) guest.Store {
-	return redisstore.New(
-		rdb, redisstore.Config{MinTimeout: time.Minute})
+	return redisstore.New(rdb, redisstore.Config{MinTimeout: time.Minute})
 }
 
 func newGuest(store guest.Store, create guest.Create, close func()) (App, error) {

@@ -19,8 +19,8 @@ import (
 type Answers struct {
 	Rate        float64       // successful answers a second
 	P50, P99    time.Duration // how long these took
-	All, Failed int           // in the whole turn
-	Fault       string        // one of the failed
+	All, Failed int           // answers in the whole turn
+	Fault       string        // what one of the failed said
 }
 
 // visit is the process of the visitors. It prints the Answers.
@@ -93,8 +93,8 @@ type visitor struct {
 	fault       string
 }
 
-// newVisitor returns a visitor that is known and prepared for the work. While the app does not answer
-// it tries again, for ten seconds.
+// newVisitor returns a visitor that is known and prepared for the work. While the app does not
+// answer, it tries again, for ten seconds.
 func newVisitor(addr string, w Work) (*visitor, error) {
 	v := &visitor{addr: addr}
 	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {

@@ -45,8 +45,8 @@ func newWire(redisAddr string, latency time.Duration) (*wire, error) {
 	return w, nil
 }
 
-// pipe passes on each chunk by itself, later by the latency. The next one is read meanwhile, so that
-// latency does not limit how much passes.
+// pipe passes on each chunk by itself, later by the latency. The next one is read meanwhile, so
+// that latency does not limit how much passes.
 func pipe(to, from net.Conn, count *atomic.Int64, latency time.Duration) {
 	type chunk struct {
 		due  time.Time
