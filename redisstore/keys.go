@@ -47,7 +47,7 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 
 var escapeGlob = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
 
-// servers returns what asks each server that has records of its own.
+// servers returns a client of each server that has records of its own.
 func (s *Store) servers(ctx context.Context) ([]processor, error) {
 	if !sharded(s.rdb) {
 		return []processor{s.rdb}, nil
@@ -64,7 +64,7 @@ func (s *Store) servers(ctx context.Context) ([]processor, error) {
 	return servers, err
 }
 
-// masters returns the clients of all masters of a Cluster or servers of a Ring, by address.
+// masters returns the clients of all masters of a Cluster or servers of a Ring, sorted by address.
 func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
 	var mu sync.Mutex
 	var nodes []*redis.Client
