@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -593,5 +594,35 @@ func TestRingWithoutAServer(t *testing.T) {
 		if n := get(t, s, fmt.Sprint(i), "n")["n"]; n != "1" && n != "2" {
 			t.Errorf("afterwards record %d has n = %q", i, n)
 		}
+	}
+}
+
+// A server of a Ring is removed and added again, so that it has another client. When it then is
+// silent, the probe asks on that one: on the closed one it would end at once, and close the breaker.
+func TestServerComesAndGoes(t *testing.T) {
+	a, b := redistest.Single(t), redistest.Single(t)
+	rdb := redis.NewRing(&redis.RingOptions{
+		Addrs: map[string]string{"a": a.Addr}, ContextTimeoutEnabled: true,
+		HeartbeatFn: func(context.Context, *redis.Client) bool { return true },
+	})
+	defer rdb.Close()
+	cfg := patient(t)
+	cfg.MinTimeout = 60 * time.Millisecond
+	s := redisstore.New(rdb, cfg)
+	get(t, s, "k")
+	rdb.SetAddrs(map[string]string{"a": b.Addr})
+	get(t, s, "k")
+	rdb.SetAddrs(map[string]string{"a": a.Addr})
+	get(t, s, "k")
+	a.Stop()
+	defer a.Cont()
+	if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) {
+		t.Fatalf("the first call answers %v", err)
+	}
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrCircuitOpen) {
+			t.Fatalf("a later call answers %v", err)
+		}
+		runtime.Gosched()
 	}
 }

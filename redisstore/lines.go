@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -46,9 +45,12 @@ func (s *Store) lineAt(node processor) *line {
 		return l.(*line)
 	}
 	probe := func(ctx context.Context) error {
-		if !s.uses(ctx, addr) {
+		server, err := s.serverAt(ctx, addr)
+		if err == errGone {
 			s.lines.Delete(addr)
-			return errGone
+		}
+		if err != nil {
+			return err
 		}
 		return s.ping(ctx, server)
 	}
@@ -88,12 +90,18 @@ func (s *Store) ping(ctx context.Context, node processor) error {
 	return s.send(ctx, node, redis.NewStatusCmd(ctx, "ping"))
 }
 
-// uses reports whether the client still takes the server at addr for a master. It makes the client
-// of a Cluster look: a failover may have replaced the server, and calls that are not sent do not
-// find out.
-func (s *Store) uses(ctx context.Context, addr string) bool {
+// serverAt returns the client's client of the master at addr, which is another one if the server
+// was away meanwhile; or errGone. It makes the client of a Cluster look: a failover may have
+// replaced the server, and calls that are not sent do not find out.
+func (s *Store) serverAt(ctx context.Context, addr string) (*redis.Client, error) {
 	nodes, err := s.masters(ctx)
-	return err != nil || slices.ContainsFunc(nodes, func(node *redis.Client) bool {
-		return node.Options().Addr == addr
-	})
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
+		if node.Options().Addr == addr {
+			return node, nil
+		}
+	}
+	return nil, errGone
 }
