@@ -597,6 +597,32 @@ func TestRingWithoutAServer(t *testing.T) {
 	}
 }
 
+// The network forgets the connections of an idle pool. The probe does not wait for each in turn.
+func TestForgottenConnections(t *testing.T) {
+	wire := &redistest.Faults{}
+	rdb := tuned(t, server.Addr, wire)
+	var held []*redis.Conn
+	for range rdb.Options().PoolSize {
+		conn := rdb.Conn()
+		held = append(held, conn)
+		if err := conn.Ping(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, conn := range held {
+		conn.Close()
+	}
+	cfg := patient(t)
+	cfg.MinTimeout, cfg.MaxTimeout = 60*time.Millisecond, time.Minute
+	s := redisstore.New(rdb, cfg)
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+	wire.Forget()
+	if _, err := s.Get(ctx, "k"); err == nil {
+		t.Fatal("the connection was not forgotten")
+	}
+	eventually(t, "an answer", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
+}
+
 // A server of a Ring is removed and added again, so that it has another client. When it then is
 // silent, the probe asks on that one: on the closed one it would end at once, and close the breaker.
 func TestServerComesAndGoes(t *testing.T) {

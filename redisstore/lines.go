@@ -86,8 +86,26 @@ func connections(c *redis.Client) int {
 	return o.PoolSize
 }
 
-func (s *Store) ping(ctx context.Context, node processor) error {
-	return s.send(ctx, node, redis.NewStatusCmd(ctx, "ping"))
+// A pinger is a client with one pool of connections.
+type pinger interface {
+	processor
+	PoolStats() *redis.PoolStats
+}
+
+// ping asks on a new connection, and at the same time on each idle one: the network may have
+// forgotten those, and in turn each of them would be waited for.
+func (s *Store) ping(ctx context.Context, node pinger) (err error) {
+	pings := int(node.PoolStats().IdleConns) + 1
+	answers := make(chan error, pings)
+	for range pings {
+		go func() { answers <- s.send(ctx, node, redis.NewStatusCmd(ctx, "ping")) }()
+	}
+	for range pings {
+		if err = <-answers; err == nil || isReply(err) {
+			break
+		}
+	}
+	return err
 }
 
 // serverAt returns the client's client of the master at addr, which is another one if the server
