@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -53,6 +54,15 @@ func TestEstimator(t *testing.T) {
 				t.Errorf("%v, want %v", got, row.want)
 			}
 		})
+	}
+}
+
+func TestEstimator_Huge(t *testing.T) {
+	const huge = time.Duration(math.MaxInt64)
+	e := estimator{least: huge, most: huge}
+	e.sample(ms)
+	if got := e.timeout(); got != huge {
+		t.Errorf("with a least time of %v: %v", huge, got)
 	}
 }
 

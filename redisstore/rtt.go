@@ -35,6 +35,6 @@ func (e *estimator) timeout() time.Duration {
 	if !e.sampled {
 		return e.most
 	}
-	d := max(connecting*e.smoothed, e.smoothed+max(4*e.variation, e.least))
-	return min(d, e.most)
+	more := max(4*e.variation, (connecting-1)*e.smoothed, e.least)
+	return e.smoothed + min(more, e.most-e.smoothed) // the sum of more and smoothed may overflow
 }
