@@ -597,6 +597,27 @@ func TestRingWithoutAServer(t *testing.T) {
 	}
 }
 
+// The first call on a connection takes as many round trips as the store leaves time for: with TCP,
+// and two of TLS, seven.
+func TestTripsToConnect(t *testing.T) {
+	wire := &redistest.Faults{}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true,
+		DB: 1, ClientName: "app", Username: "default", Password: "any"})
+	defer rdb.Close()
+	s := redisstore.New(rdb, patient(t))
+	get(t, s, "k") // go-redis learns what the server does not know
+	first := rdb.Conn()
+	defer first.Close()
+	if err := first.Ping(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	before := wire.Counts().RoundTrips
+	get(t, s, "k")
+	if trips := wire.Counts().RoundTrips - before; trips > 4 {
+		t.Errorf("%d round trips, want at most 4", trips)
+	}
+}
+
 // The network forgets the connections of an idle pool. The probe does not wait for each in turn.
 func TestForgottenConnections(t *testing.T) {
 	wire := &redistest.Faults{}

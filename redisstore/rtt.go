@@ -16,9 +16,10 @@ type estimator struct {
 	variation time.Duration
 }
 
-// connecting is how many times an answer's time a call may take that has to connect first: TCP,
-// TLS, HELLO, CLIENT SETINFO, and the command itself.
-const connecting = 5
+// connecting is how many times an answer's time a call may take that has to connect first: TCP, TLS
+// (two before TLS 1.3), HELLO, SELECT, CLIENT SETINFO, and the command itself. With less, as many
+// connections as are needed at once, when many visitors come after few, are never made.
+const connecting = 7
 
 // sample says that an answer took d.
 func (e *estimator) sample(d time.Duration) {
