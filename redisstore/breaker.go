@@ -17,7 +17,20 @@ var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at o
 type breaker struct {
 	open     bool
 	answered time.Time // the last answer
+	underWay int       // calls
+	busy     time.Time // since when there has always been one under way
 }
+
+// begin says that a call is sent.
+func (b *breaker) begin(now time.Time) {
+	if b.underWay == 0 {
+		b.busy = now
+	}
+	b.underWay++
+}
+
+// end says that a call has ended, after answer or noAnswer has said how.
+func (b *breaker) end() { b.underWay-- }
 
 // answer says that the server answered a call.
 func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
@@ -26,7 +39,13 @@ func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 //
 // Half of that time: a call that was sent just before the last answer came ends sooner than timeout
 // after it, and calls that wait in line behind it must not be sent any more.
-func (b *breaker) noAnswer(now time.Time, timeout time.Duration) {
+//
+// A call that its caller ended says nothing about the server, unless calls were under way for
+// timeout without a pause.
+func (b *breaker) noAnswer(now time.Time, timeout time.Duration, byCaller bool) {
+	if byCaller && now.Sub(b.busy) < timeout {
+		return
+	}
 	if now.Sub(b.answered) >= timeout/2 {
 		b.open = true
 	}

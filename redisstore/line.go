@@ -47,21 +47,23 @@ func (l *line) call(ctx context.Context, try func(context.Context) error) error 
 		return err
 	}
 	defer l.leave()
-	start, timeout := time.Now(), l.timeout()
+	start := time.Now()
+	timeout := l.begin(start)
 	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := repeat(own, try)
-	callerDone := ended(ctx) // the caller was: that says nothing about Redis
+	callerDone := ended(ctx)
 	switch {
 	case err == nil || isReply(err):
 		l.answer(start)
 		return err
 	case errors.Is(err, redis.ErrClosed): // the client was closed
 		return err
-	case callerDone != nil:
+	}
+	l.noAnswer(timeout, callerDone != nil)
+	if callerDone != nil {
 		return fmt.Errorf("%w: %w", callerDone, err)
 	}
-	l.noAnswer(timeout)
 	if ended(own) == nil {
 		return err
 	}
@@ -100,6 +102,9 @@ func (l *line) enter(ctx context.Context) error {
 }
 
 func (l *line) leave() {
+	l.mu.Lock()
+	l.breaker.end()
+	l.mu.Unlock()
 	if l.places != nil {
 		<-l.places
 	}
@@ -111,9 +116,11 @@ func (l *line) whenOpened() <-chan struct{} {
 	return l.opened
 }
 
-func (l *line) timeout() time.Duration {
+// begin says that a call is sent now, and returns how long to wait for its answer.
+func (l *line) begin(now time.Time) (timeout time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.breaker.begin(now)
 	return l.rtt.timeout()
 }
 
@@ -133,14 +140,15 @@ func (l *line) closeBreaker(now time.Time) {
 	l.breaker.answer(now)
 }
 
-// noAnswer says that a call got no answer, for which it would have waited for timeout.
-func (l *line) noAnswer(timeout time.Duration) {
+// noAnswer says that a call got no answer, for which it would have waited for timeout, unless
+// its caller ended it.
+func (l *line) noAnswer(timeout time.Duration, byCaller bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.breaker.open {
 		return
 	}
-	if l.breaker.noAnswer(time.Now(), timeout); !l.breaker.open {
+	if l.breaker.noAnswer(time.Now(), timeout, byCaller); !l.breaker.open {
 		return
 	}
 	close(l.opened)

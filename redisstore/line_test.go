@@ -125,14 +125,14 @@ func TestBreaker(t *testing.T) {
 		if step.answer {
 			b.answer(at(step.at))
 		} else {
-			b.noAnswer(at(step.at), timeout)
+			b.noAnswer(at(step.at), timeout, false)
 		}
 		if b.open != step.open {
 			t.Errorf("after %v: open %t, want %t", step.at, b.open, step.open)
 		}
 	}
 	var fresh breaker
-	if fresh.noAnswer(at(0), timeout); !fresh.open {
+	if fresh.noAnswer(at(0), timeout, false); !fresh.open {
 		t.Error("a server that never answered keeps the breaker closed")
 	}
 }
@@ -287,6 +287,46 @@ func TestLine_CallerDone(t *testing.T) {
 		}
 		if err := l.call(background, srv.call); err != nil {
 			t.Errorf("the next call: %v", err)
+		}
+	})
+}
+
+// All callers wait for less time than the line would. When the server falls silent, the breaker
+// opens nevertheless.
+func TestLine_HurriedCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{delay: always(ms)}
+		l := newLine(20, least, most, srv.ping)
+		hurried := func(d time.Duration) error {
+			ctx, cancel := context.WithTimeout(background, d)
+			defer cancel()
+			return l.call(ctx, srv.call)
+		}
+		hurried(100 * ms)
+		srv.silent.Store(true)
+		for range 100 { // one now and then says nothing
+			time.Sleep(time.Second)
+			if err := hurried(100 * ms); errors.Is(err, ErrCircuitOpen) {
+				t.Fatal("the breaker opened")
+			}
+		}
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 50 {
+			time.Sleep(ms)
+			wg.Go(func() {
+				for time.Since(start) < time.Second && !errors.Is(hurried(100*ms), ErrCircuitOpen) {
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); took > 350*ms {
+			t.Errorf("the breaker opened after %v", took)
+		}
+		srv.silent.Store(false)
+		time.Sleep(2 * most)
+		if err := hurried(100 * ms); err != nil {
+			t.Error(err)
 		}
 	})
 }
