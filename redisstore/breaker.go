@@ -17,6 +17,14 @@ var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at o
 type breaker struct {
 	open     bool
 	answered time.Time // the last answer
+	asked    time.Time // the first call that was sent after that
+}
+
+// ask records that a call is sent.
+func (b *breaker) ask(now time.Time) {
+	if !b.asked.After(b.answered) {
+		b.asked = now
+	}
 }
 
 // answer records that the server answered a call.
@@ -25,8 +33,12 @@ func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 // noAnswer records that a call ended without an answer, for which it would have waited for timeout.
 //
 // Half of timeout is enough: a call that was sent just before the last answer came ends less than
-// timeout after it. It must open the breaker all the same, so that calls in line are not sent.
-func (b *breaker) noAnswer(now time.Time, timeout time.Duration) {
+// timeout after it. It must open the breaker all the same, so that calls in line are not sent. But
+// a call that its caller ended early counts only after timeout without any answer.
+func (b *breaker) noAnswer(now time.Time, timeout time.Duration, byCaller bool) {
+	if byCaller && now.Sub(b.asked) < timeout {
+		return
+	}
 	if now.Sub(b.answered) >= timeout/2 {
 		b.open = true
 	}

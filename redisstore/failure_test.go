@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -593,5 +594,82 @@ func TestRingWithoutAServer(t *testing.T) {
 		if n := get(t, s, fmt.Sprint(i), "n")["n"]; n != "1" && n != "2" {
 			t.Errorf("afterwards record %d has n = %q", i, n)
 		}
+	}
+}
+
+// The first call on a connection takes as many round trips as the store leaves time for: with TCP,
+// and two of TLS, seven.
+func TestTripsToConnect(t *testing.T) {
+	wire := &redistest.Faults{}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, Dialer: wire.Dial, ContextTimeoutEnabled: true,
+		DB: 1, ClientName: "app", Username: "default", Password: "any"})
+	defer rdb.Close()
+	s := redisstore.New(rdb, patient(t))
+	get(t, s, "k") // go-redis learns what the server does not know
+	first := rdb.Conn()
+	defer first.Close()
+	if err := first.Ping(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	before := wire.Counts().RoundTrips
+	get(t, s, "k")
+	if trips := wire.Counts().RoundTrips - before; trips > 4 {
+		t.Errorf("%d round trips, want at most 4", trips)
+	}
+}
+
+// The network forgets the connections of an idle pool. The probe does not wait for each in turn.
+func TestForgottenConnections(t *testing.T) {
+	wire := &redistest.Faults{}
+	rdb := tuned(t, server.Addr, wire)
+	var held []*redis.Conn
+	for range rdb.Options().PoolSize {
+		conn := rdb.Conn()
+		held = append(held, conn)
+		if err := conn.Ping(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, conn := range held {
+		conn.Close()
+	}
+	cfg := patient(t)
+	cfg.MinTimeout, cfg.MaxTimeout = 60*time.Millisecond, time.Minute
+	s := redisstore.New(rdb, cfg)
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+	wire.Forget()
+	if _, err := s.Get(ctx, "k"); err == nil {
+		t.Fatal("the connection was not forgotten")
+	}
+	eventually(t, "an answer", func() bool { _, err := s.Get(ctx, "k"); return err == nil })
+}
+
+// A server of a Ring is removed and added again, so that it has another client. When it then is
+// silent, the probe asks on that one: on the closed one it would end at once, and close the breaker.
+func TestServerComesAndGoes(t *testing.T) {
+	a, b := redistest.Single(t), redistest.Single(t)
+	rdb := redis.NewRing(&redis.RingOptions{
+		Addrs: map[string]string{"a": a.Addr}, ContextTimeoutEnabled: true,
+		HeartbeatFn: func(context.Context, *redis.Client) bool { return true },
+	})
+	defer rdb.Close()
+	cfg := patient(t)
+	cfg.MinTimeout = 60 * time.Millisecond
+	s := redisstore.New(rdb, cfg)
+	get(t, s, "k")
+	rdb.SetAddrs(map[string]string{"a": b.Addr})
+	get(t, s, "k")
+	rdb.SetAddrs(map[string]string{"a": a.Addr})
+	get(t, s, "k")
+	a.Stop()
+	defer a.Cont()
+	if _, err := s.Get(ctx, "k"); err == nil || errors.Is(err, redisstore.ErrCircuitOpen) {
+		t.Fatalf("the first call answers %v", err)
+	}
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		if _, err := s.Get(ctx, "k"); !errors.Is(err, redisstore.ErrCircuitOpen) {
+			t.Fatalf("a later call answers %v", err)
+		}
+		runtime.Gosched()
 	}
 }

@@ -57,21 +57,23 @@ func (l *line) call(ctx context.Context, try func(context.Context) error) error 
 
 // ask calls try, again if the connection breaks, and gives it one deadline for the answer.
 func (l *line) ask(ctx context.Context, try func(context.Context) error) error {
-	start, timeout := time.Now(), l.timeout()
+	start := time.Now()
+	timeout := l.begin(start)
 	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := repeat(own, try)
-	callerDone := ended(ctx) // the caller has given up: that says nothing about Redis
+	callerDone := ended(ctx) // the caller has given up
 	switch {
 	case err == nil || isReply(err):
 		l.answer(start)
 		return err
 	case errors.Is(err, redis.ErrClosed): // the client was closed
 		return err
-	case callerDone != nil:
+	}
+	l.noAnswer(timeout, callerDone != nil)
+	if callerDone != nil {
 		return fmt.Errorf("%w: %w", callerDone, err)
 	}
-	l.noAnswer(timeout)
 	if ended(own) == nil {
 		return err
 	}
@@ -121,9 +123,11 @@ func (l *line) whenOpened() <-chan struct{} {
 	return l.opened
 }
 
-func (l *line) timeout() time.Duration {
+// begin records that a call is sent, and returns how long to wait for its answer.
+func (l *line) begin(now time.Time) (timeout time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.breaker.ask(now)
 	return l.rtt.timeout()
 }
 
@@ -143,15 +147,15 @@ func (l *line) closeBreaker(now time.Time) {
 	l.breaker.answer(now)
 }
 
-// noAnswer records that a call got no answer, for which it would have waited for timeout. If that
-// opens the breaker, the calls in line leave, and the probe begins.
-func (l *line) noAnswer(timeout time.Duration) {
+// noAnswer records that a call got no answer, for which it would have waited for timeout had its
+// caller not ended it. If that opens the breaker, the calls in line leave, and the probe begins.
+func (l *line) noAnswer(timeout time.Duration, byCaller bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.breaker.open {
 		return
 	}
-	if l.breaker.noAnswer(time.Now(), timeout); !l.breaker.open {
+	if l.breaker.noAnswer(time.Now(), timeout, byCaller); !l.breaker.open {
 		return
 	}
 	close(l.opened)
@@ -174,14 +178,16 @@ func (l *line) probe() {
 	}
 }
 
-// askAgain asks the server once, and reports whether it is to be asked again.
+// askAgain asks the server, and reports whether it is to be asked again.
 func (l *line) askAgain() bool {
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), l.most)
-	defer cancel()
-	err := l.ping(ctx)
+	_, err := l.pingOnce()
 	if err == nil || isReply(err) {
-		l.answer(start)
+		// That answer has perhaps waited for the server to come back. The time of another one says
+		// how long answers take.
+		var start time.Time
+		if start, err = l.pingOnce(); err == nil || isReply(err) {
+			l.answer(start)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,4 +196,10 @@ func (l *line) askAgain() bool {
 	}
 	l.probing = l.breaker.open
 	return l.probing
+}
+
+func (l *line) pingOnce() (start time.Time, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.most)
+	defer cancel()
+	return time.Now(), l.ping(ctx)
 }

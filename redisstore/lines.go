@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -46,9 +45,12 @@ func (s *Store) lineAt(node processor) *line {
 		return l.(*line)
 	}
 	probe := func(ctx context.Context) error {
-		if !s.uses(ctx, addr) {
+		server, err := s.serverAt(ctx, addr)
+		if err == errGone {
 			s.lines.Delete(addr)
-			return errGone
+		}
+		if err != nil {
+			return err
 		}
 		return s.ping(ctx, server)
 	}
@@ -84,16 +86,40 @@ func connections(c *redis.Client) int {
 	return o.PoolSize
 }
 
-func (s *Store) ping(ctx context.Context, node processor) error {
-	return s.send(ctx, node, redis.NewStatusCmd(ctx, "ping"))
+// A pinger is a client with one pool of connections.
+type pinger interface {
+	processor
+	PoolStats() *redis.PoolStats
 }
 
-// uses reports whether the server at addr is still a master as far as the client knows. It makes
-// the client of a Cluster look: a failover may have replaced the server, and as no calls are sent
-// to it, none finds out.
-func (s *Store) uses(ctx context.Context, addr string) bool {
+// ping asks on a new connection, and at the same time on each idle one: the network may have
+// forgotten those, and in turn each of them would be waited for.
+func (s *Store) ping(ctx context.Context, node pinger) (err error) {
+	pings := int(node.PoolStats().IdleConns) + 1
+	answers := make(chan error, pings)
+	for range pings {
+		go func() { answers <- s.send(ctx, node, redis.NewStatusCmd(ctx, "ping")) }()
+	}
+	for range pings {
+		if err = <-answers; err == nil || isReply(err) {
+			break
+		}
+	}
+	return err
+}
+
+// serverAt returns the client's client of the master at addr, which is another one if the server
+// was away meanwhile; or errGone. It makes the client of a Cluster look: a failover may have
+// replaced the server, and calls that are not sent do not find out.
+func (s *Store) serverAt(ctx context.Context, addr string) (*redis.Client, error) {
 	nodes, err := s.masters(ctx)
-	return err != nil || slices.ContainsFunc(nodes, func(node *redis.Client) bool {
-		return node.Options().Addr == addr
-	})
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
+		if node.Options().Addr == addr {
+			return node, nil
+		}
+	}
+	return nil, errGone
 }

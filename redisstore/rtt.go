@@ -16,9 +16,10 @@ type estimator struct {
 	variation time.Duration
 }
 
-// connecting is how many round trips a call takes that has to connect first: TCP, TLS, HELLO,
-// CLIENT SETINFO, and the command itself.
-const connecting = 5
+// connecting is how many times an answer's time a call may take that has to connect first: TCP, TLS
+// (two before TLS 1.3), HELLO, SELECT, CLIENT SETINFO, and the command itself. With less, as many
+// connections as are needed at once, when many visitors come after few, are never made.
+const connecting = 7
 
 // sample records that an answer took d.
 func (e *estimator) sample(d time.Duration) {
@@ -35,6 +36,6 @@ func (e *estimator) timeout() time.Duration {
 	if !e.sampled {
 		return e.most
 	}
-	d := max(connecting*e.smoothed, e.smoothed+max(4*e.variation, e.least))
-	return min(d, e.most)
+	more := max(4*e.variation, (connecting-1)*e.smoothed, e.least)
+	return e.smoothed + min(more, e.most-e.smoothed) // the sum of more and smoothed may overflow
 }

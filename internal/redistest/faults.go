@@ -50,6 +50,7 @@ type Faults struct {
 	trips    atomic.Int64
 	out, in  atomic.Int64
 	conns    atomic.Int64
+	epoch    atomic.Int64 // grows when connections are forgotten
 }
 
 // Random returns a function for Lose that loses requests with probability p and replies with
@@ -100,8 +101,12 @@ func (f *Faults) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, err
 	}
 	f.conns.Add(1)
-	return &conn{Conn: c, faults: f}, nil
+	return &conn{Conn: c, faults: f, epoch: f.epoch.Load()}, nil
 }
+
+// Forget makes the network forget the connections made so far, as a firewall does that starts
+// again: what is sent on them is lost, and no error says so.
+func (f *Faults) Forget() { f.epoch.Add(1) }
 
 func (f *Faults) decide(name string) Loss {
 	f.mu.Lock()
@@ -121,6 +126,7 @@ func (f *Faults) decide(name string) Loss {
 type conn struct {
 	net.Conn
 	faults  *Faults
+	epoch   int64 // of its making
 	parser  parser
 	waiting atomic.Bool  // written since the last read
 	loss    atomic.Int32 // what the command in flight loses
@@ -134,6 +140,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	})
 	if !c.waiting.Swap(true) {
 		c.faults.trips.Add(1)
+	}
+	if c.epoch != c.faults.epoch.Load() {
+		return len(p), nil
 	}
 	if Loss(c.loss.Load()) == Request {
 		c.Conn.Close()
