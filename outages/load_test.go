@@ -15,7 +15,7 @@ import (
 )
 
 // A distant Redis, and one whose answers vary, are waited for: every page of a crowd is whole. The
-// crowd is larger than the pool, so pages also wait in line.
+// crowd is larger than the pool, so pages also wait in the queue.
 func TestLatency(t *testing.T) {
 	for _, row := range []struct{ latency, jitter int }{ // of each answer, ms
 		{0, 0}, {5, 0}, {50, 0}, {300, 0}, {50, 50}, {150, 150},

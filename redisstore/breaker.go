@@ -33,8 +33,8 @@ func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 // noAnswer records that a call ended without an answer, for which it would have waited for timeout.
 //
 // Half of timeout is enough: a call that was sent just before the last answer came ends less than
-// timeout after it. It must open the breaker all the same, so that calls in line are not sent. But
-// a call that its caller ended early counts only after timeout without any answer.
+// timeout after it. It must open the breaker all the same, so that calls in the queue are not sent.
+// But a call that its caller ended early counts only after timeout without any answer.
 func (b *breaker) noAnswer(now time.Time, timeout time.Duration, byCaller bool) {
 	if byCaller && now.Sub(b.asked) < timeout {
 		return

@@ -17,9 +17,9 @@ func (s *Store) Client() redis.UniversalClient { return s.rdb }
 
 // Closed reports whether the breaker of the client as a whole is closed.
 func (s *Store) Closed() bool {
-	s.line.mu.Lock()
-	defer s.line.mu.Unlock()
-	return !s.line.breaker.open
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return !s.queue.breaker.open
 }
 
 // FromReplicas reports whether the client is known to read from replicas.

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -46,45 +44,3 @@ func (s *Store) Keys(ctx context.Context, prefix string) iter.Seq2[string, error
 }
 
 var escapeGlob = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
-
-// servers returns a client of each server that has records of its own.
-func (s *Store) servers(ctx context.Context) ([]processor, error) {
-	if !sharded(s.rdb) {
-		return []processor{s.rdb}, nil
-	}
-	var servers []processor
-	err := s.line.call(ctx, func(ctx context.Context) error {
-		nodes, err := s.masters(ctx)
-		servers = make([]processor, len(nodes))
-		for i, node := range nodes {
-			servers[i] = node
-		}
-		return err
-	})
-	return servers, err
-}
-
-// masters returns the clients of all masters of a Cluster or servers of a Ring, sorted by address.
-func (s *Store) masters(ctx context.Context) ([]*redis.Client, error) {
-	var mu sync.Mutex
-	var nodes []*redis.Client
-	err := s.within(ctx, func() error {
-		collect := func(_ context.Context, node *redis.Client) error {
-			mu.Lock()
-			defer mu.Unlock()
-			nodes = append(nodes, node)
-			return nil
-		}
-		if ring, ok := s.rdb.(*redis.Ring); ok {
-			return ring.ForEachShard(ctx, collect)
-		}
-		return s.rdb.(*redis.ClusterClient).ForEachMaster(ctx, collect)
-	})
-	if err != nil {
-		return nil, err // the client may still be at work
-	}
-	slices.SortFunc(nodes, func(a, b *redis.Client) int {
-		return strings.Compare(a.Options().Addr, b.Options().Addr)
-	})
-	return nodes, nil
-}

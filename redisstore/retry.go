@@ -14,29 +14,6 @@ import (
 // attempts is how often a call is sent at most.
 const attempts = 3
 
-// call makes a call about a record, in the line of the server that has it.
-func (s *Store) call(ctx context.Context, key string, try func(context.Context) error) error {
-	l, err := s.lineOf(ctx, key)
-	if err != nil {
-		return err
-	}
-	return l.call(ctx, try)
-}
-
-// read sends a command that changes nothing, about a record, and waits for its answer.
-func (s *Store) read(ctx context.Context, key string, cmd redis.Cmder) error {
-	return s.call(ctx, key, func(ctx context.Context) error {
-		return s.send(ctx, s.readsFrom(key), cmd)
-	})
-}
-
-// ask sends a command to a server, and waits for its answer.
-func (s *Store) ask(ctx context.Context, node processor, cmd redis.Cmder) error {
-	return s.lineAt(node).call(ctx, func(ctx context.Context) error {
-		return s.send(ctx, node, cmd)
-	})
-}
-
 // repeat tries again after a refusal, and after a broken connection: the first time at once, then
 // after a pause.
 func repeat(ctx context.Context, try func(context.Context) error) error {

@@ -33,8 +33,8 @@ type Config struct {
 	MinTimeout time.Duration
 
 	// MaxTimeout is the most time that Redis gets for its answer. It is also the most time that a
-	// call waits in line beforehand, until one of the client's connections is free. 0 or less: 2 s.
-	// If it is shorter than MinTimeout, MinTimeout counts.
+	// call waits in the queue beforehand, until one of the client's connections is free. 0 or less:
+	// 2 s. If it is shorter than MinTimeout, MinTimeout counts.
 	MaxTimeout time.Duration
 
 	// WaitReplicas is how many replicas must have an update before it counts: Update sends WAIT
@@ -65,8 +65,8 @@ type Store struct {
 	fromReplicas bool // rdb reads from replicas
 	updateOnly   bool // lua/update.lua makes all updates, as it alone gets its answers confirmed
 	timeSource   atomic.Int32
-	line         *line    // of the client as a whole
-	lines        sync.Map // the *line of each server of a Cluster or Ring, by its address
+	queue        *queue   // of the client as a whole
+	queues       sync.Map // the *queue of each server of a Cluster or Ring, by its address
 	ids          operationIDs
 }
 
@@ -100,7 +100,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Store {
 		fromReplicas: readsReplicas(rdb),
 		updateOnly:   cfg.WaitReplicas > 0,
 	}
-	s.line = s.clientLine()
+	s.queue = s.clientQueue()
 	rand.Read(s.ids.process[:])
 	return s
 }

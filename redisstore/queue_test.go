@@ -180,47 +180,48 @@ func always(d time.Duration) func() time.Duration { return func() time.Duration 
 
 var background = context.Background()
 
-// A crowd that is far larger than the number of connections waits in line, and all are answered.
-func TestLine_Moves(t *testing.T) {
+// A crowd that is far larger than the number of connections waits in the queue, and all are
+// answered.
+func TestQueue_Moves(t *testing.T) {
 	for _, answer := range []time.Duration{5 * ms, 50 * ms, 300 * ms} {
 		t.Run(answer.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &server{delay: always(answer)}
-				const places = 10
-				l := newLine(places, least, most, srv.ping)
-				crowd := int(places * most / answer) // the last has waited for nearly 2 s
+				const turns = 10
+				q := newQueue(turns, least, most, srv.ping)
+				crowd := int(turns * most / answer) // the last has waited for nearly 2 s
 				var wg sync.WaitGroup
 				for range crowd {
 					wg.Go(func() {
-						if err := l.call(background, srv.call); err != nil {
+						if err := q.call(background, srv.call); err != nil {
 							t.Error(err)
 						}
 					})
 				}
 				wg.Wait()
-				if n := srv.mostUnder.Load(); n != places {
-					t.Errorf("%d calls were under way at once, want %d", n, places)
+				if n := srv.mostUnder.Load(); n != turns {
+					t.Errorf("%d calls were under way at once, want %d", n, turns)
 				}
 			})
 		})
 	}
 }
 
-func TestLine_TooLong(t *testing.T) {
+func TestQueue_TooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{delay: always(1500 * ms)}
-		l := newLine(1, least, most, srv.ping)
+		q := newQueue(1, least, most, srv.ping)
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
-				if err := l.call(background, srv.call); err != nil {
+				if err := q.call(background, srv.call); err != nil {
 					t.Error(err)
 				}
 			})
 			synctest.Wait()
 		}
 		start := time.Now()
-		err := l.call(background, srv.call)
+		err := q.call(background, srv.call)
 		if took := time.Since(start); took != most || !errors.Is(err, context.DeadlineExceeded) ||
 			!strings.Contains(err.Error(), "PoolSize") {
 			t.Errorf("after %v: %v", took, err)
@@ -233,21 +234,21 @@ func TestLine_TooLong(t *testing.T) {
 }
 
 // Many come after few, so that most calls have to connect first.
-func TestLine_Connects(t *testing.T) {
+func TestQueue_Connects(t *testing.T) {
 	for _, answer := range []time.Duration{ms, 50 * ms, 100 * ms, 250 * ms} {
 		t.Run(answer.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &server{delay: always(answer)}
-				l := newLine(20, least, most, srv.ping)
+				q := newQueue(20, least, most, srv.ping)
 				for range 100 {
-					l.call(background, srv.call)
+					q.call(background, srv.call)
 				}
 				// TCP, two of TLS, HELLO, CLIENT SETINFO, the command; and the work in between.
 				srv.delay = always(6*answer + answer/2)
 				var wg sync.WaitGroup
 				for range 20 {
 					wg.Go(func() {
-						if err := l.call(background, srv.call); err != nil {
+						if err := q.call(background, srv.call); err != nil {
 							t.Error(err)
 						}
 					})
@@ -258,18 +259,18 @@ func TestLine_Connects(t *testing.T) {
 	}
 }
 
-// A caller in line goes away.
-func TestLine_CallerDone(t *testing.T) {
+// A caller in the queue goes away.
+func TestQueue_CallerDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{delay: always(time.Second)}
-		l := newLine(1, least, most, srv.ping)
+		q := newQueue(1, least, most, srv.ping)
 		var wg sync.WaitGroup
-		wg.Go(func() { l.call(background, srv.call) })
+		wg.Go(func() { q.call(background, srv.call) })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(background, 30*ms)
 		defer cancel()
 		start := time.Now()
-		if err := l.call(ctx, srv.call); !errors.Is(err, context.DeadlineExceeded) ||
+		if err := q.call(ctx, srv.call); !errors.Is(err, context.DeadlineExceeded) ||
 			time.Since(start) != 30*ms {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
@@ -282,25 +283,25 @@ func TestLine_CallerDone(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		hurried, cancel := context.WithTimeout(background, 30*ms)
 		defer cancel()
-		if err := l.call(hurried, srv.call); !errors.Is(err, context.DeadlineExceeded) {
+		if err := q.call(hurried, srv.call); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if err := l.call(background, srv.call); err != nil {
+		if err := q.call(background, srv.call); err != nil {
 			t.Errorf("the next call: %v", err)
 		}
 	})
 }
 
-// All callers wait for less time than the line would. When the server falls silent, the breaker
+// All callers wait for less time than the queue would. When the server falls silent, the breaker
 // opens nevertheless.
-func TestLine_HurriedCallers(t *testing.T) {
+func TestQueue_HurriedCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{delay: always(ms)}
-		l := newLine(20, least, most, srv.ping)
+		q := newQueue(20, least, most, srv.ping)
 		hurried := func(d time.Duration) error {
 			ctx, cancel := context.WithTimeout(background, d)
 			defer cancel()
-			return l.call(ctx, srv.call)
+			return q.call(ctx, srv.call)
 		}
 		hurried(100 * ms)
 		srv.silent.Store(true)
@@ -331,14 +332,14 @@ func TestLine_HurriedCallers(t *testing.T) {
 	})
 }
 
-// A crowd is in line when the server falls silent. All leave within a moment; later calls fail at
-// once; the probe notices the end of it, and nothing was sent meanwhile but its own questions.
-func TestLine_Silence(t *testing.T) {
+// A crowd is in the queue when the server falls silent. All leave within a moment; later calls fail
+// at once; the probe notices the end of it, and nothing was sent meanwhile but its own questions.
+func TestQueue_Silence(t *testing.T) {
 	for _, answer := range []time.Duration{ms, 5 * ms, 50 * ms} {
 		t.Run(answer.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &server{delay: always(answer)}
-				l := newLine(20, least, most, srv.ping)
+				q := newQueue(20, least, most, srv.ping)
 				var silence atomic.Int64
 				var wg sync.WaitGroup
 				stop := make(chan struct{})
@@ -351,7 +352,7 @@ func TestLine_Silence(t *testing.T) {
 							default:
 							}
 							began := time.Now()
-							err := l.call(background, srv.call)
+							err := q.call(background, srv.call)
 							if err == nil {
 								continue
 							}
@@ -378,7 +379,7 @@ func TestLine_Silence(t *testing.T) {
 				srv.mostUnder.Store(0)
 				for range 1000 {
 					start := time.Now()
-					if err := l.call(background, srv.call); err != ErrCircuitOpen || time.Since(start) > 0 {
+					if err := q.call(background, srv.call); err != ErrCircuitOpen || time.Since(start) > 0 {
 						t.Fatalf("after %v: %v", time.Since(start), err)
 					}
 				}
@@ -393,7 +394,7 @@ func TestLine_Silence(t *testing.T) {
 				// The probe that waits now is lost with the silence; the next is answered.
 				time.Sleep(most + probePause + answer)
 				synctest.Wait()
-				if err := l.call(background, srv.call); err != nil {
+				if err := q.call(background, srv.call); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(time.Minute)
@@ -406,7 +407,7 @@ func TestLine_Silence(t *testing.T) {
 }
 
 // Some of many calls are slow: they fail, and the breaker stays closed.
-func TestLine_SlowTail(t *testing.T) {
+func TestQueue_SlowTail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
 		srv := &server{delay: func() time.Duration {
@@ -415,13 +416,13 @@ func TestLine_SlowTail(t *testing.T) {
 			}
 			return 5 * ms
 		}}
-		l := newLine(20, least, most, srv.ping)
+		q := newQueue(20, least, most, srv.ping)
 		var calls, failed atomic.Int64
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
 				for calls.Add(1) <= 10_000 {
-					switch err := l.call(background, srv.call); {
+					switch err := q.call(background, srv.call); {
 					case errors.Is(err, ErrCircuitOpen):
 						t.Error("the breaker opened")
 					case err != nil:
@@ -439,23 +440,23 @@ func TestLine_SlowTail(t *testing.T) {
 }
 
 // A server is suddenly further away than any call is waited for. The probe finds out.
-func TestLine_FurtherAway(t *testing.T) {
+func TestQueue_FurtherAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var delay atomic.Int64
 		delay.Store(int64(ms))
 		srv := &server{delay: func() time.Duration { return time.Duration(delay.Load()) }}
-		l := newLine(20, least, most, srv.ping)
+		q := newQueue(20, least, most, srv.ping)
 		for range 100 {
-			l.call(background, srv.call)
+			q.call(background, srv.call)
 		}
 		delay.Store(int64(400 * ms))
-		l.ping = srv.call // as far away as all else
-		if err := l.call(background, srv.call); err == nil {
+		q.ping = srv.call // as far away as all else
+		if err := q.call(background, srv.call); err == nil {
 			t.Fatal("the first call did not fail")
 		}
 		time.Sleep(time.Second)
 		for range 100 {
-			if err := l.call(background, srv.call); err != nil {
+			if err := q.call(background, srv.call); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -464,21 +465,21 @@ func TestLine_FurtherAway(t *testing.T) {
 
 // A probe that waited until the server came back does not say that answers take that long: the next
 // silence is noticed as soon as this one.
-func TestLine_ProbeThatWaited(t *testing.T) {
+func TestQueue_ProbeThatWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := &server{delay: always(ms)}
 		back := make(chan struct{})
-		l := newLine(20, least, most, func(ctx context.Context) error {
+		q := newQueue(20, least, most, func(ctx context.Context) error {
 			<-back
 			return srv.ping(ctx)
 		})
 		for range 100 {
-			l.call(background, srv.call)
+			q.call(background, srv.call)
 		}
 		srv.silent.Store(true)
 		for _, want := range []time.Duration{251 * ms, 251 * ms} {
 			start := time.Now()
-			l.call(background, srv.call)
+			q.call(background, srv.call)
 			if took := time.Since(start); took > want {
 				t.Errorf("the silence was noticed after %v", took)
 			}
@@ -488,7 +489,7 @@ func TestLine_ProbeThatWaited(t *testing.T) {
 			back <- struct{}{}
 			synctest.Wait()
 			time.Sleep(2 * ms)
-			if err := l.call(background, srv.call); err != nil {
+			if err := q.call(background, srv.call); err != nil {
 				t.Fatal(err)
 			}
 			srv.silent.Store(true)
@@ -497,7 +498,7 @@ func TestLine_ProbeThatWaited(t *testing.T) {
 }
 
 // What ends a call without an answer, and what that says about the server.
-func TestLine_Outcomes(t *testing.T) {
+func TestQueue_Outcomes(t *testing.T) {
 	for _, row := range []struct {
 		name  string
 		err   error
@@ -512,20 +513,20 @@ func TestLine_Outcomes(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLine(1, least, most, func(context.Context) error { return io.EOF })
-				if err := l.call(background, func(context.Context) error { return row.err }); err != row.err {
+				q := newQueue(1, least, most, func(context.Context) error { return io.EOF })
+				if err := q.call(background, func(context.Context) error { return row.err }); err != row.err {
 					t.Errorf("got %v", err)
 				}
 				time.Sleep(50 * ms)
-				next := l.call(background, func(context.Context) error { return nil })
+				next := q.call(background, func(context.Context) error { return nil })
 				if opened := next == ErrCircuitOpen; opened != row.opens {
 					t.Errorf("opened: %t, want %t", opened, row.opens)
 				}
 				if row.opens { // so that the probe ends
-					l.answer(time.Now())
+					q.answer(time.Now())
 					time.Sleep(2 * probePause)
-					l.mu.Lock()
-					defer l.mu.Unlock()
+					q.mu.Lock()
+					defer q.mu.Unlock()
 				}
 			})
 		})
@@ -534,7 +535,7 @@ func TestLine_Outcomes(t *testing.T) {
 
 // Redis may answer that it needs an update in another form, on a record with many writers several
 // times. Each time is an answer, and the next has a deadline of its own; but not for ever.
-func TestLine_AnotherForm(t *testing.T) {
+func TestQueue_AnotherForm(t *testing.T) {
 	for _, row := range []struct {
 		forms int
 		want  error
@@ -546,12 +547,12 @@ func TestLine_AnotherForm(t *testing.T) {
 		t.Run(fmt.Sprint(row.forms), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := &server{delay: always(50 * ms)}
-				l := newLine(1, least, most, srv.ping)
+				q := newQueue(1, least, most, srv.ping)
 				for range 50 {
-					l.call(background, srv.call)
+					q.call(background, srv.call)
 				}
 				start, forms := time.Now(), 0
-				err := l.call(background, func(ctx context.Context) error {
+				err := q.call(background, func(ctx context.Context) error {
 					if err := srv.call(ctx); err != nil || forms == row.forms {
 						return err
 					}
@@ -567,22 +568,22 @@ func TestLine_AnotherForm(t *testing.T) {
 }
 
 // The probe ends with what it asks for, and calls then say what the client says.
-func TestLine_ProbeEnds(t *testing.T) {
+func TestQueue_ProbeEnds(t *testing.T) {
 	for _, end := range []error{nil, replyError("NOPERM"), redis.ErrClosed, errGone} {
 		t.Run(fmt.Sprint(end), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
 				var ended atomic.Bool
-				l := newLine(1, least, most, func(context.Context) error {
+				q := newQueue(1, least, most, func(context.Context) error {
 					if ended.Load() {
 						return end
 					}
 					return io.EOF
 				})
-				l.call(background, func(context.Context) error { return io.EOF })
+				q.call(background, func(context.Context) error { return io.EOF })
 				time.Sleep(time.Second)
 				ended.Store(true)
 				time.Sleep(time.Second)
-				if err := l.call(background, func(context.Context) error { return nil }); err != nil {
+				if err := q.call(background, func(context.Context) error { return nil }); err != nil {
 					t.Error(err)
 				}
 			})
