@@ -618,6 +618,29 @@ func TestTripsToConnect(t *testing.T) {
 	}
 }
 
+// The list of masters may take far longer than finding the master of a key, which the client knows.
+func TestListOfMastersIsSlow(t *testing.T) {
+	var slow atomic.Bool
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{
+		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+			if slow.Load() {
+				answer := time.NewTimer(400 * time.Millisecond)
+				<-answer.C
+			}
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: server.Addr}}}}, nil
+		},
+	})
+	defer rdb.Close()
+	s := redisstore.New(rdb, redisstore.Config{Prefix: patient(t).Prefix})
+	apply(t, s, "k", guest.Update{Set: guest.Fields{"a": "1"}})
+	slow.Store(true)
+	for key, err := range s.Keys(ctx, "") {
+		if key != "k" || err != nil {
+			t.Errorf("got %q, %v", key, err)
+		}
+	}
+}
+
 // The network forgets the connections of an idle pool. The probe does not wait for each in turn.
 func TestForgottenConnections(t *testing.T) {
 	wire := &redistest.Faults{}

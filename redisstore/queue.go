@@ -104,8 +104,8 @@ func (q *queue) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-limit.C:
-		return fmt.Errorf("no connection was free within %v (the client needs a larger PoolSize): %w",
-			q.most, context.DeadlineExceeded)
+		return fmt.Errorf("no connection was free within %v "+
+			"(the client needs a larger PoolSize): %w", q.most, context.DeadlineExceeded)
 	case q.turns <- struct{}{}:
 		return nil
 	}

@@ -48,7 +48,8 @@ func (s *Store) queueOf(ctx context.Context, key string) (*queue, error) {
 		return s.queue, nil
 	}
 	var node *redis.Client
-	err := s.queue.call(ctx, func(ctx context.Context) error { // the client may have to ask a server
+	// The client may have to ask a server first.
+	err := s.queue.call(ctx, func(ctx context.Context) error {
 		return s.within(ctx, func() (err error) {
 			node, err = master{s.rdb, key}.owner(ctx)
 			return err
@@ -155,15 +156,14 @@ func (s *Store) servers(ctx context.Context) ([]processor, error) {
 	if !sharded(s.rdb) {
 		return []processor{s.rdb}, nil
 	}
-	var servers []processor
-	err := s.queue.call(ctx, func(ctx context.Context) error {
-		nodes, err := s.masters(ctx)
-		servers = make([]processor, len(nodes))
-		for i, node := range nodes {
-			servers[i] = node
-		}
-		return err
-	})
+	// The client may have to ask for the list. No queue knows how long that takes.
+	ctx, cancel := context.WithTimeout(ctx, s.maxTimeout)
+	defer cancel()
+	nodes, err := s.masters(ctx)
+	servers := make([]processor, len(nodes))
+	for i, node := range nodes {
+		servers[i] = node
+	}
 	return servers, err
 }
 
