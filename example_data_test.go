@@ -520,6 +520,54 @@ func ExampleCounters_AddAll() {
 	// map[cup:6 tea:3] <nil>
 }
 
+// replyLost is a store whose replies to updates are lost: they were made, and nothing says so.
+type replyLost struct{ guest.Store }
+
+func (s replyLost) Update(
+	ctx context.Context, key string, u guest.Update,
+) (guest.Result, error) {
+	s.Store.Update(ctx, key, u)
+	return guest.Result{}, fmt.Errorf("no answer: %w", guest.ErrUncertain)
+}
+
+// What a page answers when a data call fails.
+func ExampleErrUnavailable() {
+	guests := processOn(replyLost{memstore.New(memstore.Config{})}, Cart)
+	add := func(w http.ResponseWriter, r *http.Request) {
+		_, err := Cart.Add(r.Context(), "tea", 1)
+		switch {
+		case err == nil:
+			http.Redirect(w, r, "/cart", http.StatusSeeOther)
+		case errors.Is(err, guest.ErrUncertain): // the cart shows whether it was added
+			http.Redirect(w, r, "/cart", http.StatusSeeOther)
+		case errors.Is(err, guest.ErrUnavailable): // it was not, and may be a moment later
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "The cart cannot be reached now.", http.StatusServiceUnavailable)
+		case errors.Is(err, guest.ErrQuota):
+			http.Error(w, "The cart is full.", http.StatusConflict)
+		default: // such as ErrInvalid
+			http.Error(w, "This cannot be added.", http.StatusUnprocessableEntity)
+		}
+	}
+	cart := func(w http.ResponseWriter, r *http.Request) {
+		items, err := Cart.All(r.Context())
+		if err != nil { // a page that only shows the cart goes without it
+			fmt.Fprintln(w, "The cart cannot be reached now.")
+			return
+		}
+		fmt.Fprintln(w, items)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /add", add)
+	mux.HandleFunc("GET /cart", cart)
+	app, jar := guests.Middleware(mux), map[string]*http.Cookie{}
+	fmt.Println(visit(app, jar, "POST", "/add").Header().Get("Location"))
+	fmt.Print(visit(app, jar, "GET", "/cart").Body)
+	// Output:
+	// /cart
+	// map[tea:1]
+}
+
 func ExampleCounters_Delete() {
 	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
 	Cart.Set(ctx, "tea", 2)
