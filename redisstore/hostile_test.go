@@ -170,12 +170,12 @@ func (c *flipping) Read(p []byte) (int, error) {
 // next call finds a sound connection again.
 func TestDamagedReplies(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
-	damage := true
+	var sound atomic.Bool // probes dial in the background
 	rdb := redis.NewClient(&redis.Options{
 		Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 1, DisableIdentity: true, MaxRetries: -1,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			if err != nil || !damage {
+			if err != nil || sound.Load() {
 				return conn, err
 			}
 			return &flipping{conn, rnd}, nil
@@ -198,7 +198,7 @@ func TestDamagedReplies(t *testing.T) {
 	if failed == 0 || failed == 100 {
 		t.Errorf("%d of 100 calls failed", failed)
 	}
-	damage = false
+	sound.Store(true)
 	s := redisstore.New(rdb, patient(t))
 	eventually(t, "a sound connection", func() bool {
 		_, err := s.Update(ctx, "g:2", guest.Update{Set: guest.Fields{"a": "1"}})
