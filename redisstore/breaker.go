@@ -6,7 +6,7 @@ import (
 )
 
 // ErrCircuitOpen is in the error of a call that was not sent, because Redis has fallen silent: an
-// earlier call got no answer in time, and no other call was answered in the second half of that
+// earlier call got no answer in time, and no other call was answered in the last three quarters of that
 // time. Nothing has changed. A probe in the background asks Redis again and again, and as soon as
 // it is answered, calls are sent again. Data calls return it wrapped in [guest.ErrUnavailable].
 var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at once until it " +
@@ -32,14 +32,15 @@ func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
 
 // noAnswer records that a call ended without an answer, for which it would have waited for timeout.
 //
-// Half of timeout is enough: a call that was sent just before the last answer came ends less than
-// timeout after it. It must open the breaker all the same, so that calls in the queue are not sent.
-// But a call that its caller ended early counts only after timeout without any answer.
+// Three quarters of timeout without an answer are enough: a call that was sent just before the last
+// answer came ends less than timeout after it. It must open the breaker all the same, so that calls
+// in the queue are not sent. But a call that its caller ended early counts only after timeout
+// without any answer.
 func (b *breaker) noAnswer(now time.Time, timeout time.Duration, byCaller bool) {
 	if byCaller && now.Sub(b.asked) < timeout {
 		return
 	}
-	if now.Sub(b.answered) >= timeout/2 {
+	if now.Sub(b.answered) >= timeout-timeout/4 {
 		b.open = true
 	}
 }

@@ -115,11 +115,11 @@ func TestBreaker(t *testing.T) {
 		open   bool // afterwards
 	}{
 		{0, true, false},
-		{149 * ms, false, false}, // others were answered meanwhile
-		{150 * ms, false, true},
-		{151 * ms, false, true},
-		{152 * ms, true, false},
-		{153 * ms, false, false},
+		{224 * ms, false, false}, // others were answered meanwhile
+		{225 * ms, false, true},
+		{226 * ms, false, true},
+		{227 * ms, true, false},
+		{228 * ms, false, false},
 		{10 * time.Second, false, true},
 	} {
 		if step.answer {
