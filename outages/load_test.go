@@ -77,7 +77,7 @@ func TestFrozenUnderLoad(t *testing.T) {
 	}
 	// With no time limit: the machine may be too busy for the deadlines.
 	all(func(v *visitor) { v.visit() })
-	calm := runtime.NumGoroutine()
+	calm, calmHeap := runtime.NumGoroutine(), heap()
 
 	var frozen, over atomic.Bool
 	var pages, whole atomic.Int64
@@ -112,10 +112,11 @@ func TestFrozenUnderLoad(t *testing.T) {
 	eventually(t, "pages while Redis is frozen", func() bool {
 		return pages.Load() > int64(3*crowd)
 	})
-	after := at.wire.Counts()
-	t.Logf("frozen for %v: %d pages, %d goroutines at most, %d before; %d commands, %d connections",
-		time.Since(start).Round(time.Millisecond), pages.Load(), most.Load(), calm,
-		after.Commands-before.Commands, after.Conns-before.Conns)
+	after, frozenHeap := at.wire.Counts(), heap()
+	t.Logf("frozen for %v: %d pages, %d goroutines at most, %d before; heap %d KiB, %d before; "+
+		"%d commands, %d connections", time.Since(start).Round(time.Millisecond), pages.Load(),
+		most.Load(), calm, frozenHeap>>10, calmHeap>>10, after.Commands-before.Commands,
+		after.Conns-before.Conns)
 	// What was under way, and once more when that has ended; then the probe.
 	if n := after.Conns - before.Conns; n > 2*pool {
 		t.Errorf("%d connections were made to a Redis that is frozen", n)
@@ -126,6 +127,9 @@ func TestFrozenUnderLoad(t *testing.T) {
 	// A page has one of the visitor and one of net/http, and adds none of ours.
 	if n := most.Load(); n > int64(calm+2*crowd+100) {
 		t.Errorf("%d goroutines; before it were %d", n, calm)
+	}
+	if frozenHeap > calmHeap+uint64(crowd)<<16 { // requests under way, of the visitors too
+		t.Errorf("a heap of %d KiB; before it was %d KiB", frozenHeap>>10, calmHeap>>10)
 	}
 
 	frozen.Store(false)
@@ -144,6 +148,14 @@ func TestFrozenUnderLoad(t *testing.T) {
 		v.verify()
 	}
 	t.Logf("the store's errors:\n%s", site.errors())
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // One master of a Cluster is frozen. Visitors whose records are elsewhere do not notice.
