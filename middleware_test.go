@@ -350,7 +350,7 @@ func TestAllocations(t *testing.T) {
 		{"only the ID", 5, 5, func(w http.ResponseWriter, r *http.Request) {
 			guest.FromContext(r.Context()).GuestID()
 		}},
-		{"read", 10, 28, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
+		{"read", 10, 27, func(w http.ResponseWriter, r *http.Request) { Cart.Get(r.Context(), "tea") }},
 		{"add", 19, 40, adds("tea")},
 	} {
 		h := s.guests.Middleware(tt.h)
