@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -761,6 +762,156 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 	if !errors.Is(err, guest.ErrConflict) {
 		t.Errorf("%v", err)
 	}
+}
+
+func TestCounters_Update(t *testing.T) {
+	t.Parallel()
+	errSoldOut := errors.New("sold out")
+	upTo := func(stock int64) func(int64) (int64, error) {
+		return func(n int64) (int64, error) {
+			if n >= stock {
+				return 0, errSoldOut
+			}
+			return n + 1, nil
+		}
+	}
+	to := func(n int64) func(int64) (int64, error) {
+		return func(int64) (int64, error) { return n, nil }
+	}
+	holds := func(t *testing.T, ctx context.Context, want map[string]int64) {
+		t.Helper()
+		if items, err := Cart.All(ctx); !maps.Equal(items, want) || err != nil {
+			t.Errorf("the cart holds %v, %v; want %v", items, err, want)
+		}
+	}
+	t.Run("many at once never pass the limit", func(t *testing.T) {
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Add(ctx, "cup", 3)
+		var added, refused atomic.Int64
+		var tabs sync.WaitGroup
+		for range 16 {
+			tabs.Go(func() {
+				for range 5 {
+					err := Cart.Update(ctx, "tea", upTo(10))
+					for errors.Is(err, guest.ErrConflict) {
+						err = Cart.Update(ctx, "tea", upTo(10))
+					}
+					switch err {
+					case nil:
+						added.Add(1)
+					case errSoldOut:
+						refused.Add(1)
+					default:
+						t.Error(err)
+					}
+				}
+			})
+		}
+		tabs.Wait()
+		if added.Load() != 10 || refused.Load() != 70 {
+			t.Errorf("%d added, %d refused", added.Load(), refused.Load())
+		}
+		holds(t, ctx, map[string]int64{"cup": 3, "tea": 10})
+	})
+	t.Run("another tab in between", func(t *testing.T) {
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		var asked []int64
+		err := Cart.Update(ctx, "tea", func(n int64) (int64, error) {
+			if asked = append(asked, n); len(asked) == 1 {
+				Cart.Add(ctx, "tea", 4)
+			}
+			return n + 1, nil
+		})
+		if err != nil || !slices.Equal(asked, []int64{0, 4}) {
+			t.Errorf("change was called with %v, want 0 and 4; %v", asked, err)
+		}
+		holds(t, ctx, map[string]int64{"tea": 5})
+	})
+	t.Run("0 removes the item", func(t *testing.T) {
+		s := newSite(t, func(cfg *guest.Config) { cfg.Quota.Fields = 2 })
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.AddAll(ctx, map[string]int64{"tea": 1, "cup": 2})
+		for range 2 { // also one that is absent
+			if err := Cart.Update(ctx, "tea", to(0)); err != nil {
+				t.Error(err)
+			}
+			holds(t, ctx, map[string]int64{"cup": 2})
+		}
+		if err := Cart.Set(ctx, "pot", 1); err != nil { // it has left its place
+			t.Error(err)
+		}
+		Cart.Delete(ctx, "pot")
+		if err := Cart.Update(ctx, "tea", upTo(1)); err != nil {
+			t.Error(err)
+		}
+		holds(t, ctx, map[string]int64{"cup": 2, "tea": 1})
+	})
+	t.Run("what is refused changes nothing", func(t *testing.T) {
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Set(ctx, "tea", 1)
+		called := false
+		notCalled := func(int64) (int64, error) { called = true; return 1, nil }
+		for _, row := range []struct {
+			item   string
+			change func(int64) (int64, error)
+			want   error
+		}{
+			{"tea", upTo(1), errSoldOut},
+			{"tea", to(1<<53 + 1), guest.ErrInvalid},
+			{"tea", to(-1<<53 - 1), guest.ErrInvalid},
+			{"", notCalled, guest.ErrInvalid},
+		} {
+			if err := Cart.Update(ctx, row.item, row.change); !errors.Is(err, row.want) {
+				t.Errorf("%q: %v, want %v", row.item, err, row.want)
+			}
+		}
+		if err := Cart.Update(t.Context(), "tea", notCalled); !errors.Is(err, guest.ErrNoVisitor) {
+			t.Error(err)
+		}
+		if called {
+			t.Error("change was called for a call that is refused")
+		}
+		holds(t, ctx, map[string]int64{"tea": 1})
+	})
+	t.Run("two round trips", func(t *testing.T) {
+		s := newSite(t, nil)
+		ctx := s.guests.As(t.Context(), "ann")
+		Cart.Set(ctx, "tea", 1)
+		if n := s.store.took(func() { Cart.Update(ctx, "tea", upTo(5)) }); n != 2 {
+			t.Errorf("%d round trips", n)
+		}
+	})
+	t.Run("a claim in between", func(t *testing.T) { // the account's amount counts then
+		s := newSite(t, nil)
+		Cart.Set(s.guests.As(t.Context(), "ann"), "tea", 7)
+		var asked []int64
+		b := newBubble(s.guests, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/add" {
+				Cart.Add(r.Context(), "tea", 1)
+				return
+			}
+			err := Cart.Update(r.Context(), "tea", func(n int64) (int64, error) {
+				if asked = append(asked, n); len(asked) == 1 {
+					if _, err := s.guests.Claim(w, r, "ann"); err != nil {
+						t.Error(err)
+					}
+				}
+				return n + 1, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		b.get("/add")
+		b.get("/update")
+		if !slices.Equal(asked, []int64{1, 8}) {
+			t.Errorf("change was called with %v, want 1 and 8", asked)
+		}
+		holds(t, s.guests.As(t.Context(), "ann"), map[string]int64{"tea": 9})
+	})
 }
 
 func TestPrefetch(t *testing.T) {

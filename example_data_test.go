@@ -520,6 +520,27 @@ func ExampleCounters_AddAll() {
 	// map[cup:6 tea:3] <nil>
 }
 
+// Of each item at most as many as are in stock.
+func ExampleCounters_Update() {
+	ctx := exampleGuests().As(context.Background(), "ann") // or r.Context()
+	stock := map[string]int64{"tea": 5}
+	errSoldOut := errors.New("sold out")
+	add := func(n int64) (int64, error) { // may be called again, so it only computes
+		if n >= stock["tea"] {
+			return 0, errSoldOut
+		}
+		return n + 1, nil
+	}
+	Cart.Set(ctx, "tea", 4)
+	fmt.Println(Cart.Update(ctx, "tea", add))
+	fmt.Println(Cart.Update(ctx, "tea", add))
+	fmt.Println(Cart.Get(ctx, "tea"))
+	// Output:
+	// <nil>
+	// sold out
+	// 5 <nil>
+}
+
 // replyLost is a store whose replies to updates are lost: they were made, and nothing says so.
 type replyLost struct{ guest.Store }
 
