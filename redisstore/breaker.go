@@ -6,9 +6,9 @@ import (
 )
 
 // ErrCircuitOpen is in the error of a call that was not sent, because Redis has fallen silent: an
-// earlier call got no answer in time, and no other call was answered in the last three quarters of that
-// time. Nothing has changed. A probe in the background asks Redis again and again, and as soon as
-// it is answered, calls are sent again. Data calls return it wrapped in [guest.ErrUnavailable].
+// earlier call got no answer in time, and no other call was answered in the last three quarters of
+// that time. Nothing has changed. A probe in the background asks Redis again and again, and as soon
+// as it is answered, calls are sent again. Data calls return it wrapped in [guest.ErrUnavailable].
 var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at once until it " +
 	"answers again")
 
