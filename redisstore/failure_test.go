@@ -677,7 +677,7 @@ func TestServerComesAndGoes(t *testing.T) {
 	})
 	defer rdb.Close()
 	cfg := patient(t)
-	cfg.MinTimeout = 60 * time.Millisecond
+	cfg.MinTimeout = 500 * time.Millisecond
 	s := redisstore.New(rdb, cfg)
 	get(t, s, "k")
 	rdb.SetAddrs(map[string]string{"a": b.Addr})
