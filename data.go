@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -236,7 +237,7 @@ func (c *Counters) AddAll(
 	fields := make([]string, 0, len(amounts))
 	writes := false
 	for item, n := range amounts {
-		if err := c.checkAmount(item, n); err != nil {
+		if err := cmp.Or(c.checkItem(item), c.checkAmount(n)); err != nil {
 			return nil, err
 		}
 		field := c.field(item)
@@ -292,7 +293,7 @@ func (c *Counters) Update(
 		return err
 	}
 	encode := func(k *kind, n int64) (string, error) {
-		if err := c.checkAmount(item, n); err != nil {
+		if err := c.checkAmount(n); err != nil {
 			return "", err
 		}
 		return encodeAmount(k, n)
@@ -332,17 +333,17 @@ func (c *Counters) Clear(ctx context.Context) error { return c.clear(ctx) }
 
 // check checks the arguments of a call, and returns its visitor.
 func (c *Counters) check(ctx context.Context, item string, n int64) (*Visitor, error) {
-	if err := c.checkAmount(item, n); err != nil {
+	if err := cmp.Or(c.checkItem(item), c.checkAmount(n)); err != nil {
 		return nil, err
 	}
 	return c.visitor(ctx)
 }
 
-func (c *Counters) checkAmount(item string, n int64) error {
+func (c *Counters) checkAmount(n int64) error {
 	if n > maxAmount || n < -maxAmount {
 		return c.invalid("an amount is a whole number from -2^53 to 2^53")
 	}
-	return c.checkItem(item)
+	return nil
 }
 
 // A fieldOf is one field of the visitor's record, with a value of type T: a Value, or an item of a
@@ -436,8 +437,8 @@ func updateField[T any](
 		if err != nil {
 			return err
 		}
-		// After a claim the visitor has another record. It is updated if its field holds the same, and
-		// an encrypted one never does.
+		// After a claim the visitor has another record. It is updated if its field holds the same,
+		// from which change makes the same.
 		var res Result
 		key, res, err = vis.update(ctx, func(key string) Update {
 			u := Update{If: Fields{name: stored}}

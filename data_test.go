@@ -321,7 +321,7 @@ func TestManyItemsInOneStep(t *testing.T) {
 		}
 	})
 
-	// Two hundred items, whoever the visitor is: one round trip.
+	// Two hundred items of any visitor: one round trip.
 	t.Run("200 items, one round trip", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *guest.Config) { c.Quota = guest.Quota{Fields: 1000} })

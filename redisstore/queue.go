@@ -64,7 +64,7 @@ func (q *queue) ask(ctx context.Context, try func(context.Context) error) error 
 	err := repeat(own, try)
 	callerDone := ended(ctx) // the caller has given up
 	switch {
-	case err == nil || isReply(err):
+	case isAnswer(err):
 		q.answer(start)
 		return err
 	case errors.Is(err, redis.ErrClosed): // the client was closed
@@ -182,11 +182,11 @@ func (q *queue) probe() {
 // askAgain asks the server, and reports whether it is to be asked again.
 func (q *queue) askAgain() bool {
 	_, err := q.pingOnce()
-	if err == nil || isReply(err) {
+	if isAnswer(err) {
 		// That answer has perhaps waited for the server to come back. The time of another one says
 		// how long answers take.
 		var start time.Time
-		if start, err = q.pingOnce(); err == nil || isReply(err) {
+		if start, err = q.pingOnce(); isAnswer(err) {
 			q.answer(start)
 		}
 	}

@@ -128,7 +128,7 @@ func (s *Store) ping(ctx context.Context, node pinger) (err error) {
 		go func() { answers <- s.send(ctx, node, redis.NewStatusCmd(ctx, "ping")) }()
 	}
 	for range pings {
-		if err = <-answers; err == nil || isReply(err) {
+		if err = <-answers; isAnswer(err) {
 			break
 		}
 	}

@@ -52,7 +52,11 @@ func (replyError) RedisError()     {}
 // errRetryNow asks for another try at once: Redis has answered that the update needs another form.
 const errRetryNow = replyError("there was no time left to send the update in another form")
 
-// isReply reports whether err is an answer of Redis.
+// isAnswer reports whether a call that ended with err was answered: it succeeded, or Redis says why
+// not.
+func isAnswer(err error) bool { return err == nil || isReply(err) }
+
+// isReply reports whether err is an error reply of Redis.
 func isReply(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply)
@@ -73,7 +77,7 @@ func isRefusal(err error) bool {
 
 // isBroken reports whether the connection broke, or there was none, and another may serve.
 func isBroken(err error) bool {
-	if err == nil || isReply(err) || errors.As(err, new(permanent)) {
+	if isAnswer(err) || errors.As(err, new(permanent)) {
 		return false
 	}
 	for _, slow := range []error{

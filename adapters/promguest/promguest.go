@@ -35,7 +35,7 @@ func New(reg prometheus.Registerer) (guest.Hooks, error) {
 		Name: "guest_store_call_duration_seconds",
 		Help: "Duration of store calls, including failed ones.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .3, .6,
-			1, 2, 5}, // redisstore may wait for 2 s in line, and then for 2 s for the answer
+			1, 2, 5}, // redisstore may wait for 2 s in its queue, then 2 s for the answer
 	}, []string{"op"})
 	failures := counters("guest_store_call_errors_total",
 		"Store calls that failed, by class of error.", "op", "error")
