@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"time"
 )
 
 // A Value is one piece of data of type T, such as a theme. T must be a type that encoding/json can
@@ -399,6 +400,9 @@ func (f fieldOf[T]) delete(ctx context.Context) error {
 
 const updateTries = 64
 
+// longAgo makes an update with NotAfter fail, so that it only reads.
+var longAgo = time.Unix(1, 0)
+
 func (f fieldOf[T]) update(ctx context.Context, change func(T) (T, error)) error {
 	return updateField(ctx, f.k, f.item, decode[T], encode[T], change)
 }
@@ -437,10 +441,14 @@ func updateField[T any](
 		if err != nil {
 			return err
 		}
-		// After a claim the visitor has another record. It is updated if its field holds the same,
-		// from which change makes the same.
+		readKey := key
 		var res Result
 		key, res, err = vis.update(ctx, func(key string) Update {
+			// After a claim the visitor has another record, which was not read yet. Even if its
+			// field holds the same, change may say something else of an account than of a guest.
+			if key != readKey {
+				return Update{NotAfter: longAgo, Return: []string{name}}
+			}
 			u := Update{If: Fields{name: stored}}
 			if next == "" { // an amount of 0
 				u.Unset = []string{name}

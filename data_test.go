@@ -884,6 +884,35 @@ func TestCounters_Update(t *testing.T) {
 			t.Errorf("%d round trips", n)
 		}
 	})
+	t.Run("a limit that a claim in between changes", func(t *testing.T) {
+		s := newSite(t, nil) // neither the guest nor the account has tea
+		claimed := false
+		b := newBubble(s.guests, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/add" {
+				Cart.Add(r.Context(), "cup", 1)
+				return
+			}
+			err := Cart.Update(r.Context(), "tea", func(int64) (int64, error) {
+				limit := int64(2)
+				if guest.FromContext(r.Context()).IsGuest() {
+					limit = 10
+				}
+				if !claimed {
+					claimed = true
+					if _, err := s.guests.Claim(w, r, "ann"); err != nil {
+						t.Error(err)
+					}
+				}
+				return limit, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		b.get("/add")
+		b.get("/update")
+		holds(t, s.guests.As(t.Context(), "ann"), map[string]int64{"cup": 1, "tea": 2})
+	})
 	t.Run("a claim in between", func(t *testing.T) { // the account's amount counts then
 		s := newSite(t, nil)
 		Cart.Set(s.guests.As(t.Context(), "ann"), "tea", 7)
