@@ -17,27 +17,32 @@ var ErrCircuitOpen = errors.New("redis has stopped answering, so calls fail at o
 type breaker struct {
 	open     bool
 	answered time.Time // the last answer
-	asked    time.Time // the first call that was sent after that
+	underWay int       // calls
+	waiting  time.Time // since when there have always been some, and none was answered
 }
 
 // ask records that a call is sent.
 func (b *breaker) ask(now time.Time) {
-	if !b.asked.After(b.answered) {
-		b.asked = now
+	if b.underWay == 0 {
+		b.waiting = now
 	}
+	b.underWay++
 }
 
+// end records that a call has ended, after answer or noAnswer has said how.
+func (b *breaker) end() { b.underWay-- }
+
 // answer records that the server answered a call.
-func (b *breaker) answer(now time.Time) { b.open, b.answered = false, now }
+func (b *breaker) answer(now time.Time) { b.open, b.answered, b.waiting = false, now, now }
 
 // noAnswer records that a call ended without an answer, for which it would have waited for timeout.
 //
 // Three quarters of timeout without an answer are enough: a call that was sent just before the last
 // answer came ends less than timeout after it. It must open the breaker all the same, so that calls
-// in the queue are not sent. But a call that its caller ended early counts only after timeout
-// without any answer.
+// in the queue are not sent. But a call that its caller ended early counts only if calls have
+// waited for timeout, one or the other of them all the time.
 func (b *breaker) noAnswer(now time.Time, timeout time.Duration, byCaller bool) {
-	if byCaller && now.Sub(b.asked) < timeout {
+	if byCaller && now.Sub(b.waiting) < timeout {
 		return
 	}
 	if now.Sub(b.answered) >= timeout-timeout/4 {

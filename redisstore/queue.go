@@ -59,6 +59,7 @@ func (q *queue) call(ctx context.Context, try func(context.Context) error) error
 func (q *queue) ask(ctx context.Context, try func(context.Context) error) error {
 	start := time.Now()
 	timeout := q.begin(start)
+	defer q.end()
 	own, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := repeat(own, try)
@@ -129,6 +130,13 @@ func (q *queue) begin(now time.Time) (timeout time.Duration) {
 	defer q.mu.Unlock()
 	q.breaker.ask(now)
 	return q.rtt.timeout()
+}
+
+// end records that a call has ended.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.breaker.end()
 }
 
 // answer records that a call which began at start was answered.

@@ -332,6 +332,29 @@ func TestQueue_HurriedCallers(t *testing.T) {
 	})
 }
 
+// Callers that go away now and then, before the server could answer, say nothing about it, however
+// long nothing was asked in between.
+func TestQueue_CallersGoNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &server{delay: always(20 * ms)}
+		q := newQueue(20, least, most, srv.ping)
+		if err := q.call(background, srv.call); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			time.Sleep(time.Minute)
+			ctx, cancel := context.WithTimeout(background, 5*ms)
+			if err := q.call(ctx, srv.call); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			cancel()
+		}
+		if err := q.call(background, srv.call); err != nil {
+			t.Errorf("the next visitor: %v", err)
+		}
+	})
+}
+
 // A crowd is in the queue when the server falls silent. All leave within a moment; later calls fail
 // at once; the probe notices the end of it, and nothing was sent meanwhile but its own questions.
 func TestQueue_Silence(t *testing.T) {
