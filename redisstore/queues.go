@@ -71,18 +71,19 @@ func (s *Store) queueAt(node processor) *queue {
 	if q, ok := s.queues.Load(addr); ok {
 		return q.(*queue)
 	}
+	var made *queue
 	probe := func(ctx context.Context) error {
 		server, err := s.serverAt(ctx, addr)
 		if err == errGone {
-			s.queues.Delete(addr)
+			s.queues.CompareAndDelete(addr, made)
 		}
 		if err != nil {
 			return err
 		}
 		return s.ping(ctx, server)
 	}
-	q, _ := s.queues.LoadOrStore(addr,
-		newQueue(connections(server), s.minTimeout, s.maxTimeout, probe))
+	made = newQueue(connections(server), s.minTimeout, s.maxTimeout, probe)
+	q, _ := s.queues.LoadOrStore(addr, made)
 	return q.(*queue)
 }
 
